@@ -1,0 +1,1 @@
+//! VOLTA-compatible JSON model configuration.

@@ -1,0 +1,1 @@
+//! Image sets, descriptions and batches.

@@ -1,0 +1,1 @@
+//! The gated-sublayer encoder and its heads.

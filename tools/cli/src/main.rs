@@ -1,0 +1,3 @@
+//! The `xenc` command line.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Reads pickle streams without executing anything.
