@@ -1,3 +1,73 @@
-//! The `xenc` command line.
+//! `xenc`: region features in, ranked images out.
+//!
+//! Each subcommand is one file that turns words from the command line into calls of the libraries. What the program
+//! produces goes to stdout, what it has to say goes to stderr. Exit codes: 0 done, 1 done with findings (invalid or
+//! skipped records, too low an accuracy), 2 could not run, 130 interrupted.
 
-fn main() {}
+mod interrupt;
+mod progress;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "xenc", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Write shell completions to stdout
+    Completions {
+        /// The shell to write them for
+        shell: clap_complete::Shell,
+    },
+}
+
+fn main() -> ExitCode {
+    restore_default_sigpipe();
+    let command = Cli::parse().command;
+    if let Err(error) = interrupt::install() {
+        return fail(&error.context("cannot set up the handler for Ctrl-C"));
+    }
+    match run(command) {
+        Ok(code) => code,
+        Err(error) => fail(&error),
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "xenc", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// Prints the error with its causes, one a line.
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("error: {error}");
+    // A cause that its parent has already spelled out would only be noise.
+    let mut said = error.to_string();
+    for cause in error.chain().skip(1) {
+        let cause = cause.to_string();
+        if !said.contains(&cause) {
+            eprintln!("  because: {cause}");
+            said = cause;
+        }
+    }
+    ExitCode::from(2)
+}
+
+/// Lets `xenc store ls | head` end quietly: Rust ignores SIGPIPE, and `println!` would panic on the closed pipe.
+fn restore_default_sigpipe() {
+    #[cfg(unix)]
+    // SAFETY: called first in main, before any thread exists, with a valid signal and the default disposition.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+    }
+}

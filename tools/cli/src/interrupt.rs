@@ -1,0 +1,32 @@
+//! Ctrl-C and SIGTERM: the first asks the running command to stop at the next safe point, the second ends it at once.
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context;
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// The exit code of a command that was interrupted, as shells have it (128 + SIGINT).
+const EXIT_INTERRUPTED: u8 = 130;
+
+/// Installs the handler; called once, by `main`.
+pub fn install() -> anyhow::Result<()> {
+    ctrlc::set_handler(|| {
+        if INTERRUPTED.swap(true, Ordering::SeqCst) {
+            std::process::exit(i32::from(EXIT_INTERRUPTED));
+        }
+        eprintln!("\ninterrupted: stopping at the next safe point (once more to stop at once)");
+    })
+    .context("the signal handler could not be installed")
+}
+
+/// Set once the user has asked to stop; long work looks at it between records or steps.
+pub fn flag() -> &'static AtomicBool {
+    &INTERRUPTED
+}
+
+/// What an interrupted command returns.
+pub fn exit_code() -> ExitCode {
+    ExitCode::from(EXIT_INTERRUPTED)
+}

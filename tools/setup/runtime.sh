@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# Installs the run-time libraries (libtorch, ONNX Runtime) from their Python wheels and links them under .runtime, where
+# .cargo/config.toml looks for them.
+#
+#   tools/setup/runtime.sh          what a CPU needs
+#   tools/setup/runtime.sh cuda     what a GPU needs as well
+#
+# Each library lives in a cache folder named after its version, shared by all checkouts:
+# ${XDG_CACHE_HOME:-~/.cache}/xenc. It is installed beside that folder and renamed when complete, so an interrupted
+# download is never taken for a finished one. Own copies are used instead when they are named:
+#   LIBTORCH=/path/to/libtorch  ORT_DYLIB_PATH=/path/to/libonnxruntime.so  make setup
+set -euo pipefail
+
+torch_version=2.11.0
+onnxruntime_version=1.23.2
+flavour=${1:-cpu}
+project=$(cd "$(dirname "$0")/../.." && pwd)
+cache=${XDG_CACHE_HOME:-${HOME:?set HOME or XDG_CACHE_HOME}/.cache}/xenc
+python=${PYTHON:-python3}
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+die() { say "error: $*"; exit 1; }
+
+need_tools() {
+    command -v cargo >/dev/null || die "cargo is missing: install Rust (https://rustup.rs)"
+    command -v c++ >/dev/null || die "a C++ compiler is missing (Debian: apt-get install g++)"
+    "$python" -m pip --version >/dev/null 2>&1 ||
+        die "$python with pip is missing (Debian: apt-get install python3-pip), or set PYTHON"
+}
+
+# install_wheels FOLDER PIP-ARGUMENT...   does nothing when the folder is there already
+install_wheels() {
+    local folder=$1 partial
+    shift
+    [ -d "$folder" ] && return
+    mkdir -p "$cache"
+    rm -rf "$folder".partial.*
+    partial=$(mktemp -d "$folder.partial.XXXXXX")
+    say "installing $(basename "$folder") into $cache"
+    "$python" -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
+        --no-compile --target "$partial" "$@" || {
+        rm -rf "$partial"
+        die "pip could not install: $*"
+    }
+    chmod 755 "$partial"
+    # Another set-up may have finished first; its copy is as good.
+    mv -T "$partial" "$folder" 2>/dev/null || rm -rf "$partial"
+    [ -d "$folder" ] || die "cannot write $folder"
+}
+
+link() {
+    mkdir -p "$project/.runtime"
+    [ "$(readlink "$project/.runtime/$2" || true)" = "$1" ] || ln -sfnT "$1" "$project/.runtime/$2"
+}
+
+setup_torch() {
+    if [ -n "${LIBTORCH:-}" ] && [ "$(realpath -m "$LIBTORCH")" != "$(realpath -m "$project/.runtime/torch")" ]; then
+        ls "$LIBTORCH"/lib/libtorch_cpu.* >/dev/null 2>&1 || die "LIBTORCH=$LIBTORCH holds no lib/libtorch_cpu"
+        link "$(realpath "$LIBTORCH")" torch
+        return
+    fi
+    local folder=$cache/torch-$torch_version-$flavour
+    if [ "$flavour" = cuda ]; then
+        install_wheels "$folder" "torch==$torch_version"
+    else
+        # The Linux wheel is built with CUDA and needs these two small libraries to load, even where there is no GPU.
+        local -a cuda=()
+        [ "$(uname -s)" = Linux ] && cuda=('nvidia-cuda-runtime==13.0.*' 'nvidia-cuda-cupti==13.0.*')
+        install_wheels "$folder" --no-deps "torch==$torch_version" "${cuda[@]}"
+    fi
+    link "$folder/torch" torch
+}
+
+setup_onnxruntime() {
+    if [ -n "${ORT_DYLIB_PATH:-}" ] &&
+        [ "$(realpath -m "$(dirname "$ORT_DYLIB_PATH")")" != "$(realpath -m "$project/.runtime/onnxruntime")" ]; then
+        [ -f "$ORT_DYLIB_PATH" ] || die "ORT_DYLIB_PATH=$ORT_DYLIB_PATH is no file"
+        link "$(realpath "$(dirname "$ORT_DYLIB_PATH")")" onnxruntime
+        return
+    fi
+    local package=onnxruntime library
+    [ "$flavour" = cuda ] && package=onnxruntime-gpu
+    local folder=$cache/$package-$onnxruntime_version
+    install_wheels "$folder" --no-deps "$package==$onnxruntime_version"
+    library=$(ls "$folder"/onnxruntime/capi/libonnxruntime.so.* 2>/dev/null | head -n 1)
+    [ -n "$library" ] || die "no libonnxruntime in $folder: remove that folder and run set-up again"
+    ln -sfn "$(basename "$library")" "$folder/onnxruntime/capi/libonnxruntime.so"
+    link "$folder/onnxruntime/capi" onnxruntime
+}
+
+need_tools
+setup_torch
+setup_onnxruntime
