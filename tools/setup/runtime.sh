@@ -12,7 +12,7 @@
 set -euo pipefail
 
 torch_version=2.11.0
-onnxruntime_version=1.23.2
+onnxruntime_version=1.31.1
 flavour=${1:-cpu}
 project=$(cd "$(dirname "$0")/../.." && pwd)
 cache=${XDG_CACHE_HOME:-${HOME:?set HOME or XDG_CACHE_HOME}/.cache}/xenc
