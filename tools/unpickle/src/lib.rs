@@ -1,1 +1,40 @@
-//! Reads pickle streams without executing anything.
+//! Reads pickle streams, protocols 0 to 5, and the NumPy values in them, without executing anything.
+//!
+//! Python's own reader calls whatever callable the stream names. This one interprets the opcodes over a short list of
+//! known constructors (NumPy arrays, scalars and dtypes, `OrderedDict`, `bytes`); any other global is an error that
+//! names it. A length that the stream declares is never believed beyond the bytes that are there.
+//!
+//! ```
+//! use unpickle::Value;
+//!
+//! let stream = b"\x80\x02}q\x00U\x05img_wq\x01M\xe0\x01s."; // {"img_w": 480}
+//! let value = unpickle::read(stream)?;
+//! assert_eq!(value.get("img_w"), Some(&Value::Int(480)));
+//!
+//! let attack = b"cposix\nsystem\n(S'true'\ntR.";
+//! let error = unpickle::read(attack).unwrap_err();
+//! assert!(error.to_string().contains("posix.system"));
+//! # Ok::<(), unpickle::Error>(())
+//! ```
+#![warn(missing_docs)]
+
+mod cursor;
+mod error;
+mod machine;
+mod numpy;
+mod value;
+mod write;
+
+pub use error::{Error, Fault};
+pub use numpy::{Dtype, NdArray};
+pub use value::Value;
+pub use write::write;
+
+/// Reads the one value that a pickle stream holds; bytes after its end are ignored, as Python does.
+///
+/// # Errors
+/// With the byte offset: a truncated or malformed stream, a global outside the allowed ones, a value nested or shared
+/// beyond reason.
+pub fn read(stream: &[u8]) -> Result<Value, Error> {
+    machine::Machine::new(stream).run()
+}

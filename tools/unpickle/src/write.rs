@@ -1,0 +1,93 @@
+//! Writes plain values as a protocol 4 pickle that Python and NumPy read.
+
+use crate::{Fault, NdArray, Value};
+
+/// The pickle of a value. Arrays name NumPy 1's modules, which NumPy 2 reads too.
+///
+/// # Errors
+/// [`Fault::Unwritable`] for arrays of objects and integers beyond 64 bits.
+pub fn write(value: &Value) -> Result<Vec<u8>, Fault> {
+    let mut out = vec![0x80, 4];
+    put(&mut out, value)?;
+    out.push(b'.');
+    Ok(out)
+}
+
+fn put(out: &mut Vec<u8>, value: &Value) -> Result<(), Fault> {
+    match value {
+        Value::None => out.push(b'N'),
+        Value::Bool(true) => out.push(0x88),
+        Value::Bool(false) => out.push(0x89),
+        Value::Int(number) => put_int(out, *number),
+        Value::Float(number) => {
+            out.push(b'G');
+            out.extend(number.to_be_bytes());
+        }
+        Value::Str(text) => {
+            out.push(0x8d);
+            put_sized(out, text.as_bytes());
+        }
+        Value::Bytes(bytes) => {
+            out.push(0x8e);
+            put_sized(out, bytes);
+        }
+        Value::List(items) => {
+            out.extend(b"](");
+            items.iter().try_for_each(|item| put(out, item))?;
+            out.push(b'e');
+        }
+        Value::Tuple(items) => {
+            out.push(b'(');
+            items.iter().try_for_each(|item| put(out, item))?;
+            out.push(b't');
+        }
+        Value::Dict(pairs) => {
+            out.extend(b"}(");
+            for (key, value) in pairs {
+                put(out, key)?;
+                put(out, value)?;
+            }
+            out.push(b'u');
+        }
+        Value::Array(array) => put_array(out, array)?,
+        Value::ObjectArray { .. } => return Err(Fault::Unwritable("an array of objects")),
+        Value::BigInt(_) => return Err(Fault::Unwritable("an integer beyond 64 bits")),
+    }
+    Ok(())
+}
+
+fn put_sized(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend((bytes.len() as u64).to_le_bytes());
+    out.extend(bytes);
+}
+
+fn put_int(out: &mut Vec<u8>, number: i64) {
+    match i32::try_from(number) {
+        Ok(small) => {
+            out.push(b'J');
+            out.extend(small.to_le_bytes());
+        }
+        Err(_) => {
+            out.extend([0x8a, 8]);
+            out.extend(number.to_le_bytes());
+        }
+    }
+}
+
+/// `numpy.core.multiarray._reconstruct(numpy.ndarray, (0,), b"b")` with the state of a C-ordered array.
+fn put_array(out: &mut Vec<u8>, array: &NdArray) -> Result<(), Fault> {
+    out.extend(b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\0tC\x01btR");
+    out.extend(b"(K\x01(");
+    for &size in array.shape() {
+        put_int(out, i64::try_from(size).map_err(|_| Fault::Unwritable("so large an array"))?);
+    }
+    out.extend(b"tcnumpy\ndtype\n(");
+    put(out, &Value::Str(array.dtype().name().into()))?;
+    out.extend(b"\x89\x88tR(K\x03");
+    let order = if array.dtype().size() == 1 { "|" } else { "<" };
+    put(out, &Value::Str(order.into()))?;
+    out.extend(b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb\x89");
+    put(out, &Value::Bytes(array.bytes().into()))?;
+    out.extend(b"tb");
+    Ok(())
+}
