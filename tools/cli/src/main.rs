@@ -6,6 +6,7 @@
 
 mod interrupt;
 mod progress;
+mod store;
 
 use std::process::ExitCode;
 
@@ -20,6 +21,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Convert, validate and look into feature stores
+    #[command(subcommand)]
+    Store(store::Command),
     /// Write shell completions to stdout
     Completions {
         /// The shell to write them for
@@ -41,6 +45,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
+        Command::Store(command) => store::run(command),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "xenc", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)

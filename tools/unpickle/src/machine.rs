@@ -304,14 +304,14 @@ impl<'a> Machine<'a> {
             Constructor::Reconstruct => Node::EmptyArray,
             Constructor::Dtype => Node::Dtype(self.dtype(&arguments)?),
             Constructor::Scalar => self.scalar(&arguments)?,
-            Constructor::FromBuffer => self.from_buffer(&arguments)?,
+            Constructor::FromBuffer => self.array_from_buffer(&arguments)?,
             Constructor::OrderedDict => Node::Dict(self.ordered_dict(&arguments)?),
             Constructor::Set => match arguments.first().map(|&id| &self.arena[id]) {
                 Some(Node::List(items)) => Node::List(items.clone()),
                 None => Node::List(Vec::new()),
                 Some(_) => return Err(Fault::Malformed("a set of something that is no list")),
             },
-            Constructor::Bytearray | Constructor::Encode => self.bytes_from(&arguments)?,
+            Constructor::Bytearray | Constructor::Encode => self.encoded_bytes(&arguments)?,
             Constructor::NdArrayType => return Err(Fault::Global("numpy.ndarray(...)".into())),
         };
         self.push(node);
@@ -339,7 +339,7 @@ impl<'a> Machine<'a> {
     }
 
     /// Protocol 5: `_frombuffer(buffer, dtype, shape, order)`.
-    fn from_buffer(&self, arguments: &[Id]) -> Result<Node, Fault> {
+    fn array_from_buffer(&self, arguments: &[Id]) -> Result<Node, Fault> {
         let &[buffer, dtype, shape, order] = arguments else {
             return Err(Fault::Malformed("an array from a buffer needs four arguments"));
         };
@@ -363,7 +363,7 @@ impl<'a> Machine<'a> {
     }
 
     /// `_codecs.encode(text, "latin1")` and `bytearray(text, "latin-1")`: how protocols below 3 spell bytes.
-    fn bytes_from(&self, arguments: &[Id]) -> Result<Node, Fault> {
+    fn encoded_bytes(&self, arguments: &[Id]) -> Result<Node, Fault> {
         let Some(&first) = arguments.first() else {
             return Ok(Node::Plain(Value::Bytes(Arc::default())));
         };

@@ -1,0 +1,97 @@
+//! What can be wrong with a store.
+
+use std::path::PathBuf;
+
+use crate::lmdb::LmdbError;
+
+/// What can be wrong with a store, and where.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The LMDB environment cannot be opened or read.
+    #[error(transparent)]
+    Lmdb(#[from] LmdbError),
+    /// A sound LMDB environment that is no store of ours.
+    #[error(
+        "{path} is an LMDB environment but not a feature store; convert it with `xenc store convert`"
+    )]
+    NotAStore {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Written by another version of this program.
+    #[error("{path} has format version {found}, this program reads {expected}")]
+    Version {
+        /// The directory.
+        path: PathBuf,
+        /// Version in the file.
+        found: u8,
+        /// Version of this program.
+        expected: u8,
+    },
+    /// No record under this id.
+    #[error("{path} holds no image `{id}`")]
+    NotFound {
+        /// The directory.
+        path: PathBuf,
+        /// The image id.
+        id: String,
+    },
+    /// A record or the schema does not read back as it was written.
+    #[error("{path}: the record of `{key}` is damaged: {what}; convert the source again")]
+    Damaged {
+        /// The directory.
+        path: PathBuf,
+        /// Image id, or `schema`.
+        key: String,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// An id that LMDB cannot hold.
+    #[error("image id `{id}` has {bytes} bytes; 1 to 511 are possible")]
+    IdLength {
+        /// The id, shortened.
+        id: String,
+        /// Its length.
+        bytes: usize,
+    },
+    /// Two different records under one id.
+    #[error("image `{0}` comes twice, with different contents")]
+    Duplicate(String),
+    /// Regions that contradict themselves or the rest of the store.
+    #[error("image `{id}`: {what}")]
+    Regions {
+        /// The image id.
+        id: String,
+        /// What is wrong with them.
+        what: String,
+    },
+    /// The target is there already.
+    #[error("{0} exists; remove it, or ask to overwrite it")]
+    Exists(PathBuf),
+    /// Another process is writing the same store.
+    #[error("another process is writing {0}")]
+    Locked(PathBuf),
+    /// What an interrupted run left behind comes from another source or has another precision.
+    #[error(
+        "{0} was left by an interrupted run with another source or precision; remove it to start anew"
+    )]
+    OtherPartial(PathBuf),
+    /// A batch was asked for that cannot be made.
+    #[error("batch: {0}")]
+    Batch(String),
+    /// The file system refuses.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+}
+
+impl StoreError {
+    pub(crate) fn io(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> StoreError {
+        let path = path.to_owned();
+        move |source| StoreError::Io { path, source }
+    }
+}

@@ -1,0 +1,144 @@
+//! Opening LMDB environments that others have written, without trusting them.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use heed::{EnvFlags, EnvOpenOptions, WithoutTls};
+
+/// An environment whose read transactions may move between threads.
+pub type Env = heed::Env<WithoutTls>;
+
+/// First four bytes of LMDB's meta pages, after the page header.
+const MAGIC: u32 = 0xBEEF_C0DE;
+/// Bytes before the meta data in a meta page (64-bit builds).
+const PAGE_HEADER: usize = 16;
+
+/// Why an LMDB environment cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LmdbError {
+    /// No such file or directory.
+    #[error("{0} does not exist")]
+    Missing(PathBuf),
+    /// Not a directory with a `data.mdb` in it.
+    #[error("{0} is not an LMDB directory (it has no data.mdb)")]
+    NotADirectory(PathBuf),
+    /// `data.mdb` does not begin as LMDB files do.
+    #[error("{0} is not an LMDB file")]
+    NotLmdb(PathBuf),
+    /// `data.mdb` is shorter than its own meta page says; reading on would end the process.
+    #[error("{path} is truncated: {found} bytes of at least {expected}; copy or download it again")]
+    Truncated {
+        /// The file.
+        path: PathBuf,
+        /// Bytes there should be.
+        expected: u64,
+        /// Bytes there are.
+        found: u64,
+    },
+    /// LMDB itself refuses.
+    #[error("{path}: {source}")]
+    Heed {
+        /// The directory.
+        path: PathBuf,
+        /// LMDB's error.
+        source: heed::Error,
+    },
+    /// The file system refuses.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+}
+
+impl LmdbError {
+    pub(crate) fn heed(path: &Path) -> impl FnOnce(heed::Error) -> LmdbError + '_ {
+        move |source| LmdbError::Heed { path: path.to_owned(), source }
+    }
+}
+
+/// What the newer of the two meta pages says.
+struct Meta {
+    page_size: u64,
+    last_page: u64,
+    transaction: u64,
+    /// Keys of the unnamed database.
+    entries: u64,
+}
+
+/// Opens an environment read-only and without lock file: for directories that nobody writes to any more, also on
+/// read-only file systems, from any number of processes.
+///
+/// # Errors
+/// Everything in [`LmdbError`]; a truncated file is found here, by comparing its length with its meta pages, because
+/// touching a missing page of a mapped file ends the process.
+pub fn open_read_only(dir: &Path) -> Result<Env, LmdbError> {
+    let length = checked_length(dir)?.0;
+    let map_size = usize::try_from(length.next_multiple_of(1 << 16)).unwrap_or(usize::MAX);
+    let mut options = EnvOpenOptions::new().read_txn_without_tls();
+    options.map_size(map_size).max_dbs(4);
+    // SAFETY: the file is opened read-only; finished stores and foreign dumps are not changed in place while they are
+    // read (a finished store is replaced by rename). No lock file is needed for the same reason.
+    unsafe {
+        options.flags(EnvFlags::READ_ONLY | EnvFlags::NO_LOCK | EnvFlags::NO_READ_AHEAD);
+        options.open(dir).map_err(LmdbError::heed(dir))
+    }
+}
+
+/// Number of keys in the unnamed database, as the meta page has it.
+///
+/// # Errors
+/// As [`open_read_only`].
+pub fn main_entries(dir: &Path) -> Result<u64, LmdbError> {
+    checked_length(dir).map(|(_, entries)| entries)
+}
+
+/// Length of `data.mdb` and entries of its unnamed database, once the two are known to fit.
+fn checked_length(dir: &Path) -> Result<(u64, u64), LmdbError> {
+    if !dir.exists() {
+        return Err(LmdbError::Missing(dir.to_owned()));
+    }
+    let path = dir.join("data.mdb");
+    if !path.is_file() {
+        return Err(LmdbError::NotADirectory(dir.to_owned()));
+    }
+    let io = |source| LmdbError::Io { path: path.clone(), source };
+    let mut file = File::open(&path).map_err(io)?;
+    let found = file.metadata().map_err(io)?.len();
+    let mut head = Vec::new();
+    file.by_ref().take(3 * 65536).read_to_end(&mut head).map_err(io)?;
+
+    let first = meta(&head, 0).ok_or_else(|| LmdbError::NotLmdb(path.clone()))?;
+    let second = usize::try_from(first.page_size).ok().and_then(|offset| meta(&head, offset));
+    let newest = match second {
+        Some(second) if second.transaction > first.transaction => second,
+        _ => first,
+    };
+    let expected = newest.last_page.saturating_add(1).saturating_mul(newest.page_size);
+    if found < expected {
+        return Err(LmdbError::Truncated { path, expected, found });
+    }
+    Ok((found, newest.entries))
+}
+
+/// Reads the meta page at an offset; the fields' places are those of LMDB's `MDB_meta` on 64-bit machines.
+fn meta(head: &[u8], offset: usize) -> Option<Meta> {
+    let page = head.get(offset.checked_add(PAGE_HEADER)?..)?;
+    let u32_at = |at: usize| Some(u32::from_le_bytes(page.get(at..at + 4)?.try_into().ok()?));
+    let u64_at = |at: usize| Some(u64::from_le_bytes(page.get(at..at + 8)?.try_into().ok()?));
+    if u32_at(0)? != MAGIC {
+        return None;
+    }
+    let page_size = u64::from(u32_at(24)?);
+    let plausible = page_size.is_power_of_two() && (512..=65536).contains(&page_size);
+    plausible.then_some(())?;
+    Some(Meta {
+        page_size,
+        entries: u64_at(104)?,
+        last_page: u64_at(120)?,
+        transaction: u64_at(128)?,
+    })
+}

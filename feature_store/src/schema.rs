@@ -1,0 +1,71 @@
+//! What a store says about itself.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Precision;
+
+/// Where the features come from.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Provenance {
+    /// Format of the source ("volta-lmdb"), or the detector that computed the features.
+    pub source_format: String,
+    /// Path of the source as it was given.
+    pub source: String,
+    /// Identifies the source's content as far as that is cheap (its size and date); a conversion resumes only from the
+    /// same one.
+    pub fingerprint: String,
+    /// Version of this program.
+    pub tool_version: String,
+}
+
+/// The schema of a store.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Schema {
+    /// Values per region; 0 while the store is empty.
+    pub dim: u32,
+    /// Fewest regions of an image.
+    pub min_regions: u32,
+    /// Most regions of an image.
+    pub max_regions: u32,
+    /// How features are stored.
+    pub precision: Precision,
+    /// Number of images.
+    pub count: u64,
+    /// Sum over all images of the xxh3 of id and record checksum: independent of order, equal for equal contents.
+    pub digest: u64,
+    /// Where the features come from.
+    pub provenance: Provenance,
+    /// False while the store is being written.
+    pub complete: bool,
+}
+
+impl Schema {
+    pub(crate) fn empty(precision: Precision, provenance: Provenance) -> Schema {
+        Schema {
+            dim: 0,
+            min_regions: 0,
+            max_regions: 0,
+            precision,
+            count: 0,
+            digest: 0,
+            provenance,
+            complete: false,
+        }
+    }
+
+    /// Takes one more image into account.
+    pub(crate) fn add(&mut self, id: &str, checksum: u64, regions: u32, dim: u32) {
+        if self.count == 0 {
+            (self.dim, self.min_regions, self.max_regions) = (dim, regions, regions);
+        }
+        self.min_regions = self.min_regions.min(regions);
+        self.max_regions = self.max_regions.max(regions);
+        self.count += 1;
+        self.digest = self.digest.wrapping_add(image_digest(id, checksum));
+    }
+}
+
+/// One image's part of the digest.
+pub(crate) fn image_digest(id: &str, checksum: u64) -> u64 {
+    xxhash_rust::xxh3::xxh3_64_with_seed(id.as_bytes(), checksum)
+}

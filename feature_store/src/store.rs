@@ -1,0 +1,224 @@
+//! Reading a finished store.
+
+use std::collections::HashMap;
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use heed::Database;
+use heed::types::{Bytes, Str};
+use rayon::prelude::*;
+
+use crate::batch::fill_image;
+use crate::codec::{self, DecodeError};
+use crate::lmdb::{self, Env, LmdbError};
+use crate::record::RecordView;
+use crate::{BatchSpec, RegionBatch, Regions, Schema, StoreError};
+
+pub(crate) const META: &str = "meta";
+pub(crate) const REGIONS: &str = "regions";
+pub(crate) const SCHEMA: &str = "schema";
+
+/// A finished store, open for reading. Clones share one mapping; any number of threads may read at once.
+#[derive(Clone)]
+pub struct FeatureStore {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    path: PathBuf,
+    env: Env,
+    regions: Database<Str, Bytes>,
+    schema: Schema,
+}
+
+/// LMDB must not map one file twice in a process, so every open store is known here.
+static OPEN: Mutex<Option<HashMap<PathBuf, Weak<Shared>>>> = Mutex::new(None);
+
+impl FeatureStore {
+    /// Opens a store; the time does not depend on the number of images.
+    ///
+    /// # Errors
+    /// [`StoreError::Lmdb`] for what is no sound LMDB directory, [`StoreError::NotAStore`] for one that is not ours or
+    /// was never finished, [`StoreError::Version`].
+    pub fn open(path: &Path) -> Result<FeatureStore, StoreError> {
+        let real = path.canonicalize().map_err(|_| LmdbError::Missing(path.to_owned()))?;
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = open.get_or_insert_default();
+        if let Some(shared) = open.get(&real).and_then(Weak::upgrade) {
+            return Ok(FeatureStore { shared });
+        }
+        let shared = Arc::new(Shared::open(path)?);
+        open.retain(|_, store| store.strong_count() > 0);
+        open.insert(real, Arc::downgrade(&shared));
+        Ok(FeatureStore { shared })
+    }
+
+    /// What the store says about itself.
+    pub fn schema(&self) -> &Schema {
+        &self.shared.schema
+    }
+
+    /// The directory it was opened from.
+    pub fn path(&self) -> &Path {
+        &self.shared.path
+    }
+
+    /// Number of images.
+    pub fn len(&self) -> u64 {
+        self.shared.schema.count
+    }
+
+    /// Whether it holds no image.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether it holds an image.
+    ///
+    /// # Errors
+    /// If LMDB cannot read the page.
+    pub fn contains(&self, id: &str) -> Result<bool, StoreError> {
+        if id.is_empty() || id.len() > crate::MAX_ID_BYTES {
+            return Ok(false);
+        }
+        let shared = &self.shared;
+        let transaction = shared.read()?;
+        Ok(shared.regions.get(&transaction, id).map_err(shared.heed())?.is_some())
+    }
+
+    /// One image's regions, its checksum verified.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::Damaged`].
+    pub fn get(&self, id: &str) -> Result<Regions, StoreError> {
+        self.with_record(id, true, |record| Ok(record.to_regions()))
+    }
+
+    /// Ids in byte order, from `start` on, at most `limit`: a page of a listing.
+    ///
+    /// # Errors
+    /// If LMDB cannot read the pages.
+    pub fn ids_from(&self, start: &str, limit: usize) -> Result<Vec<String>, StoreError> {
+        let shared = &self.shared;
+        let transaction = shared.read()?;
+        // LMDB cannot seek an empty key.
+        let start = if start.is_empty() { Bound::Unbounded } else { Bound::Included(start) };
+        let range = (start, Bound::Unbounded);
+        let entries = shared.regions.range(&transaction, &range).map_err(shared.heed())?;
+        entries.take(limit).map(|entry| Ok(entry.map_err(shared.heed())?.0.to_owned())).collect()
+    }
+
+    /// All ids in byte order; read a page at a time, so no transaction is held between two of them.
+    pub fn ids(&self) -> impl Iterator<Item = Result<String, StoreError>> + use<> {
+        const PAGE: usize = 1024;
+        let store = self.clone();
+        let mut page = Vec::new().into_iter();
+        let mut next = Some(String::new());
+        std::iter::from_fn(move || {
+            loop {
+                if let Some(id) = page.next() {
+                    return Some(Ok(id));
+                }
+                let ids = match store.ids_from(&next.take()?, PAGE) {
+                    Ok(ids) => ids,
+                    Err(error) => return Some(Err(error)),
+                };
+                // The smallest id after the last one of a full page.
+                next = ids.last().filter(|_| ids.len() == PAGE).map(|last| format!("{last}\0"));
+                page = ids.into_iter();
+            }
+        })
+    }
+
+    /// Fills a batch with the regions of images, `[images, rows, …]` as the specification says; its memory is reused.
+    ///
+    /// Images are read in parallel. Checksums are not computed here: `validate` does that once.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] for the first missing image, [`StoreError::Damaged`], [`StoreError::Batch`] if the
+    /// number of locations is none of 4, 5, 7.
+    pub fn read_batch<I: AsRef<str> + Sync>(
+        &self,
+        ids: &[I],
+        spec: &BatchSpec,
+        batch: &mut RegionBatch,
+    ) -> Result<(), StoreError> {
+        batch.resize(ids.len(), spec, self.shared.schema.dim as usize)?;
+        let images = batch.images_mut();
+        ids.par_iter().zip(images).try_for_each(|(id, image)| {
+            self.with_record(id.as_ref(), false, |record| fill_image(record, spec, image))
+        })
+    }
+
+    /// Calls `read` with a record in place, inside a transaction of its own.
+    pub(crate) fn with_record<T>(
+        &self,
+        id: &str,
+        verify: bool,
+        read: impl FnOnce(&RecordView) -> Result<T, &'static str>,
+    ) -> Result<T, StoreError> {
+        let shared = &self.shared;
+        let not_found = || StoreError::NotFound { path: shared.path.clone(), id: id.to_owned() };
+        if id.is_empty() || id.len() > crate::MAX_ID_BYTES {
+            return Err(not_found());
+        }
+        let transaction = shared.read()?;
+        let bytes =
+            shared.regions.get(&transaction, id).map_err(shared.heed())?.ok_or_else(not_found)?;
+        let damaged =
+            |what| StoreError::Damaged { path: shared.path.clone(), key: id.to_owned(), what };
+        let record = RecordView::parse(bytes).map_err(damaged)?;
+        if record.dim != shared.schema.dim as usize {
+            return Err(damaged("its dim is not the store's"));
+        }
+        if verify && !record.is_intact() {
+            return Err(damaged("its checksum does not fit"));
+        }
+        read(&record).map_err(damaged)
+    }
+}
+
+impl Shared {
+    fn open(path: &Path) -> Result<Shared, StoreError> {
+        let env = lmdb::open_read_only(path)?;
+        let not_a_store = || StoreError::NotAStore { path: path.to_owned() };
+        let (regions, schema) = {
+            let transaction = env.read_txn().map_err(LmdbError::heed(path))?;
+            let open = |name| env.open_database::<Str, Bytes>(&transaction, Some(name));
+            // A foreign environment has no named databases, or a plain value where one would be.
+            let meta = open(META).ok().flatten().ok_or_else(not_a_store)?;
+            let regions = open(REGIONS).ok().flatten().ok_or_else(not_a_store)?;
+            let schema = meta.get(&transaction, SCHEMA).map_err(LmdbError::heed(path))?;
+            let schema = decode_schema(path, schema.ok_or_else(not_a_store)?)?;
+            // Handles of databases outlive their first transaction only if it is committed.
+            transaction.commit().map_err(LmdbError::heed(path))?;
+            (regions, schema)
+        };
+        if !schema.complete {
+            return Err(not_a_store());
+        }
+        Ok(Shared { path: path.to_owned(), env, regions, schema })
+    }
+
+    fn read(&self) -> Result<heed::RoTxn<'_, heed::WithoutTls>, StoreError> {
+        self.env.read_txn().map_err(|error| self.heed()(error))
+    }
+
+    fn heed(&self) -> impl Fn(heed::Error) -> StoreError + '_ {
+        |source| StoreError::Lmdb(LmdbError::Heed { path: self.path.clone(), source })
+    }
+}
+
+pub(crate) fn decode_schema(path: &Path, bytes: &[u8]) -> Result<Schema, StoreError> {
+    codec::decode(bytes).map_err(|error| match error {
+        DecodeError::Version(found) => {
+            StoreError::Version { path: path.to_owned(), found, expected: codec::VERSION }
+        }
+        DecodeError::Malformed => StoreError::Damaged {
+            path: path.to_owned(),
+            key: SCHEMA.into(),
+            what: "it cannot be decoded",
+        },
+    })
+}
