@@ -1,9 +1,23 @@
-//! Vision-and-language cross-encoders in libtorch: models, data, training, evaluation.
+//! Vision-and-language cross-encoders in libtorch.
+//!
+//! One encoder of gated sublayers, configured by VOLTA's JSON files, scores the candidate images of a description:
+//! descriptions are `[sets, tokens]`, candidates `[sets, C, regions, dim]`, scores `[sets, C]`.
+//!
+//! ```no_run
+//! use crossencoders::config::ModelConfig;
+//! use crossencoders::model::{RankingHead, RankingModel};
+//! use crossencoders::weights;
+//! use tch::{Device, nn};
+//!
+//! let config = ModelConfig::load("configs/models/vilbert_base.json".as_ref())?;
+//! let variables = nn::VarStore::new(Device::Cpu);
+//! let model = RankingModel::new(&variables.root(), &config, &RankingHead::Alignment)?;
+//! let report = weights::load(&variables, "pretrained.safetensors".as_ref(), &[])?;
+//! println!("{} tensors loaded", report.loaded);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![warn(missing_docs)]
 
 pub mod config;
-pub mod data;
-pub mod eval;
 pub mod model;
-pub mod train;
 pub mod weights;

@@ -1,1 +1,52 @@
-//! The gated-sublayer encoder and its heads.
+//! The gated-sublayer encoder of Bugliarello et al. (2021), "Multimodal Pretraining Unmasked", and the heads on it.
+//!
+//! Parameter names are those of VOLTA's code. Parameters that it ties exist once, under the text stream's name.
+
+mod attention;
+mod contextual;
+mod embeddings;
+mod encoder;
+mod feed_forward;
+mod heads;
+mod layers;
+mod ranking;
+
+use tch::Tensor;
+
+pub use contextual::{ContextConfig, ContextModule, Positions};
+pub use encoder::{CrossEncoder, Encoded};
+pub use heads::{AlignmentHead, PretrainingHeads, VlClassifier};
+pub use ranking::{RankingHead, RankingModel};
+
+/// Descriptions, one a row.
+#[derive(Debug)]
+pub struct Text {
+    /// Word pieces, i64 `[sets, tokens]`.
+    pub input_ids: Tensor,
+    /// Segments, i64 `[sets, tokens]`.
+    pub token_type_ids: Tensor,
+    /// 1 for word pieces, 0 for padding, i64 `[sets, tokens]`.
+    pub mask: Tensor,
+}
+
+/// Regions, one image a row.
+#[derive(Debug)]
+pub struct Vision {
+    /// Features, f32 `[images, regions, dim]`.
+    pub features: Tensor,
+    /// Locations relative to the image, f32 `[images, regions, num_locs]`.
+    pub locations: Tensor,
+    /// 1 for regions, 0 for padding, i64 `[images, regions]`.
+    pub mask: Tensor,
+}
+
+/// Candidate images of each description.
+#[derive(Debug)]
+pub struct Candidates {
+    /// Features, f32 `[sets, candidates, regions, dim]`.
+    pub features: Tensor,
+    /// Locations, f32 `[sets, candidates, regions, num_locs]`.
+    pub locations: Tensor,
+    /// 1 for regions, 0 for padding, i64 `[sets, candidates, regions]`.
+    pub mask: Tensor,
+}

@@ -1,1 +1,95 @@
-//! Loading and saving weights by name.
+//! Loading weights by name.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use tch::nn::VarStore;
+use tch::{Kind, Tensor};
+
+/// What loading has done.
+#[derive(Debug, Default)]
+pub struct LoadReport {
+    /// Parameters that got their values.
+    pub loaded: usize,
+    /// Parameters that the file lacks and that were allowed to be missing.
+    pub missing: Vec<String>,
+    /// Tensors of the file that the model has no place for.
+    pub unexpected: Vec<String>,
+}
+
+/// Why weights cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum WeightsError {
+    /// The file cannot be read, or is no safetensors file.
+    #[error("{path}: {reason}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The weights are those of another model.
+    #[error("{path} does not fit the model: {}", problems.join("; "))]
+    Misfit {
+        /// The file.
+        path: PathBuf,
+        /// Missing and mis-shaped tensors.
+        problems: Vec<String>,
+    },
+}
+
+/// Loads a safetensors file into a model's variables by VOLTA's names, with or without `module.` before them.
+///
+/// A parameter that the file lacks is an error unless its name begins with one of `allow_missing`. Nothing is changed
+/// unless everything fits.
+///
+/// # Errors
+/// [`WeightsError::Unreadable`]; [`WeightsError::Misfit`] with every missing and mis-shaped tensor.
+pub fn load(
+    variables: &VarStore,
+    path: &Path,
+    allow_missing: &[&str],
+) -> Result<LoadReport, WeightsError> {
+    let unreadable = |reason: String| WeightsError::Unreadable { path: path.to_owned(), reason };
+    if !path.is_file() {
+        return Err(unreadable("no such file".into()));
+    }
+    let tensors = Tensor::read_safetensors(path).map_err(|error| unreadable(error.to_string()))?;
+    let mut tensors: BTreeMap<String, Tensor> = tensors
+        .into_iter()
+        .map(|(name, tensor)| (name.strip_prefix("module.").unwrap_or(&name).to_owned(), tensor))
+        .collect();
+
+    let mut report = LoadReport::default();
+    let mut problems = Vec::new();
+    let mut pairs = Vec::new();
+    let mut variables: Vec<(String, Tensor)> = variables.variables().into_iter().collect();
+    variables.sort_by(|(a, _), (b, _)| a.cmp(b));
+    for (name, variable) in variables {
+        match tensors.remove(&name) {
+            Some(tensor) if tensor.size() == variable.size() => pairs.push((variable, tensor)),
+            Some(tensor) => {
+                problems.push(format!(
+                    "`{name}` is {:?} instead of {:?}",
+                    tensor.size(),
+                    variable.size()
+                ));
+            }
+            None if allow_missing.iter().any(|start| name.starts_with(start)) => {
+                report.missing.push(name)
+            }
+            None => problems.push(format!("`{name}` is missing")),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(WeightsError::Misfit { path: path.to_owned(), problems });
+    }
+    report.loaded = pairs.len();
+    report.unexpected = tensors.into_keys().collect();
+    tch::no_grad(|| {
+        for (mut variable, tensor) in pairs {
+            variable.copy_(&tensor.to_kind(Kind::Double).to_kind(variable.kind()));
+        }
+    });
+    Ok(report)
+}

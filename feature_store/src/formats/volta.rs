@@ -22,6 +22,9 @@ const KEYS: &[u8] = b"keys";
 /// Records that are copied out of LMDB in one transaction.
 const PAGE: usize = 64;
 
+/// Key and value.
+type Entry = (Vec<u8>, Vec<u8>);
+
 /// An LMDB directory of VOLTA's.
 pub struct VoltaSource {
     info: SourceInfo,
@@ -48,7 +51,7 @@ impl VoltaSource {
     }
 
     /// The records after a key, in the order of their ids.
-    fn page(&self, after: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, RecordError> {
+    fn page(&self, after: &[u8]) -> Result<Vec<Entry>, RecordError> {
         let failed = |error: heed::Error| RecordError {
             path: self.info.path.clone(),
             key: String::from_utf8_lossy(after).into_owned(),
@@ -102,7 +105,7 @@ impl FeatureSource for VoltaSource {
                     Ok(read) => read,
                     Err(error) => return Some(Err(error)),
                 };
-                next = read.last().map(|(key, _): &(Vec<u8>, _)| key.clone());
+                next = read.last().map(|(key, _)| key.clone());
                 page = read.into_iter();
             }
         })))
@@ -274,7 +277,7 @@ pub struct VoltaSink {
     env: Env,
     encoding: VoltaEncoding,
     keys: Vec<Value>,
-    pending: Vec<(Vec<u8>, Vec<u8>)>,
+    pending: Vec<Entry>,
     pending_bytes: usize,
 }
 

@@ -40,14 +40,6 @@ impl Progress {
         }
     }
 
-    /// Writes a line of its own, above the bar if there is one.
-    pub fn say(&self, line: &str) {
-        match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{line}")),
-            None => eprintln!("{line}"),
-        }
-    }
-
     /// Removes the bar; the caller prints its own closing line.
     pub fn finish(self) {
         if let Some(bar) = self.bar {

@@ -1,1 +1,0 @@
-//! Image sets, descriptions and batches.

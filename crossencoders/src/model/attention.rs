@@ -1,0 +1,165 @@
+//! The gated attention sublayer: each stream attends to itself, to the other, to both or not at all.
+
+use tch::Tensor;
+use tch::nn::{self, Module};
+
+use super::layers::{Sharing, Streams, SublayerOutput, linear};
+use crate::config::{AttentionSize, ModelConfig};
+
+#[derive(Debug)]
+pub(crate) struct Attention {
+    /// Which stream attends to which: text→text, text→vision, vision→text, vision→vision.
+    gates: [bool; 4],
+    projections: Streams<Projections>,
+    output: SublayerOutput,
+    dropout: (f64, f64),
+}
+
+/// Queries, keys and values of one stream.
+#[derive(Debug)]
+struct Projections {
+    query: nn::Linear,
+    key: nn::Linear,
+    value: nn::Linear,
+    heads: i64,
+}
+
+impl Projections {
+    fn new(
+        path: &nn::Path,
+        prefix: &str,
+        config: &ModelConfig,
+        hidden: i64,
+        size: AttentionSize,
+    ) -> Self {
+        let projection =
+            |name: &str| linear(path / format!("{prefix}{name}"), config, hidden, size.hidden);
+        let (query, key, value) = (projection("query"), projection("key"), projection("value"));
+        Projections { query, key, value, heads: size.heads }
+    }
+
+    /// `[batch, length, heads * size]` to `[batch, heads, length, size]`.
+    fn split_heads(&self, x: Tensor) -> Tensor {
+        let (batch, length, width) = x.size3().unwrap_or_default();
+        x.view([batch, length, self.heads, width / self.heads]).transpose(1, 2)
+    }
+}
+
+impl Attention {
+    pub(crate) fn new(path: &nn::Path, config: &ModelConfig, sublayer: i64) -> Attention {
+        let gates = [
+            &config.tt_attn_sublayers,
+            &config.tv_attn_sublayers,
+            &config.vt_attn_sublayers,
+            &config.vv_attn_sublayers,
+        ]
+        .map(|group| group.contains(&sublayer));
+        let [tt, tv, vt, vv] = gates;
+        let sharing = Sharing {
+            text: tt || tv,
+            vision: vt || vv,
+            shared: config.shared_sublayers.contains(&sublayer),
+            single_norm: config.single_ln_sublayers.contains(&sublayer),
+        };
+        let (text, vision) = (config.text_attention(sublayer), config.vision_attention(sublayer));
+        let own = path / "attention_self";
+        let projections = Streams::new(
+            sharing.text.then(|| Projections::new(&own, "", config, config.hidden_size, text)),
+            || {
+                sharing
+                    .vision
+                    .then(|| Projections::new(&own, "v_", config, config.v_hidden_size, vision))
+            },
+            sharing.shared,
+        );
+        let widths = (text.hidden, vision.hidden);
+        Attention {
+            gates,
+            projections,
+            output: SublayerOutput::new(&(path / "attention_output"), config, widths, sharing),
+            dropout: (config.attention_probs_dropout_prob, config.v_attention_probs_dropout_prob),
+        }
+    }
+
+    /// The next states of both streams; one without queries here comes back unchanged. Masks are additive,
+    /// `[batch, 1, 1, length]`.
+    pub(crate) fn forward(
+        &self,
+        (text, text_mask): (&Tensor, &Tensor),
+        (vision, vision_mask): (&Tensor, &Tensor),
+        train: bool,
+    ) -> (Tensor, Tensor) {
+        let [tt, tv, vt, vv] = self.gates;
+        let text_keys = Keys::new(self.projections.text(), text, text_mask, tt || vt);
+        let vision_keys = Keys::new(self.projections.vision(), vision, vision_mask, tv || vv);
+        let attend = |projections: Option<&Projections>,
+                      x: &Tensor,
+                      keys: [Option<&Keys>; 2],
+                      dropout: f64| {
+            let keys: Vec<&Keys> = keys.into_iter().flatten().collect();
+            projections
+                .filter(|_| !keys.is_empty())
+                .map(|p| attend(p, x, &keys, if train { dropout } else { 0.0 }))
+        };
+        let from_text = [text_keys.as_ref().filter(|_| tt), vision_keys.as_ref().filter(|_| tv)];
+        let from_vision = [text_keys.as_ref().filter(|_| vt), vision_keys.as_ref().filter(|_| vv)];
+        let next_text = (tt || tv)
+            .then(|| attend(self.projections.text(), text, from_text, self.dropout.0))
+            .flatten()
+            .and_then(|context| self.output.text(&context, text, train));
+        let next_vision = (vt || vv)
+            .then(|| attend(self.projections.vision(), vision, from_vision, self.dropout.1))
+            .flatten()
+            .and_then(|context| self.output.vision(&context, vision, train));
+        (
+            next_text.unwrap_or_else(|| text.shallow_clone()),
+            next_vision.unwrap_or_else(|| vision.shallow_clone()),
+        )
+    }
+}
+
+/// What a stream offers to those who attend to it.
+struct Keys {
+    keys: Tensor,
+    values: Tensor,
+    mask: Tensor,
+}
+
+impl Keys {
+    fn new(
+        projections: Option<&Projections>,
+        x: &Tensor,
+        mask: &Tensor,
+        wanted: bool,
+    ) -> Option<Keys> {
+        let projections = projections.filter(|_| wanted)?;
+        Some(Keys {
+            keys: projections.split_heads(projections.key.forward(x)),
+            values: projections.split_heads(projections.value.forward(x)),
+            mask: mask.shallow_clone(),
+        })
+    }
+}
+
+/// One softmax over the keys of all attended streams together: `[batch, length, width]`.
+fn attend(projections: &Projections, x: &Tensor, attended: &[&Keys], dropout: f64) -> Tensor {
+    let join = |part: fn(&Keys) -> &Tensor, dim: i64| {
+        let parts: Vec<&Tensor> = attended.iter().map(|keys| part(keys)).collect();
+        Tensor::cat(&parts, dim)
+    };
+    let query = projections.split_heads(projections.query.forward(x));
+    let (keys, values) = (join(|k| &k.keys, 2), join(|k| &k.values, 2));
+    let mask = join(|k| &k.mask, 3);
+    let context = Tensor::scaled_dot_product_attention(
+        &query,
+        &keys,
+        &values,
+        Some(&mask),
+        dropout,
+        false,
+        None,
+        false,
+    );
+    // [batch, heads, length, size] to [batch, length, heads * size]
+    context.transpose(1, 2).flatten(2, 3)
+}

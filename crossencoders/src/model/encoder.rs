@@ -1,0 +1,151 @@
+//! The encoder: embeddings, gated sublayers in order, poolers.
+
+use tch::nn::{self, Module};
+use tch::{Kind, Tensor};
+
+use super::attention::Attention;
+use super::embeddings::Embeddings;
+use super::feed_forward::FeedForward;
+use super::layers::linear;
+use super::{Text, Vision};
+use crate::config::{ConfigError, FusionMethod, ModelConfig};
+
+/// Added to the scores of keys that are padding.
+const MASKED: f64 = -10000.0;
+
+/// VOLTA's `BertModel`: two streams of states through a list of gated sublayers.
+#[derive(Debug)]
+pub struct CrossEncoder {
+    embeddings: Embeddings,
+    sublayers: Vec<Sublayer>,
+    /// Index of the first sublayer in which the text attends to regions or regions to the text.
+    first_cross_modal: usize,
+    t_pooler: nn::Linear,
+    v_pooler: nn::Linear,
+    fusion: FusionMethod,
+}
+
+#[derive(Debug)]
+enum Sublayer {
+    Attention(Attention),
+    FeedForward(FeedForward),
+}
+
+/// What the encoder makes of pairs of a description and an image.
+#[derive(Debug)]
+pub struct Encoded {
+    /// Last text states, `[images, tokens, hidden]`.
+    pub text: Tensor,
+    /// Last vision states, `[images, regions, v_hidden]`.
+    pub vision: Tensor,
+    /// Pooled text, `[images, pooler_size]`.
+    pub pooled_text: Tensor,
+    /// Pooled vision, `[images, pooler_size]`.
+    pub pooled_vision: Tensor,
+}
+
+impl CrossEncoder {
+    /// Creates the parameters below `bert.`.
+    ///
+    /// # Errors
+    /// A configuration that makes no encoder.
+    pub fn new(root: &nn::Path, config: &ModelConfig) -> Result<CrossEncoder, ConfigError> {
+        config.check()?;
+        let bert = root / "bert";
+        let layers = &bert / "encoder" / "layer";
+        let sublayers = (0..config.num_sublayers()).map(|index| {
+            let path = &layers / index;
+            if config.is_attention(index) {
+                Sublayer::Attention(Attention::new(&path, config, index))
+            } else {
+                Sublayer::FeedForward(FeedForward::new(&path, config, index))
+            }
+        });
+        let cross_modal = config.tv_attn_sublayers.iter().chain(&config.vt_attn_sublayers).min();
+        Ok(CrossEncoder {
+            embeddings: Embeddings::new(&bert, config),
+            sublayers: sublayers.collect(),
+            first_cross_modal: cross_modal.map_or(usize::MAX, |&index| index as usize),
+            t_pooler: linear(
+                &bert / "t_pooler" / "dense",
+                config,
+                config.hidden_size,
+                config.pooler_size,
+            ),
+            v_pooler: linear(
+                &bert / "v_pooler" / "dense",
+                config,
+                config.v_hidden_size,
+                config.pooler_size,
+            ),
+            fusion: config.fusion_method,
+        })
+    }
+
+    /// Encodes every image with its description: image `i` goes with description `i / (images / sets)`.
+    ///
+    /// What depends on the text alone is computed once per description: its states are expanded only before the first
+    /// cross-modal sublayer. `observe` sees the states after the embeddings (index `None`) and after every sublayer.
+    pub fn forward(
+        &self,
+        text: &Text,
+        vision: &Vision,
+        train: bool,
+        observe: &mut dyn FnMut(Option<usize>, &Tensor, &Tensor),
+    ) -> Encoded {
+        let candidates = vision.features.size()[0] / text.input_ids.size()[0].max(1);
+        let mut t = self.embeddings.text(text, train);
+        let mut v = self.embeddings.vision(vision, train);
+        let mut t_mask = additive_mask(&text.mask, t.kind());
+        let v_mask = additive_mask(&vision.mask, v.kind());
+        observe(None, &t, &v);
+        for (index, sublayer) in self.sublayers.iter().enumerate() {
+            if index == self.first_cross_modal {
+                t = expand(&t, candidates);
+                t_mask = expand(&t_mask, candidates);
+            }
+            (t, v) = match sublayer {
+                Sublayer::Attention(attention) => {
+                    attention.forward((&t, &t_mask), (&v, &v_mask), train)
+                }
+                Sublayer::FeedForward(feed_forward) => feed_forward.forward(&t, &v, train),
+            };
+            observe(Some(index), &t, &v);
+        }
+        if self.first_cross_modal >= self.sublayers.len() {
+            t = expand(&t, candidates);
+        }
+        let pooled_text = self.t_pooler.forward(&t.select(1, 0)).relu();
+        let pooled_vision = self.v_pooler.forward(&v.select(1, 0)).relu();
+        Encoded { text: t, vision: v, pooled_text, pooled_vision }
+    }
+
+    /// The pooled streams as one vector, `[images, pooler_size]`.
+    pub fn fuse(&self, encoded: &Encoded) -> Tensor {
+        match self.fusion {
+            FusionMethod::Mul => &encoded.pooled_text * &encoded.pooled_vision,
+            FusionMethod::Sum => &encoded.pooled_text + &encoded.pooled_vision,
+            FusionMethod::Text => encoded.pooled_text.shallow_clone(),
+        }
+    }
+
+    /// The word embeddings `[vocab, hidden]`, which the masked-language head is tied to.
+    pub fn word_embeddings(&self) -> &Tensor {
+        &self.embeddings.words.ws
+    }
+}
+
+/// `[batch, length]` of 1 and 0 to `[batch, 1, 1, length]` of 0 and a large negative number.
+fn additive_mask(mask: &Tensor, kind: Kind) -> Tensor {
+    let padding: Tensor = 1.0 - mask.to_kind(kind);
+    (padding * MASKED).unsqueeze(1).unsqueeze(1)
+}
+
+/// Repeats every row for its candidates.
+fn expand(x: &Tensor, candidates: i64) -> Tensor {
+    if candidates == 1 {
+        x.shallow_clone()
+    } else {
+        x.repeat_interleave_self_int(candidates, 0, None)
+    }
+}

@@ -1,0 +1,137 @@
+//! Layers with VOLTA's initialisation, and parameters that the two streams may share.
+
+use tch::Tensor;
+use tch::nn::{self, Init, Module};
+
+use crate::config::{Activation, ModelConfig};
+
+/// BERT's, not PyTorch's default of 1e-5.
+const LAYER_NORM_EPS: f64 = 1e-12;
+
+pub(crate) fn linear(
+    path: nn::Path,
+    config: &ModelConfig,
+    inputs: i64,
+    outputs: i64,
+) -> nn::Linear {
+    let ws_init = Init::Randn { mean: 0.0, stdev: config.initializer_range };
+    let bs_init = Some(Init::Const(0.0));
+    nn::linear(path, inputs, outputs, nn::LinearConfig { ws_init, bs_init, bias: true })
+}
+
+pub(crate) fn layer_norm(path: nn::Path, size: i64) -> nn::LayerNorm {
+    nn::layer_norm(
+        path,
+        vec![size],
+        nn::LayerNormConfig { eps: LAYER_NORM_EPS, ..Default::default() },
+    )
+}
+
+pub(crate) fn embedding(
+    path: nn::Path,
+    config: &ModelConfig,
+    count: i64,
+    size: i64,
+    padding_idx: i64,
+) -> nn::Embedding {
+    let ws_init = Init::Randn { mean: 0.0, stdev: config.initializer_range };
+    nn::embedding(
+        path,
+        count,
+        size,
+        nn::EmbeddingConfig { ws_init, padding_idx, ..Default::default() },
+    )
+}
+
+pub(crate) fn activate(activation: Activation, x: &Tensor) -> Tensor {
+    match activation {
+        Activation::Gelu => x.gelu("none"),
+        Activation::Relu => x.relu(),
+    }
+}
+
+/// Layers of one kind in the two streams: either may be missing, and vision may use the text's.
+#[derive(Debug)]
+pub(crate) struct Streams<T> {
+    text: Option<T>,
+    vision: Option<T>,
+    shared: bool,
+}
+
+impl<T> Streams<T> {
+    pub(crate) fn new(
+        text: Option<T>,
+        vision: impl FnOnce() -> Option<T>,
+        shared: bool,
+    ) -> Streams<T> {
+        let shared = shared && text.is_some();
+        let vision = if shared { None } else { vision() };
+        Streams { text, vision, shared }
+    }
+
+    pub(crate) fn text(&self) -> Option<&T> {
+        self.text.as_ref()
+    }
+
+    pub(crate) fn vision(&self) -> Option<&T> {
+        if self.shared { self.text.as_ref() } else { self.vision.as_ref() }
+    }
+}
+
+/// What ends every sublayer: projection, dropout, residual connection, normalisation.
+#[derive(Debug)]
+pub(crate) struct SublayerOutput {
+    dense: Streams<nn::Linear>,
+    norm: Streams<nn::LayerNorm>,
+    dropout: (f64, f64),
+}
+
+/// Which streams a sublayer has and what they share.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sharing {
+    pub(crate) text: bool,
+    pub(crate) vision: bool,
+    pub(crate) shared: bool,
+    pub(crate) single_norm: bool,
+}
+
+impl SublayerOutput {
+    /// `inputs` are the widths that come in: text, vision.
+    pub(crate) fn new(
+        path: &nn::Path,
+        config: &ModelConfig,
+        inputs: (i64, i64),
+        sharing: Sharing,
+    ) -> Self {
+        let dense = Streams::new(
+            sharing.text.then(|| linear(path / "dense", config, inputs.0, config.hidden_size)),
+            || {
+                sharing
+                    .vision
+                    .then(|| linear(path / "v_dense", config, inputs.1, config.v_hidden_size))
+            },
+            sharing.shared,
+        );
+        // One LayerNorm over the concatenated streams is, position by position, the same LayerNorm on each.
+        let norm = Streams::new(
+            sharing.text.then(|| layer_norm(path / "LayerNorm", config.hidden_size)),
+            || sharing.vision.then(|| layer_norm(path / "v_LayerNorm", config.v_hidden_size)),
+            sharing.shared || sharing.single_norm,
+        );
+        SublayerOutput {
+            dense,
+            norm,
+            dropout: (config.hidden_dropout_prob, config.v_hidden_dropout_prob),
+        }
+    }
+
+    pub(crate) fn text(&self, x: &Tensor, residual: &Tensor, train: bool) -> Option<Tensor> {
+        let x = self.dense.text()?.forward(x).dropout(self.dropout.0, train);
+        Some(self.norm.text()?.forward(&(x + residual)))
+    }
+
+    pub(crate) fn vision(&self, x: &Tensor, residual: &Tensor, train: bool) -> Option<Tensor> {
+        let x = self.dense.vision()?.forward(x).dropout(self.dropout.1, train);
+        Some(self.norm.vision()?.forward(&(x + residual)))
+    }
+}

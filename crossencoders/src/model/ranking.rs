@@ -1,0 +1,98 @@
+//! Ranking the candidates of a set.
+
+use tch::Tensor;
+use tch::nn::{self, Module};
+
+use super::contextual::{ContextConfig, ContextModule};
+use super::heads::AlignmentHead;
+use super::layers::linear;
+use super::{Candidates, CrossEncoder, Text, Vision};
+use crate::config::{ConfigError, ModelConfig};
+
+/// ImageCoDe's task model drops a tenth of the fused vector, whatever the configuration says.
+const FUSED_DROPOUT: f64 = 0.1;
+
+/// What turns fused vectors into scores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RankingHead {
+    /// The pre-trained alignment head: zero-shot.
+    Alignment,
+    /// One linear layer per pair, `clfs_dict.TASK3`: non-contrastive and contrastive.
+    Linear,
+    /// The contextual module.
+    Contextual(ContextConfig),
+}
+
+/// An encoder with a head that scores candidates.
+#[derive(Debug)]
+pub struct RankingModel {
+    encoder: CrossEncoder,
+    head: Head,
+}
+
+#[derive(Debug)]
+enum Head {
+    Alignment(AlignmentHead),
+    Linear(nn::Linear),
+    Contextual(ContextModule),
+}
+
+impl RankingModel {
+    /// Creates all parameters.
+    ///
+    /// # Errors
+    /// A configuration that makes no encoder, or whose `pooler_size` the contextual module's 8 heads do not divide.
+    pub fn new(
+        root: &nn::Path,
+        config: &ModelConfig,
+        head: &RankingHead,
+    ) -> Result<RankingModel, ConfigError> {
+        let encoder = CrossEncoder::new(root, config)?;
+        let head = match *head {
+            RankingHead::Alignment => Head::Alignment(AlignmentHead::new(root, config)),
+            RankingHead::Linear => {
+                Head::Linear(linear(root / "clfs_dict" / "TASK3", config, config.pooler_size, 1))
+            }
+            RankingHead::Contextual(_) if !ContextConfig::fits(config.pooler_size) => {
+                let (key, value) = ("pooler_size", config.pooler_size);
+                return Err(ConfigError::Size { key, value, what: "8 heads do not divide it" });
+            }
+            RankingHead::Contextual(context) => {
+                Head::Contextual(ContextModule::new(root, config, context))
+            }
+        };
+        Ok(RankingModel { encoder, head })
+    }
+
+    /// The encoder.
+    pub fn encoder(&self) -> &CrossEncoder {
+        &self.encoder
+    }
+
+    /// Scores `[sets, candidates]`, higher is better; `video` is bool `[sets]`. Dropout acts if `train` is set.
+    pub fn forward(
+        &self,
+        text: &Text,
+        candidates: &Candidates,
+        video: &Tensor,
+        train: bool,
+    ) -> Tensor {
+        let size = candidates.features.size();
+        let (sets, count) = (size[0], size[1]);
+        // [sets, candidates, …] to [sets * candidates, …]
+        let vision = Vision {
+            features: candidates.features.flatten(0, 1),
+            locations: candidates.locations.flatten(0, 1),
+            mask: candidates.mask.flatten(0, 1),
+        };
+        let encoded = self.encoder.forward(text, &vision, train, &mut |_, _, _| {});
+        let fused = self.encoder.fuse(&encoded).dropout(FUSED_DROPOUT, train);
+        match &self.head {
+            Head::Alignment(head) => head.probability(&fused).view([sets, count]),
+            Head::Linear(linear) => linear.forward(&fused).view([sets, count]),
+            Head::Contextual(context) => {
+                context.forward(&fused.view([sets, count, -1]), video, train, &mut |_| {})
+            }
+        }
+    }
+}

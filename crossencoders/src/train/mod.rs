@@ -1,1 +1,0 @@
-//! Training: optimiser, schedule, losses, checkpoints.
