@@ -1,14 +1,11 @@
-# Two commands do everything on a machine with Rust, a C++ compiler and Python 3 with pip: `make demo` and `make test`.
+# `make test` does everything on a machine with Rust, a C++ compiler and Python 3 with pip.
 
 CARGO ?= cargo
 
-.PHONY: demo test lint docs setup setup-cuda help
+.PHONY: test lint docs setup setup-cuda help
 
 help:            ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
-
-demo: setup      ## Render a small data set, convert, validate, train, evaluate; results in runs/demo
-	$(CARGO) run --quiet --release --package xenc -- demo --out runs/demo --force
 
 test: setup      ## Run all tests
 	$(CARGO) test --workspace
@@ -16,7 +13,7 @@ test: setup      ## Run all tests
 lint: setup      ## Formatting, clippy, and that the store tools need no libtorch
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	$(CARGO) clippy --package xenc --no-default-features --all-targets -- -D warnings
+	$(CARGO) clippy --package xenc --all-targets -- -D warnings
 
 docs: setup      ## Build the documentation; warnings are errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps

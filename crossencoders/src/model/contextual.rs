@@ -68,21 +68,23 @@ impl ContextModule {
         train: bool,
         observe: &mut dyn FnMut(&Tensor),
     ) -> Tensor {
-        let mut states = fused.shallow_clone();
-        if let Some(positions) = &self.positions {
-            let positions = positions.ws.narrow(0, 0, fused.size()[1]).unsqueeze(0);
-            states = states
-                + match self.config.positions {
-                    Positions::All => positions,
-                    _ => positions * video.to_kind(fused.kind()).view([-1, 1, 1]),
-                };
-        }
+        // New tensors at every step: `+=` would change the caller's fused vectors in place.
+        let mut states = match &self.positions {
+            None => fused.shallow_clone(),
+            Some(positions) => {
+                let positions = positions.ws.narrow(0, 0, fused.size()[1]).unsqueeze(0);
+                match self.config.positions {
+                    Positions::All => fused + positions,
+                    _ => fused + positions * video.to_kind(fused.kind()).view([-1, 1, 1]),
+                }
+            }
+        };
         for layer in &self.layers {
             states = layer.forward(&states, train);
             observe(&states);
         }
         if self.config.add_inputs {
-            states = states + fused;
+            states = fused + states;
         }
         self.prediction.forward(&states).squeeze_dim(-1)
     }

@@ -1,4 +1,6 @@
-//! Loading weights by name.
+//! Loading weights by name, from safetensors and from PyTorch files.
+
+mod pytorch;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,7 +22,7 @@ pub struct LoadReport {
 /// Why weights cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
-    /// The file cannot be read, or is no safetensors file.
+    /// The file cannot be read, or is neither a safetensors nor a sound PyTorch file.
     #[error("{path}: {reason}")]
     Unreadable {
         /// The file.
@@ -38,7 +40,39 @@ pub enum WeightsError {
     },
 }
 
-/// Loads a safetensors file into a model's variables by VOLTA's names, with or without `module.` before them.
+/// Reads all tensors of a safetensors or PyTorch file (zip or the older format; of a training checkpoint its
+/// `model_state_dict`), without `module.` before their names. Nothing in the file is executed.
+///
+/// # Errors
+/// [`WeightsError::Unreadable`], also for a file without a single tensor.
+pub fn read(path: &Path) -> Result<BTreeMap<String, Tensor>, WeightsError> {
+    let unreadable = |reason: String| WeightsError::Unreadable { path: path.to_owned(), reason };
+    if !path.is_file() {
+        return Err(unreadable("no such file".into()));
+    }
+    let tensors = if is_safetensors(path).map_err(|error| unreadable(error.to_string()))? {
+        Tensor::read_safetensors(path).map_err(|error| unreadable(error.to_string()))?
+    } else {
+        pytorch::read(path).map_err(unreadable)?
+    };
+    if tensors.is_empty() {
+        return Err(unreadable("it holds no tensors".into()));
+    }
+    let stripped = |name: String| name.strip_prefix("module.").map(str::to_owned).unwrap_or(name);
+    Ok(tensors.into_iter().map(|(name, tensor)| (stripped(name), tensor)).collect())
+}
+
+/// A safetensors file begins with the length of its JSON header, then the header.
+fn is_safetensors(path: &Path) -> std::io::Result<bool> {
+    let mut start = Vec::new();
+    std::io::Read::read_to_end(
+        &mut std::io::Read::take(std::fs::File::open(path)?, 9),
+        &mut start,
+    )?;
+    Ok(start.get(8) == Some(&b'{'))
+}
+
+/// Loads a file into a model's variables by VOLTA's names; see [`read`] for what files.
 ///
 /// A parameter that the file lacks is an error unless its name begins with one of `allow_missing`. Nothing is changed
 /// unless everything fits.
@@ -50,16 +84,7 @@ pub fn load(
     path: &Path,
     allow_missing: &[&str],
 ) -> Result<LoadReport, WeightsError> {
-    let unreadable = |reason: String| WeightsError::Unreadable { path: path.to_owned(), reason };
-    if !path.is_file() {
-        return Err(unreadable("no such file".into()));
-    }
-    let tensors = Tensor::read_safetensors(path).map_err(|error| unreadable(error.to_string()))?;
-    let mut tensors: BTreeMap<String, Tensor> = tensors
-        .into_iter()
-        .map(|(name, tensor)| (name.strip_prefix("module.").unwrap_or(&name).to_owned(), tensor))
-        .collect();
-
+    let mut tensors = read(path)?;
     let mut report = LoadReport::default();
     let mut problems = Vec::new();
     let mut pairs = Vec::new();
