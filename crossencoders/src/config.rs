@@ -385,4 +385,16 @@ mod tests {
         let kind = parse(|json| json["image_embeddings"] = "lxmert".into()).unwrap_err();
         assert!(kind.contains("`lxmert`") && kind.contains("`vilbert`"), "{kind}");
     }
+
+    #[test]
+    fn every_shipped_configuration_is_accepted() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/models");
+        let files: Vec<PathBuf> =
+            std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert!(files.len() >= 3);
+        for file in files {
+            let config = ModelConfig::load(&file).unwrap();
+            assert!(config.num_sublayers() >= 24, "{file:?}");
+        }
+    }
 }

@@ -251,7 +251,14 @@ fn check_id(id: &str) -> Result<(), StoreError> {
 /// An I/O error (a full disk) is told as one, the rest as LMDB's.
 fn failed(partial: &Path, error: heed::Error) -> StoreError {
     match error {
-        heed::Error::Io(source) => StoreError::Io { path: partial.to_owned(), source },
+        heed::Error::Io(mut source) => {
+            // LMDB reports a page that it could write only in part, which is what a full disk causes, as EIO.
+            if source.raw_os_error() == Some(libc::EIO) {
+                source =
+                    std::io::Error::new(source.kind(), "cannot write: the disk is full or failing");
+            }
+            StoreError::Io { path: partial.to_owned(), source }
+        }
         source => StoreError::Lmdb(LmdbError::Heed { path: partial.to_owned(), source }),
     }
 }

@@ -46,7 +46,9 @@ impl VoltaSource {
             None => Err(unknown("an LMDB environment without records")),
             // Protocol 2 and later begin with 0x80.
             Some((_, value)) if value.first() == Some(&0x80) => Ok(source),
-            Some(_) => Err(unknown("an LMDB environment whose records are no pickles")),
+            Some(_) => {
+                Err(unknown("an LMDB environment whose records are no pickles (a store already?)"))
+            }
         }
     }
 
