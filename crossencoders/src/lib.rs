@@ -20,4 +20,5 @@
 
 pub mod config;
 pub mod model;
+pub mod train;
 pub mod weights;
