@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use feature_store::{BatchSpec, GlobalFeature};
 use serde::{Deserialize, Serialize};
 
 /// A sublayer's index to a size or a number of heads.
@@ -16,6 +17,16 @@ pub enum ImageEmbeddings {
     Vilbert,
     /// Each is normalised on its own, a token type is added, then all is normalised.
     Uniter,
+}
+
+/// Where the mean over an image's regions is put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GlobalPosition {
+    /// Before the regions.
+    First,
+    /// After them.
+    Last,
 }
 
 /// How the pooled streams become one vector.
@@ -81,9 +92,8 @@ pub struct ModelConfig {
     pub v_attention_probs_dropout_prob: f64,
     #[serde(default = "defaults::locations")]
     pub num_locs: i64,
-    /// `"first"`, `"last"` or absent.
     #[serde(default)]
-    pub add_global_imgfeat: Option<String>,
+    pub add_global_imgfeat: Option<GlobalPosition>,
     pub image_embeddings: ImageEmbeddings,
     #[serde(default = "defaults::hidden")]
     pub pooler_size: i64,
@@ -250,6 +260,17 @@ impl ModelConfig {
             or(&self.sublayer2intermediate_size, sublayer, self.intermediate_size),
             or(&self.sublayer2v_intermediate_size, sublayer, self.v_intermediate_size),
         )
+    }
+
+    /// How the regions of an image are laid out for this model.
+    pub fn batch_spec(&self, max_regions: usize) -> BatchSpec {
+        let global_feature = match self.add_global_imgfeat {
+            None => GlobalFeature::None,
+            Some(GlobalPosition::First) => GlobalFeature::First,
+            Some(GlobalPosition::Last) => GlobalFeature::Last,
+        };
+        // `check` has seen that it is 4, 5 or 7.
+        BatchSpec { max_regions, num_locs: self.num_locs as usize, global_feature }
     }
 
     fn groups(&self) -> [&BTreeSet<i64>; 6] {

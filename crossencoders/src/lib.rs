@@ -19,6 +19,11 @@
 #![warn(missing_docs)]
 
 pub mod config;
+pub mod data;
+pub mod device;
+pub mod eval;
 pub mod model;
+pub mod ranker;
+pub mod run;
 pub mod train;
 pub mod weights;

@@ -1,6 +1,7 @@
 //! Reading a finished store.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -176,6 +177,12 @@ impl FeatureStore {
             return Err(damaged("its checksum does not fit"));
         }
         read(&record).map_err(damaged)
+    }
+}
+
+impl fmt::Debug for FeatureStore {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        out.debug_tuple("FeatureStore").field(&self.shared.path).finish()
     }
 }
 

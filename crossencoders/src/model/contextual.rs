@@ -1,5 +1,6 @@
 //! ImageCoDe's ContextModule: a transformer over the candidates of a set, optionally with positions in time.
 
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 use tch::nn::{self, Module};
 
@@ -12,7 +13,8 @@ const HEADS: i64 = 8;
 const SET_SIZE: i64 = 10;
 
 /// Which sets get position embeddings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Positions {
     /// None.
     #[default]

@@ -1,8 +1,12 @@
 //! AdamW as in pytorch_transformers 1.2.0, which differs from PyTorch's own: epsilon is added to the square root before
 //! bias correction enters the step size, and the weight that has been updated is what decays.
 
-use tch::Tensor;
+use std::path::Path;
+
 use tch::nn::VarStore;
+use tch::{Kind, Tensor};
+
+use crate::weights::{self, WeightsError};
 
 /// Names that contain one of these are not decayed. `image_layer_norm.weight` contains none, and decays.
 const NO_DECAY: [&str; 3] = ["bias", "LayerNorm.bias", "LayerNorm.weight"];
@@ -34,6 +38,7 @@ pub struct AdamW {
 
 #[derive(Debug)]
 struct Parameter {
+    name: String,
     variable: Tensor,
     weight_decay: f64,
     state: Option<Moments>,
@@ -56,6 +61,7 @@ impl AdamW {
         let parameters = named.into_iter().map(|(name, variable)| {
             let decays = !NO_DECAY.iter().any(|part| name.contains(part));
             Parameter {
+                name,
                 variable,
                 weight_decay: if decays { config.weight_decay } else { 0.0 },
                 state: None,
@@ -89,6 +95,64 @@ impl AdamW {
             });
         }
         norm
+    }
+
+    /// Writes the moments of all parameters that have some.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<(), WeightsError> {
+        let mut tensors = Vec::new();
+        for parameter in &self.parameters {
+            let Some(state) = &parameter.state else { continue };
+            let mut add =
+                |part, tensor| tensors.push((format!("{}.{part}", parameter.name), tensor));
+            add("first", state.first.shallow_clone());
+            add("second", state.second.shallow_clone());
+            add("steps", Tensor::from(i64::from(state.steps)));
+        }
+        // A safetensors file without any tensor would be taken for a broken one.
+        tensors.push(("parameters".into(), Tensor::from(self.parameters.len() as i64)));
+        weights::write(&tensors, path)
+    }
+
+    /// Takes over what [`save`](AdamW::save) wrote for the same parameters.
+    ///
+    /// # Errors
+    /// If the file cannot be read or is that of another model.
+    pub fn load(&mut self, path: &Path) -> Result<(), WeightsError> {
+        let mut tensors = weights::read(path)?;
+        let misfit = |problem: String| WeightsError::Misfit {
+            path: path.to_owned(),
+            problems: vec![problem],
+        };
+        let count = tensors.remove("parameters").map(|count| count.int64_value(&[]));
+        if count != Some(self.parameters.len() as i64) {
+            return Err(misfit(format!(
+                "it is of {count:?} parameters, not {}",
+                self.parameters.len()
+            )));
+        }
+        for parameter in &mut self.parameters {
+            let mut take = |part| tensors.remove(&format!("{}.{part}", parameter.name));
+            let (Some(first), Some(second), Some(steps)) =
+                (take("first"), take("second"), take("steps"))
+            else {
+                parameter.state = None;
+                continue;
+            };
+            let variable = &parameter.variable;
+            if first.size() != variable.size() || second.size() != variable.size() {
+                return Err(misfit(format!("`{}` is {:?}", parameter.name, first.size())));
+            }
+            let like = |moment: Tensor| moment.to_device(variable.device()).to_kind(Kind::Float);
+            let steps = steps.int64_value(&[]) as i32;
+            parameter.state = Some(Moments { steps, first: like(first), second: like(second) });
+        }
+        match tensors.into_keys().next() {
+            Some(name) => Err(misfit(format!("`{name}` is of no parameter"))),
+            None => Ok(()),
+        }
     }
 
     /// One update. A parameter without gradient is left as it is: neither moved nor decayed.

@@ -1,4 +1,4 @@
-//! Loading weights by name, from safetensors and from PyTorch files.
+//! Weights by name: loaded from safetensors and PyTorch files, saved as safetensors.
 
 mod pytorch;
 
@@ -25,6 +25,14 @@ pub enum WeightsError {
     /// The file cannot be read, or is neither a safetensors nor a sound PyTorch file.
     #[error("{path}: {reason}")]
     Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The file cannot be written.
+    #[error("{path} cannot be written: {reason}")]
+    Unwritable {
         /// The file.
         path: PathBuf,
         /// What is wrong.
@@ -60,6 +68,25 @@ pub fn read(path: &Path) -> Result<BTreeMap<String, Tensor>, WeightsError> {
     }
     let stripped = |name: String| name.strip_prefix("module.").map(str::to_owned).unwrap_or(name);
     Ok(tensors.into_iter().map(|(name, tensor)| (stripped(name), tensor)).collect())
+}
+
+/// Writes a model's parameters as safetensors under VOLTA's names.
+///
+/// # Errors
+/// [`WeightsError::Unwritable`].
+pub fn save(variables: &VarStore, path: &Path) -> Result<(), WeightsError> {
+    let mut tensors: Vec<(String, Tensor)> = variables.variables().into_iter().collect();
+    tensors.sort_by(|(a, _), (b, _)| a.cmp(b));
+    write(&tensors, path)
+}
+
+/// Writes tensors as safetensors, and to the disk before it returns.
+pub(crate) fn write(tensors: &[(String, Tensor)], path: &Path) -> Result<(), WeightsError> {
+    let unwritable = |reason: String| WeightsError::Unwritable { path: path.to_owned(), reason };
+    Tensor::write_safetensors(tensors, path).map_err(|error| unwritable(error.to_string()))?;
+    std::fs::File::open(path)
+        .and_then(|file| file.sync_all())
+        .map_err(|error| unwritable(error.to_string()))
 }
 
 /// A safetensors file begins with the length of its JSON header, then the header.

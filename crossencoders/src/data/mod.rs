@@ -1,0 +1,55 @@
+//! Descriptions and their candidate images, from annotation files and a feature store to tensors.
+
+mod batcher;
+mod image_sets;
+mod loader;
+pub mod synthetic;
+mod tokenizer;
+
+use std::path::PathBuf;
+
+use feature_store::StoreError;
+use feature_store::dataset::DatasetError;
+
+pub use batcher::{by_length, shuffled};
+pub use image_sets::{Example, ImageSets, SkippedSet};
+pub use loader::{Batch, Item, Labels, Loader};
+pub use tokenizer::Tokenizer;
+
+/// Why data cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// Neither a WordPiece vocabulary nor a `tokenizer.json`.
+    #[error("{path} is no tokenizer: {reason}")]
+    Tokenizer {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The annotation file.
+    #[error(transparent)]
+    Annotations(#[from] DatasetError),
+    /// The feature store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There are sets, but none has all its images in the store.
+    #[error(
+        "none of the {sets} image sets of {annotations} has all its images in {store} (first: {})",
+        describe(skipped)
+    )]
+    NoFeatures {
+        /// The annotation file.
+        annotations: PathBuf,
+        /// The store.
+        store: PathBuf,
+        /// How many sets there are.
+        sets: usize,
+        /// The first of them.
+        skipped: Vec<SkippedSet>,
+    },
+}
+
+fn describe(skipped: &[SkippedSet]) -> String {
+    skipped.iter().map(SkippedSet::to_string).collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,157 @@
+//! BERT's WordPiece, as VOLTA uses it.
+
+use std::path::Path;
+
+use tokenizers::models::wordpiece::WordPiece;
+use tokenizers::normalizers::BertNormalizer;
+use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
+use tokenizers::processors::bert::BertProcessing;
+use tokenizers::{AddedToken, Tokenizer as Inner};
+
+use super::DataError;
+
+/// Turns descriptions into word pieces.
+#[derive(Debug, Clone)]
+pub struct Tokenizer {
+    inner: Inner,
+    file_name: &'static str,
+    contents: Vec<u8>,
+}
+
+impl Tokenizer {
+    /// Reads a `tokenizer.json` (by its extension) or a `vocab.txt` with one word piece a line, for an uncased model.
+    ///
+    /// # Errors
+    /// [`DataError::Tokenizer`], also for a vocabulary without BERT's special tokens.
+    pub fn load(path: &Path) -> Result<Tokenizer, DataError> {
+        let error = |reason: String| DataError::Tokenizer { path: path.to_owned(), reason };
+        let contents = std::fs::read(path).map_err(|e| error(e.to_string()))?;
+        let is_json = path.extension().is_some_and(|extension| extension == "json");
+        let (mut inner, file_name) = if is_json {
+            (Inner::from_bytes(&contents).map_err(|e| error(e.to_string()))?, "tokenizer.json")
+        } else {
+            (wordpiece(path).map_err(error)?, "vocab.txt")
+        };
+        // Batches pad to their own longest description, and `encode` cuts.
+        inner.with_padding(None);
+        inner.with_truncation(None).map_err(|e| error(e.to_string()))?;
+        let tokenizer = Tokenizer { inner, file_name, contents };
+        let probe = tokenizer.pieces("a").map_err(&error)?;
+        if probe.len() < 3 {
+            return Err(error("it puts no [CLS] and [SEP] around a text".into()));
+        }
+        Ok(tokenizer)
+    }
+
+    /// Word pieces of a text between `[CLS]` and `[SEP]`, at most `max_tokens` with them; what is longer is cut before
+    /// the `[SEP]`. The text is not stripped; special tokens written in it are recognised, as in VOLTA.
+    pub fn encode(&self, text: &str, max_tokens: usize) -> Vec<i64> {
+        // Normalisation and WordPiece of a text cannot fail once `load` has seen them work; a word outside the
+        // vocabulary is [UNK].
+        let mut ids = self.pieces(text).unwrap_or_default();
+        if ids.len() > max_tokens.max(2) {
+            let separator = ids[ids.len() - 1];
+            ids.truncate(max_tokens.max(2) - 1);
+            ids.push(separator);
+        }
+        ids
+    }
+
+    /// One more than the largest id: what a model's `vocab_size` must reach.
+    pub fn vocab_size(&self) -> usize {
+        self.inner.get_vocab(true).into_values().max().map_or(0, |largest| largest as usize + 1)
+    }
+
+    /// The file it was read from, by its usual name: a checkpoint keeps a copy.
+    pub fn file(&self) -> (&'static str, &[u8]) {
+        (self.file_name, &self.contents)
+    }
+
+    fn pieces(&self, text: &str) -> Result<Vec<i64>, String> {
+        let encoding = self.inner.encode(text, true).map_err(|e| e.to_string())?;
+        Ok(encoding.get_ids().iter().map(|&id| i64::from(id)).collect())
+    }
+}
+
+fn wordpiece(path: &Path) -> Result<Inner, String> {
+    let path = path.to_str().ok_or("its path is not valid UTF-8")?;
+    let model =
+        WordPiece::from_file(path).unk_token("[UNK]".into()).build().map_err(|e| e.to_string())?;
+    let mut tokenizer = Inner::new(model);
+    let special = |token: &str| {
+        let id = tokenizer.token_to_id(token).ok_or(format!("it lacks {token}"))?;
+        Ok::<_, String>((token.to_owned(), id))
+    };
+    let (cls, sep) = (special("[CLS]")?, special("[SEP]")?);
+    special("[UNK]")?;
+    tokenizer.with_normalizer(Some(BertNormalizer::new(true, true, None, true)));
+    tokenizer.with_pre_tokenizer(Some(BertPreTokenizer));
+    tokenizer.with_post_processor(Some(BertProcessing::new(sep, cls)));
+    let specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+        .into_iter()
+        .filter(|token| tokenizer.token_to_id(token).is_some())
+        .map(|token| AddedToken::from(token, true))
+        .collect::<Vec<_>>();
+    tokenizer.add_special_tokens(&specials);
+    Ok(tokenizer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tokenizer(vocabulary: &str) -> Result<Tokenizer, DataError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vocab.txt");
+        std::fs::write(&path, vocabulary).unwrap();
+        Tokenizer::load(&path)
+    }
+
+    const VOCABULARY: &str = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe\ncafe\nred\n##dish\n,\n東\n";
+
+    #[test]
+    fn pieces_are_those_of_uncased_bert() {
+        let tokenizer = tokenizer(VOCABULARY).unwrap();
+        let ids = |text| tokenizer.encode(text, 120);
+        assert_eq!(ids("The  Café"), [2, 5, 6, 3]);
+        assert_eq!(ids("reddish,RED"), [2, 7, 8, 9, 7, 3]);
+        assert_eq!(ids("blue 東red"), [2, 1, 10, 7, 3]);
+        assert_eq!(ids("the [SEP] red"), [2, 5, 3, 7, 3]);
+        assert_eq!(ids(""), [2, 3]);
+        assert_eq!(tokenizer.vocab_size(), 11);
+    }
+
+    #[test]
+    fn a_cut_keeps_the_separator() {
+        let tokenizer = tokenizer(VOCABULARY).unwrap();
+        assert_eq!(tokenizer.encode("the red the red", 4), [2, 5, 7, 3]);
+        assert_eq!(tokenizer.encode("the red", 4), [2, 5, 7, 3]);
+    }
+
+    #[test]
+    fn what_is_no_vocabulary_is_refused() {
+        let missing = tokenizer("the\nred\n").unwrap_err().to_string();
+        assert!(missing.contains("[CLS]"), "{missing}");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokenizer.json");
+        std::fs::write(&path, "{}").unwrap();
+        assert!(matches!(Tokenizer::load(&path), Err(DataError::Tokenizer { .. })));
+        assert!(Tokenizer::load(&folder.path().join("none.txt")).is_err());
+    }
+
+    #[test]
+    fn a_tokenizer_json_without_its_padding_gives_the_same_pieces() {
+        let folder = tempfile::tempdir().unwrap();
+        let plain = tokenizer(VOCABULARY).unwrap();
+        let path = folder.path().join("tokenizer.json");
+        let mut padded = plain.inner.clone();
+        padded.with_padding(Some(tokenizers::PaddingParams {
+            strategy: tokenizers::PaddingStrategy::Fixed(16),
+            ..Default::default()
+        }));
+        padded.save(&path, false).unwrap();
+        let read = Tokenizer::load(&path).unwrap();
+        assert_eq!(read.encode("The reddish", 120), plain.encode("The reddish", 120));
+        assert_eq!(read.file().0, "tokenizer.json");
+    }
+}

@@ -1,0 +1,92 @@
+//! Ranking a split: scores, metrics, the leaderboard's file.
+
+mod metrics;
+mod submission;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use feature_store::FeatureStore;
+use tch::Kind;
+
+pub use metrics::{Group, Metrics};
+pub use submission::{SubmissionError, check as check_submission, write_submission};
+
+use crate::data::{DataError, ImageSets, Item, Loader, by_length};
+use crate::ranker::Ranker;
+
+/// Why a split cannot be ranked.
+#[derive(Debug, thiserror::Error)]
+pub enum EvalError {
+    /// Features cannot be read.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A score that is no number: broken weights or features.
+    #[error(
+        "the model's scores for a description of {0} are not finite: its weights or the features are broken"
+    )]
+    NotFinite(String),
+    /// Accuracy without answers.
+    #[error("the split is not labelled: `predict` ranks it, but there is nothing to compare with")]
+    Unlabelled,
+}
+
+/// Scores of every description's candidates, in the order of the split; `None` if cancelled. `progress` is told how many
+/// descriptions are done.
+///
+/// # Errors
+/// [`EvalError::Data`], [`EvalError::NotFinite`].
+pub fn score(
+    ranker: &Ranker,
+    store: &FeatureStore,
+    sets: &Arc<ImageSets>,
+    batch_size: usize,
+    cancelled: &AtomicBool,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Option<Vec<Vec<f32>>>, EvalError> {
+    let batches = by_length(&sets.lengths(), batch_size)
+        .into_iter()
+        .map(|batch| batch.into_iter().map(Item::Set).collect())
+        .collect();
+    let loader = Loader::start(store.clone(), Arc::clone(sets), ranker.batch_spec(), batches);
+    let mut scores = vec![Vec::new(); sets.examples.len()];
+    let mut done = 0;
+    for batch in loader {
+        if cancelled.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let batch = batch?.to_device(ranker.variables.device());
+        let rows = tch::no_grad(|| ranker.scores(&batch, false));
+        for (row, item) in batch.items.iter().enumerate() {
+            let row = rows.get(row as i64).to_kind(Kind::Float);
+            let row = Vec::<f32>::try_from(row).unwrap_or_default();
+            let example = &sets.examples[item.example()];
+            if row.len() != example.images.len() || row.iter().any(|score| !score.is_finite()) {
+                return Err(EvalError::NotFinite(example.directory.clone()));
+            }
+            scores[item.example()] = row;
+        }
+        done += batch.items.len();
+        progress(done);
+    }
+    Ok(Some(scores))
+}
+
+/// Metrics of a labelled split; `None` if cancelled. See [`score`].
+///
+/// # Errors
+/// [`EvalError`].
+pub fn evaluate(
+    ranker: &Ranker,
+    store: &FeatureStore,
+    sets: &Arc<ImageSets>,
+    batch_size: usize,
+    cancelled: &AtomicBool,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Option<Metrics>, EvalError> {
+    if sets.examples.iter().any(|example| example.target.is_none()) {
+        return Err(EvalError::Unlabelled);
+    }
+    let scores = score(ranker, store, sets, batch_size, cancelled, progress)?;
+    Ok(scores.map(|scores| Metrics::new(&sets.examples, &scores)))
+}

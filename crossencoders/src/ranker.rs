@@ -1,0 +1,233 @@
+//! A ranking model with all it needs to be used: recipe, configuration, tokenizer, weights.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use feature_store::{BatchSpec, FeatureStore, StoreError};
+use tch::nn::VarStore;
+use tch::{Device, Tensor};
+
+use crate::config::{ConfigError, ModelConfig};
+use crate::data::{Batch, DataError, ImageSets, Tokenizer};
+use crate::model::RankingModel;
+use crate::run;
+use crate::train::{Recipe, RecipeError, Variant};
+use crate::weights::{self, LoadReport, WeightsError};
+
+/// Parameters of the ranking heads, which pre-trained weights do not have.
+const HEADS: [&str; 4] =
+    ["clfs_dict.", "context_transformer.", "positional_emb.", "prediction_layer."];
+
+const WEIGHTS: &str = "model.safetensors";
+const CONFIG: &str = "config.json";
+pub(crate) const RECIPE: &str = "recipe.toml";
+
+/// Scores the candidates of descriptions.
+#[derive(Debug)]
+pub struct Ranker {
+    /// What it was made by.
+    pub recipe: Recipe,
+    /// The encoder's configuration.
+    pub config: ModelConfig,
+    /// The tokenizer it was trained with.
+    pub tokenizer: Tokenizer,
+    /// All parameters.
+    pub variables: VarStore,
+    /// What loading the initial weights has done; `None` if they are random.
+    pub loaded: Option<LoadReport>,
+    model: RankingModel,
+}
+
+/// Why a model cannot be made or used.
+#[derive(Debug, thiserror::Error)]
+pub enum RankerError {
+    /// The recipe.
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The weights.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// Tokenizer, annotations or features.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// Neither a run, nor a checkpoint, nor a recipe.
+    #[error(
+        "{0} is neither a training run with a checkpoint, nor a checkpoint, nor a recipe (*.toml)"
+    )]
+    NoModel(PathBuf),
+    /// Ids of word pieces that the model has no embeddings for.
+    #[error("{tokenizer} has ids up to {largest}, but the model's `vocab_size` is {vocab_size}")]
+    Vocabulary {
+        /// The tokenizer's file.
+        tokenizer: PathBuf,
+        /// Its largest id.
+        largest: usize,
+        /// What the configuration says.
+        vocab_size: i64,
+    },
+    /// More word pieces than there are positions for.
+    #[error(
+        "`data.max_tokens` is {0}, but the model has positions for {1} (`max_position_embeddings`)"
+    )]
+    Positions(usize, i64),
+    /// Features of another width.
+    #[error(
+        "features in {store} have {found} values, but the model's `v_feature_size` is {expected}"
+    )]
+    FeatureDim {
+        /// The store.
+        store: PathBuf,
+        /// Its width.
+        found: u32,
+        /// The model's.
+        expected: i64,
+    },
+    /// The file system refuses.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+impl Ranker {
+    /// A model as a recipe says: with the recipe's initial weights, or random ones.
+    ///
+    /// # Errors
+    /// [`RankerError`].
+    pub fn create(recipe: Recipe, device: Device) -> Result<Ranker, RankerError> {
+        let config = ModelConfig::load(&recipe.model)?;
+        let tokenizer = Tokenizer::load(&recipe.data.tokenizer)?;
+        tch::manual_seed(recipe.train.seed as i64);
+        let mut ranker = Ranker::assemble(recipe, config, tokenizer, device)?;
+        if let Some(init) = &ranker.recipe.init {
+            let mut allowed: Vec<&str> =
+                ranker.recipe.allow_missing.iter().map(String::as_str).collect();
+            if ranker.recipe.variant != Variant::ZeroShot {
+                allowed.extend(HEADS);
+            }
+            ranker.loaded = Some(weights::load(&ranker.variables, init, &allowed)?);
+        }
+        Ok(ranker)
+    }
+
+    /// The model of a training run (its best checkpoint), of a checkpoint, or of a recipe.
+    ///
+    /// # Errors
+    /// [`RankerError`].
+    pub fn load(path: &Path, device: Device) -> Result<Ranker, RankerError> {
+        let best = run::checkpoint(path, run::BEST);
+        if best.join(WEIGHTS).is_file() {
+            Ranker::load_checkpoint(&best, device)
+        } else if path.join(WEIGHTS).is_file() {
+            Ranker::load_checkpoint(path, device)
+        } else if path.is_file() && path.extension().is_some_and(|extension| extension == "toml") {
+            Ranker::create(Recipe::load(path, &[])?, device)
+        } else {
+            Err(RankerError::NoModel(path.to_owned()))
+        }
+    }
+
+    /// The model that [`save`](Ranker::save) has written.
+    ///
+    /// # Errors
+    /// [`RankerError`].
+    pub fn load_checkpoint(folder: &Path, device: Device) -> Result<Ranker, RankerError> {
+        let recipe = Recipe::load(&folder.join(RECIPE), &[])?;
+        let config = ModelConfig::load(&folder.join(CONFIG))?;
+        let vocabulary = folder.join("vocab.txt");
+        let tokenizer = Tokenizer::load(&match vocabulary.is_file() {
+            true => vocabulary,
+            false => folder.join("tokenizer.json"),
+        })?;
+        let mut ranker = Ranker::assemble(recipe, config, tokenizer, device)?;
+        ranker.loaded = Some(weights::load(&ranker.variables, &folder.join(WEIGHTS), &[])?);
+        Ok(ranker)
+    }
+
+    /// Writes weights, configuration, recipe and tokenizer into a folder that exists.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub fn save(&self, folder: &Path) -> Result<(), RankerError> {
+        weights::save(&self.variables, &folder.join(WEIGHTS))?;
+        let config = serde_json::to_string_pretty(&self.config).unwrap_or_default();
+        let (tokenizer, contents) = self.tokenizer.file();
+        for (name, contents) in [
+            (CONFIG, config.as_bytes()),
+            (RECIPE, self.recipe.to_toml().as_bytes()),
+            (tokenizer, contents),
+        ] {
+            let path = folder.join(name);
+            std::fs::write(&path, contents).map_err(|source| RankerError::Io { path, source })?;
+        }
+        Ok(())
+    }
+
+    /// Opens a store, by default the recipe's, and makes sure that the model can read its features.
+    ///
+    /// # Errors
+    /// [`DataError::Store`], [`RankerError::FeatureDim`].
+    pub fn open_store(&self, path: Option<&Path>) -> Result<FeatureStore, RankerError> {
+        let store = FeatureStore::open(path.unwrap_or(&self.recipe.data.features))
+            .map_err(DataError::from)?;
+        let found = store.schema().dim;
+        if i64::from(found) != self.config.v_feature_size {
+            return Err(RankerError::FeatureDim {
+                store: store.path().to_owned(),
+                found,
+                expected: self.config.v_feature_size,
+            });
+        }
+        Ok(store)
+    }
+
+    /// Reads a split for this model.
+    ///
+    /// # Errors
+    /// [`DataError`].
+    pub fn image_sets(&self, path: &Path, store: &FeatureStore) -> Result<ImageSets, DataError> {
+        ImageSets::load(path, store, &self.tokenizer, self.recipe.data.max_tokens)
+    }
+
+    /// How batches of regions are laid out for this model.
+    pub fn batch_spec(&self) -> BatchSpec {
+        self.config.batch_spec(self.recipe.data.max_regions)
+    }
+
+    /// Scores `[sets, candidates]` of a batch on the model's device; dropout acts if `train` is set.
+    pub fn scores(&self, batch: &Batch, train: bool) -> Tensor {
+        self.model.forward(&batch.text, &batch.candidates, &batch.video, train)
+    }
+
+    fn assemble(
+        recipe: Recipe,
+        config: ModelConfig,
+        tokenizer: Tokenizer,
+        device: Device,
+    ) -> Result<Ranker, RankerError> {
+        let largest = tokenizer.vocab_size().saturating_sub(1);
+        if largest as i64 >= config.vocab_size {
+            let (tokenizer, vocab_size) = (recipe.data.tokenizer, config.vocab_size);
+            return Err(RankerError::Vocabulary { tokenizer, largest, vocab_size });
+        }
+        let (max_tokens, positions) = (recipe.data.max_tokens, config.max_position_embeddings);
+        if max_tokens as i64 > positions {
+            return Err(RankerError::Positions(max_tokens, positions));
+        }
+        let variables = VarStore::new(device);
+        let model = RankingModel::new(&variables.root(), &config, &recipe.head())?;
+        Ok(Ranker { recipe, config, tokenizer, variables, loaded: None, model })
+    }
+}
+
+impl From<StoreError> for RankerError {
+    fn from(error: StoreError) -> Self {
+        RankerError::Data(error.into())
+    }
+}

@@ -1,0 +1,363 @@
+//! Recipes: everything a training run depends on, as TOML.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+use super::AdamWConfig;
+use crate::model::{ContextConfig, Positions, RankingHead};
+
+/// How candidates are scored and what is learnt; ImageCoDe's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Variant {
+    /// The pre-trained alignment head; nothing is trained.
+    ZeroShot,
+    /// Binary cross-entropy of single pairs.
+    NonContrastive,
+    /// Cross-entropy over the candidates of a set.
+    Contrastive,
+    /// The same after a transformer over the candidates; see [`Context`].
+    Contextual,
+}
+
+/// A training run. Relative paths in a file are relative to the file's folder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// How candidates are scored.
+    pub variant: Variant,
+    /// VOLTA's JSON configuration of the model.
+    pub model: PathBuf,
+    /// Weights to begin with: safetensors or a PyTorch file. Without, training begins with random ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<PathBuf>,
+    /// Beginnings of parameter names that `init` may lack; the ranking heads are always among them when training.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow_missing: Vec<String>,
+    /// What is trained and evaluated on.
+    pub data: Data,
+    /// How it is trained.
+    #[serde(default)]
+    pub train: Training,
+    /// The contextual module, for that variant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<Context>,
+}
+
+/// Where descriptions and features come from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Data {
+    /// The feature store.
+    pub features: PathBuf,
+    /// Annotations to train on.
+    pub train: PathBuf,
+    /// Annotations that choose the best checkpoint.
+    pub valid: PathBuf,
+    /// `vocab.txt` or `tokenizer.json`.
+    pub tokenizer: PathBuf,
+    /// Longer descriptions are cut, `[CLS]` and `[SEP]` included.
+    #[serde(default = "defaults::max_tokens")]
+    pub max_tokens: usize,
+    /// Most regions of an image.
+    #[serde(default = "defaults::max_regions")]
+    pub max_regions: usize,
+}
+
+/// How it is trained; the defaults are what ImageCoDe's recipes share.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Training {
+    /// Times through the data.
+    pub epochs: u64,
+    /// Sets (non-contrastive: pairs) a forward pass works on at once.
+    pub batch_size: usize,
+    /// Batches whose gradients are averaged for one step.
+    pub accumulate: usize,
+    /// The highest learning rate.
+    pub learning_rate: f64,
+    /// Part of all steps over which the learning rate rises.
+    pub warmup: f64,
+    /// Decay per step, times the learning rate.
+    pub weight_decay: f64,
+    /// Decay rates of AdamW's moments.
+    pub betas: (f64, f64),
+    /// AdamW's epsilon.
+    pub eps: f64,
+    /// The largest norm of all gradients together.
+    pub clip: f64,
+    /// Of initialisation, order and dropout.
+    pub seed: u64,
+    /// Steps between two lines in `metrics.jsonl`.
+    pub log_steps: u64,
+    /// Steps between two checkpoints within an epoch; 0: only after epochs.
+    pub checkpoint_steps: u64,
+}
+
+impl Default for Training {
+    fn default() -> Training {
+        let AdamWConfig { betas, eps, weight_decay } = AdamWConfig::default();
+        Training {
+            epochs: 25,
+            batch_size: 15,
+            accumulate: 1,
+            learning_rate: 2e-5,
+            warmup: 0.1,
+            weight_decay,
+            betas,
+            eps,
+            clip: 1.0,
+            seed: 0,
+            log_steps: 10,
+            checkpoint_steps: 0,
+        }
+    }
+}
+
+/// The contextual module.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Context {
+    /// Number of transformer layers.
+    pub layers: i64,
+    /// Whether the fused vectors are added to the transformer's output.
+    #[serde(default)]
+    pub add_inputs: bool,
+    /// Which sets get temporal embeddings.
+    #[serde(default)]
+    pub positions: Positions,
+}
+
+mod defaults {
+    pub fn max_tokens() -> usize {
+        120
+    }
+    pub fn max_regions() -> usize {
+        36
+    }
+}
+
+/// Why a recipe cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RecipeError {
+    /// The file cannot be read.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// Not TOML, an unknown or a missing key, or a value of the wrong type.
+    #[error("{path}: {reason}")]
+    Toml {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// `--set` with something that is not `key=value`, or a key inside something that is no table.
+    #[error("`{0}` sets nothing: key=value is expected, such as train.epochs=3")]
+    Override(String),
+    /// Values that do not go together.
+    #[error("{path}: {what}")]
+    Contradiction {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: &'static str,
+    },
+}
+
+/// Keys whose values are paths.
+const PATHS: [&str; 6] =
+    ["model", "init", "data.features", "data.train", "data.valid", "data.tokenizer"];
+
+impl Recipe {
+    /// Reads a recipe and applies overrides `key=value` with dotted keys; paths in overrides are relative to the
+    /// working directory.
+    ///
+    /// # Errors
+    /// [`RecipeError`].
+    pub fn load(path: &Path, overrides: &[String]) -> Result<Recipe, RecipeError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| RecipeError::Io { path: path.to_owned(), source })?;
+        let error = |reason: String| RecipeError::Toml { path: path.to_owned(), reason };
+        let mut table: Table = text.parse().map_err(|e: toml::de::Error| error(e.to_string()))?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        for key in PATHS {
+            if let Some(Value::String(value)) = lookup(&mut table, key) {
+                *value = absolute(folder, value);
+            }
+        }
+        for change in overrides {
+            apply(&mut table, change).ok_or_else(|| RecipeError::Override(change.clone()))?;
+        }
+        let recipe: Recipe =
+            table.try_into().map_err(|e| error(e.to_string().trim().to_owned()))?;
+        recipe
+            .check()
+            .map_err(|what| RecipeError::Contradiction { path: path.to_owned(), what })?;
+        Ok(recipe)
+    }
+
+    /// As TOML, all values spelt out.
+    pub fn to_toml(&self) -> String {
+        // Serialisation of plain numbers, strings and tables cannot fail; paths were strings when they were read.
+        toml::to_string(self).unwrap_or_default()
+    }
+
+    /// What turns fused vectors into scores.
+    pub fn head(&self) -> RankingHead {
+        match (self.variant, &self.context) {
+            (Variant::ZeroShot, _) => RankingHead::Alignment,
+            (Variant::Contextual, Some(context)) => RankingHead::Contextual(ContextConfig {
+                layers: context.layers,
+                add_inputs: context.add_inputs,
+                positions: context.positions,
+            }),
+            _ => RankingHead::Linear,
+        }
+    }
+
+    /// The optimiser's constants.
+    pub fn optimizer(&self) -> AdamWConfig {
+        let Training { betas, eps, weight_decay, .. } = self.train;
+        AdamWConfig { betas, eps, weight_decay }
+    }
+
+    fn check(&self) -> Result<(), &'static str> {
+        let Training {
+            epochs, batch_size, accumulate, learning_rate, warmup, clip, log_steps, ..
+        } = self.train;
+        let rules = [
+            (
+                (self.variant == Variant::Contextual) == self.context.is_some(),
+                "`[context]` belongs to the variant `contextual`, and only to it",
+            ),
+            (
+                self.context.as_ref().is_none_or(|context| (1..=100).contains(&context.layers)),
+                "`context.layers` is not between 1 and 100",
+            ),
+            (
+                self.variant != Variant::ZeroShot || self.init.is_some(),
+                "zero-shot ranking needs pre-trained weights: give `init`",
+            ),
+            (batch_size > 0 && accumulate > 0, "`batch_size` and `accumulate` begin at 1"),
+            (epochs > 0 && log_steps > 0, "`epochs` and `log_steps` begin at 1"),
+            (
+                learning_rate.is_finite() && learning_rate >= 0.0 && clip > 0.0,
+                "`learning_rate` or `clip` is negative or no number",
+            ),
+            ((0.0..=1.0).contains(&warmup), "`warmup` is a part of all steps, between 0 and 1"),
+            (self.data.max_tokens >= 3, "`max_tokens` leaves no room for a word"),
+            (self.data.max_regions > 0, "`max_regions` begins at 1"),
+        ];
+        rules.into_iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, what)| Err(what))
+    }
+}
+
+fn absolute(folder: &Path, value: &str) -> String {
+    let path = std::path::absolute(folder.join(value)).unwrap_or_else(|_| folder.join(value));
+    path.to_string_lossy().into_owned()
+}
+
+fn lookup<'a>(table: &'a mut Table, key: &str) -> Option<&'a mut Value> {
+    match key.split_once('.') {
+        None => table.get_mut(key),
+        Some((first, rest)) => lookup(table.get_mut(first)?.as_table_mut()?, rest),
+    }
+}
+
+/// Sets one key; a value that is no TOML is a string.
+fn apply(table: &mut Table, change: &str) -> Option<()> {
+    let (key, value) = change.split_once('=')?;
+    let (key, value) = (key.trim(), value.trim());
+    let parsed =
+        format!("value = {value}").parse::<Table>().ok().and_then(|mut t| t.remove("value"));
+    let mut value = parsed.unwrap_or_else(|| Value::String(value.to_owned()));
+    if let (true, Value::String(path)) = (PATHS.contains(&key), &mut value) {
+        *path = absolute(Path::new(""), path);
+    }
+    let mut inner = table;
+    let mut parts = key.split('.').peekable();
+    while let Some(part) = parts.next() {
+        if part.is_empty() {
+            return None;
+        }
+        if parts.peek().is_none() {
+            inner.insert(part.to_owned(), value);
+            return Some(());
+        }
+        inner = inner.entry(part).or_insert_with(|| Value::Table(Table::new())).as_table_mut()?;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RECIPE: &str = r#"
+        variant = "contrastive"
+        model = "models/vilbert_base.json"
+        [data]
+        features = "features.xenc"
+        train = "train.json"
+        valid = "/data/valid.json"
+        tokenizer = "vocab.txt"
+        [train]
+        epochs = 3
+    "#;
+
+    fn load(text: &str, overrides: &[&str]) -> Result<Recipe, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("recipe.toml");
+        std::fs::write(&path, text).unwrap();
+        let overrides: Vec<String> = overrides.iter().map(|change| (*change).to_owned()).collect();
+        Recipe::load(&path, &overrides).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn paths_are_relative_to_the_file_and_overrides_to_the_working_directory() {
+        let recipe =
+            load(RECIPE, &["data.features=other.xenc", "train.learning_rate=1e-3"]).unwrap();
+        assert!(recipe.model.is_absolute() && recipe.model.ends_with("models/vilbert_base.json"));
+        assert_eq!(recipe.data.valid, Path::new("/data/valid.json"));
+        assert_eq!(recipe.data.features, std::env::current_dir().unwrap().join("other.xenc"));
+        assert_eq!((recipe.train.learning_rate, recipe.train.epochs), (1e-3, 3));
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let context = &["variant=contextual", "context.layers=2", "context.positions=video"];
+        let recipe = load(RECIPE, context).unwrap();
+        assert_eq!(load(&recipe.to_toml(), &[]).unwrap(), recipe);
+    }
+
+    #[test]
+    fn faults_are_named() {
+        let message = |text: &str, overrides: &[&str]| load(text, overrides).unwrap_err();
+        assert!(message(RECIPE, &["train.epoch=3"]).contains("epoch"));
+        assert!(message(RECIPE, &["epochs"]).contains("key=value"));
+        assert!(message(RECIPE, &["model.x=3"]).contains("model.x=3"));
+        assert!(message(RECIPE, &["variant=contextual"]).contains("[context]"));
+        assert!(message(RECIPE, &["variant=zero_shot"]).contains("init"));
+        assert!(message(RECIPE, &["train.batch_size=0"]).contains("batch_size"));
+        assert!(message("variant = ", &[]).contains("recipe.toml"));
+    }
+
+    #[test]
+    fn every_shipped_recipe_is_sound() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/recipes");
+        let files: Vec<PathBuf> =
+            std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert!(files.len() >= 10);
+        for file in files {
+            let recipe = Recipe::load(&file, &[]).unwrap();
+            crate::config::ModelConfig::load(&recipe.model).unwrap();
+        }
+    }
+}
