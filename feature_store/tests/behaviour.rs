@@ -190,7 +190,7 @@ fn a_file_cut_anywhere_is_an_error_not_a_crash() {
         let cut = folder.path().join(format!("cut{eighth}"));
         std::fs::create_dir(&cut).unwrap();
         std::fs::write(cut.join("data.mdb"), &whole[..whole.len() * eighth / 8 + 7]).unwrap();
-        let error = FeatureStore::open(&cut).err().expect("a cut store cannot be opened");
+        let error = FeatureStore::open(&cut).expect_err("a cut store cannot be opened");
         assert!(
             matches!(error, StoreError::Lmdb(LmdbError::Truncated { .. } | LmdbError::NotLmdb(_))),
             "{error}"

@@ -4,9 +4,15 @@
 //! produces goes to stdout, what it has to say goes to stderr. Exit codes: 0 done, 1 done with findings (invalid or
 //! skipped records, too low an accuracy), 2 could not run, 130 interrupted.
 
+#[cfg(feature = "torch")]
+mod demo;
 mod interrupt;
 mod progress;
+#[cfg(feature = "torch")]
+mod rank;
 mod store;
+#[cfg(feature = "torch")]
+mod train;
 
 use std::process::ExitCode;
 
@@ -24,6 +30,18 @@ enum Command {
     /// Convert, validate and look into feature stores
     #[command(subcommand)]
     Store(store::Command),
+    /// Train a cross-encoder on image sets
+    #[cfg(feature = "torch")]
+    Train(train::Args),
+    /// Rank a labelled split: accuracy and mean reciprocal rank
+    #[cfg(feature = "torch")]
+    Eval(rank::eval::Args),
+    /// Rank an unlabelled split: the leaderboard's file
+    #[cfg(feature = "torch")]
+    Predict(rank::predict::Args),
+    /// Draw a small data set, convert, validate, train, evaluate: everything once, without a download
+    #[cfg(feature = "torch")]
+    Demo(demo::Args),
     /// Write shell completions to stdout
     Completions {
         /// The shell to write them for
@@ -46,6 +64,14 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Store(command) => store::run(command),
+        #[cfg(feature = "torch")]
+        Command::Train(args) => train::run(args),
+        #[cfg(feature = "torch")]
+        Command::Eval(args) => rank::eval::run(args),
+        #[cfg(feature = "torch")]
+        Command::Predict(args) => rank::predict::run(args),
+        #[cfg(feature = "torch")]
+        Command::Demo(args) => demo::run(args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "xenc", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)

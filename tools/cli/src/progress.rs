@@ -40,6 +40,18 @@ impl Progress {
         }
     }
 
+    /// Says something above the bar.
+    #[cfg_attr(
+        not(feature = "torch"),
+        expect(dead_code, reason = "only training talks in between")
+    )]
+    pub fn say(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| eprintln!("{line}")),
+            None => eprintln!("{line}"),
+        }
+    }
+
     /// Removes the bar; the caller prints its own closing line.
     pub fn finish(self) {
         if let Some(bar) = self.bar {

@@ -56,10 +56,10 @@ impl Default for SyntheticConfig {
     fn default() -> Self {
         SyntheticConfig {
             seed: 0,
-            train_sets: 160,
-            valid_sets: 40,
+            train_sets: 400,
+            valid_sets: 50,
             descriptions_per_set: 8,
-            regions: 36,
+            regions: 12,
             dim: 2048,
         }
     }

@@ -12,7 +12,7 @@ const CODE_SEED: u64 = 0x7865_6e63;
 /// Part of a code's values that are not zero, as in features after a rectifier.
 const CODE_DENSITY: f64 = 0.1;
 /// Noise on every value, half its width.
-const NOISE: f32 = 0.5;
+const NOISE: f32 = 0.3;
 /// Proposals around an object are off by at most this part of its size.
 const JITTER: f32 = 0.35;
 

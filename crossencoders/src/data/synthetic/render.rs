@@ -61,11 +61,5 @@ fn covers(shape: Shape, (x, y): (f32, f32)) -> bool {
         Shape::Circle => x * x + y * y <= 1.0,
         Shape::Square => x.abs() <= 0.9 && y.abs() <= 0.9,
         Shape::Triangle => y <= 0.85 && x.abs() <= (y + 1.0) / 1.85,
-        Shape::Star => {
-            // Five arms: the boundary's radius swings between the tips and the inner corners.
-            let turn = x.atan2(-y) / std::f32::consts::TAU * 5.0;
-            let from_tip = (turn - turn.round()).abs() * 2.0;
-            x.hypot(y) <= 1.0 - 0.58 * from_tip
-        }
     }
 }

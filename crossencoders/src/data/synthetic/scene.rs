@@ -20,7 +20,6 @@ pub enum Shape {
     Circle,
     Square,
     Triangle,
-    Star,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,25 +28,22 @@ pub enum Colour {
     Green,
     Blue,
     Yellow,
-    Purple,
 }
 
 impl Shape {
-    pub const ALL: [Shape; 4] = [Shape::Circle, Shape::Square, Shape::Triangle, Shape::Star];
+    pub const ALL: [Shape; 3] = [Shape::Circle, Shape::Square, Shape::Triangle];
 
     pub fn name(self) -> &'static str {
         match self {
             Shape::Circle => "circle",
             Shape::Square => "square",
             Shape::Triangle => "triangle",
-            Shape::Star => "star",
         }
     }
 }
 
 impl Colour {
-    pub const ALL: [Colour; 5] =
-        [Colour::Red, Colour::Green, Colour::Blue, Colour::Yellow, Colour::Purple];
+    pub const ALL: [Colour; 4] = [Colour::Red, Colour::Green, Colour::Blue, Colour::Yellow];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -55,7 +51,6 @@ impl Colour {
             Colour::Green => "green",
             Colour::Blue => "blue",
             Colour::Yellow => "yellow",
-            Colour::Purple => "purple",
         }
     }
 
@@ -65,7 +60,6 @@ impl Colour {
             Colour::Green => [44.0, 160.0, 44.0],
             Colour::Blue => [31.0, 90.0, 200.0],
             Colour::Yellow => [240.0, 210.0, 30.0],
-            Colour::Purple => [148.0, 70.0, 190.0],
         }
     }
 }
@@ -131,25 +125,25 @@ impl Scene {
     fn edit(&mut self, random: &mut ChaCha8Rng) {
         let index = random.random_range(0..self.objects.len());
         let Object { kind: (colour, shape), .. } = self.objects[index];
-        match random.random_range(0..10) {
-            0..3 => {
+        match random.random_range(0..12) {
+            0..4 => {
                 let colours: Vec<Colour> =
                     Colour::ALL.into_iter().filter(|&c| self.find((c, shape)).is_none()).collect();
                 if let Some(&colour) = colours.choose(random) {
                     self.objects[index].kind = (colour, shape);
                 }
             }
-            3..6 => {
+            4..8 => {
                 let shapes: Vec<Shape> =
                     Shape::ALL.into_iter().filter(|&s| self.find((colour, s)).is_none()).collect();
                 if let Some(&shape) = shapes.choose(random) {
                     self.objects[index].kind = (colour, shape);
                 }
             }
-            6 if self.objects.len() > *OBJECTS.start() => {
+            8 if self.objects.len() > *OBJECTS.start() => {
                 self.objects.remove(index);
             }
-            7 if self.objects.len() < *OBJECTS.end() => self.add(random),
+            9 if self.objects.len() < *OBJECTS.end() => self.add(random),
             _ => {
                 if let Some((column, row)) = self.free_cell(random) {
                     (self.objects[index].column, self.objects[index].row) = (column, row);

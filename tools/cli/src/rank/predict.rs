@@ -1,0 +1,42 @@
+//! `xenc predict`: the file for ImageCoDe's leaderboard.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crossencoders::eval;
+
+use super::{RankArgs, Ranking};
+use crate::interrupt;
+
+/// What to predict.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    rank: RankArgs,
+    /// The annotation file (test_data_unlabeled.json), or `valid` or `train` of the recipe
+    #[arg(long)]
+    split: String,
+    /// The file to write: for every set the positions of the described images
+    #[arg(long)]
+    out: PathBuf,
+}
+
+/// Ranks the split and writes the file; every set must have its images in the store.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let ranking = Ranking::open(&args.rank, &args.split)?;
+    eval::check_submission(&ranking.sets)?;
+    let progress = ranking.progress("predict");
+    let scores = eval::score(
+        &ranking.ranker,
+        &ranking.store,
+        &ranking.sets,
+        ranking.batch_size,
+        interrupt::flag(),
+        &mut |done| progress.set(done as u64, ""),
+    );
+    progress.finish();
+    let Some(scores) = scores? else { return Ok(interrupt::exit_code()) };
+    eval::write_submission(&ranking.sets, &scores, &args.out)?;
+    println!("{}: {} descriptions of {} sets", args.out.display(), scores.len(), ranking.sets.sets);
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,122 @@
+//! `xenc train`: a recipe becomes a trained model.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use crossencoders::device::Device;
+use crossencoders::eval::Metrics;
+use crossencoders::train::{Event, Outcome, Recipe, Summary, Trainer};
+
+use crate::interrupt;
+use crate::progress::Progress;
+use crate::rank;
+
+/// An interrupted run goes on where it stopped when the same command is given again.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The recipe (configs/recipes/*.toml)
+    recipe: PathBuf,
+    /// Change a value of the recipe, such as train.epochs=3; may be given several times
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    /// Folder of the run; runs/RECIPE by default
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Begin anew if the folder holds a run
+    #[arg(long)]
+    force: bool,
+    /// cpu, cuda or cuda:N
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// Print the summary as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Trains, with progress on stderr and the summary on stdout.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let recipe = Recipe::load(&args.recipe, &args.overrides)?;
+    let name = args.recipe.file_stem().unwrap_or_default();
+    let out = args.out.unwrap_or_else(|| Path::new("runs").join(name));
+    let device: Device = args.device.parse()?;
+    let Some(summary) = train(recipe, &out, args.force, device)? else {
+        return Ok(interrupt::exit_code());
+    };
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&summary)?);
+    } else {
+        println!(
+            "{}: {} steps in {:.0} s, best epoch {}",
+            out.display(),
+            summary.steps,
+            summary.seconds,
+            summary.best_epoch
+        );
+        rank::print_metrics(&summary.best);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Trains to the end; `None` if the user interrupts.
+pub fn train(
+    recipe: Recipe,
+    out: &Path,
+    force: bool,
+    device: Device,
+) -> anyhow::Result<Option<Summary>> {
+    let mut trainer = Trainer::open(recipe, out, force, device.get()).context("cannot train")?;
+    announce(&trainer, out);
+    let (_, steps) = trainer.position();
+    let progress = Progress::start("train", "steps", Some(steps));
+    let outcome = trainer.run(interrupt::flag(), &mut |event| match event {
+        Event::Step { step, epoch, loss, accuracy, .. } => {
+            let accuracy = 100.0 * accuracy;
+            progress.set(step, &format!("epoch {epoch}  loss {loss:.3}  accuracy {accuracy:.0} %"));
+        }
+        Event::Evaluating(..) => {}
+        Event::Evaluated(epoch, metrics, improved) => {
+            progress.say(&epoch_line(epoch, metrics, improved));
+        }
+    });
+    progress.finish();
+    match outcome.with_context(|| format!("{}: training stopped", out.display()))? {
+        Outcome::Finished(summary) => Ok(Some(summary)),
+        Outcome::Interrupted { step } => {
+            eprintln!("stopped after step {step}; the same command goes on from there");
+            Ok(None)
+        }
+    }
+}
+
+fn announce(trainer: &Trainer, out: &Path) {
+    let ranker = trainer.ranker();
+    let parameters: usize =
+        ranker.variables.trainable_variables().iter().map(|variable| variable.numel()).sum();
+    let [train, valid] = trainer.splits();
+    for (split, sets) in [("train", train), ("valid", valid)] {
+        eprintln!(
+            "{split}: {} descriptions of {} sets",
+            sets.examples.len(),
+            sets.sets - sets.skipped.len()
+        );
+        if let Some(message) = sets.skip_message() {
+            eprintln!("{split}: {message}");
+        }
+    }
+    eprintln!("model: {:.1} million parameters", parameters as f64 / 1e6);
+    match (trainer.position(), &ranker.recipe.init) {
+        ((0, _), None) => eprintln!("model: weights begin random: the recipe has no `init`"),
+        ((0, _), Some(init)) => eprintln!("model: weights from {}", init.display()),
+        ((step, steps), _) => eprintln!("{}: goes on after step {step} of {steps}", out.display()),
+    }
+}
+
+fn epoch_line(epoch: u64, metrics: &Metrics, improved: bool) -> String {
+    let mark = if improved { "  best so far" } else { "" };
+    format!(
+        "epoch {epoch}: valid accuracy {:.1} %, mean reciprocal rank {:.3}{mark}",
+        100.0 * metrics.all.accuracy,
+        metrics.all.mrr
+    )
+}
