@@ -1,11 +1,14 @@
-# `make test` does everything on a machine with Rust, a C++ compiler and Python 3 with pip.
+# `make demo` and `make test` do everything on a machine with Rust, a C++ compiler and Python 3 with pip.
 
 CARGO ?= cargo
 
-.PHONY: test lint docs setup setup-cuda help
+.PHONY: demo test lint docs setup setup-cuda help
 
 help:            ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+
+demo: setup      ## The main job end to end on a data set that is drawn on the spot
+	$(CARGO) run --release --package xenc -- demo --out runs/demo --force
 
 test: setup      ## Run all tests
 	$(CARGO) test --workspace
@@ -13,7 +16,7 @@ test: setup      ## Run all tests
 lint: setup      ## Formatting, clippy, and that the store tools need no libtorch
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	$(CARGO) clippy --package xenc --all-targets -- -D warnings
+	$(CARGO) clippy --package xenc --no-default-features --all-targets -- -D warnings
 
 docs: setup      ## Build the documentation; warnings are errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps

@@ -1,7 +1,7 @@
 //! `xenc demo`: the whole road once, on a data set that is drawn on the spot.
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,14 +10,15 @@ use crossencoders::data::synthetic::{self, SyntheticConfig};
 use crossencoders::device::Device;
 use crossencoders::eval;
 use crossencoders::ranker::Ranker;
-use crossencoders::train::Recipe;
+use crossencoders::train::Summary as Trained;
 use feature_store::convert::{ConvertError, OnError, convert};
 use feature_store::validate::{Coverage, validate_store};
 use feature_store::{FeatureStore, Precision, WriterOptions, dataset, formats};
 use serde::Serialize;
 
+use crate::child::Child;
+use crate::interrupt;
 use crate::progress::Progress;
-use crate::{interrupt, train};
 
 /// Models of the demo: name, configuration, recipe.
 const MODELS: [(&str, &str, &str); 2] = [
@@ -88,9 +89,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if !draw(&data, args.seed)? || !convert_features(&data, &store)? || !validate(&data, &store)? {
         return Ok(interrupt::exit_code());
     }
+    let Some(trained) = train_models(&args.out, &args.device)? else {
+        return Ok(interrupt::exit_code());
+    };
     let mut models = Vec::new();
-    for (name, config, recipe) in MODELS {
-        match train_model(&args.out, name, config, recipe, device)? {
+    for ((name, ..), trained) in MODELS.into_iter().zip(trained) {
+        match rank_held_out(&args.out, name, &trained, device)? {
             Some(model) => models.push(model),
             None => return Ok(interrupt::exit_code()),
         }
@@ -181,23 +185,41 @@ fn validate(data: &Path, store: &Path) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-/// Trains, evaluates on the held-out sets and writes a leaderboard file; `None` if interrupted.
-fn train_model(
+/// Trains all models at once, each by `xenc train` in a process of its own: models as small as these keep one core busy
+/// each, and no more. `None` if interrupted.
+fn train_models(out: &Path, device: &str) -> anyhow::Result<Option<Vec<Trained>>> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = (cores / MODELS.len()).max(1).to_string();
+    let mut children = Vec::new();
+    for (name, config, recipe) in MODELS {
+        for (file, text) in [("json", config), ("toml", recipe)] {
+            let path = out.join(format!("{name}.{file}"));
+            std::fs::write(&path, text)
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        let mut command = Command::new(std::env::current_exe()?);
+        command
+            .arg("train")
+            .arg(out.join(format!("{name}.toml")))
+            .arg("--out")
+            .arg(out.join(name))
+            .args(["--json", "--device", device])
+            .envs([("OMP_NUM_THREADS", &threads), ("RAYON_NUM_THREADS", &threads)]);
+        children.push(Child::start(name, command)?);
+    }
+    let trained: Vec<Option<Trained>> =
+        children.into_iter().map(Child::finish).collect::<anyhow::Result<_>>()?;
+    Ok(trained.into_iter().collect())
+}
+
+/// Writes a leaderboard file for the held-out sets; `None` if interrupted.
+fn rank_held_out(
     out: &Path,
     name: &'static str,
-    config: &str,
-    recipe: &str,
+    trained: &Trained,
     device: Device,
 ) -> anyhow::Result<Option<ModelSummary>> {
-    for (file, text) in [("json", config), ("toml", recipe)] {
-        let path = out.join(format!("{name}.{file}"));
-        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    eprintln!("\n{name}:");
-    let recipe = Recipe::load(&out.join(format!("{name}.toml")), &[])?;
-    let run = out.join(name);
-    let Some(trained) = train::train(recipe, &run, false, device)? else { return Ok(None) };
-    let ranker = Ranker::load(&run, device.get())?;
+    let ranker = Ranker::load(&out.join(name), device.get())?;
     let store = ranker.open_store(None)?;
     let test = out.join("data/test_data_unlabeled.json");
     let sets = Arc::new(ranker.image_sets(&test, &store)?);

@@ -5,6 +5,8 @@
 //! skipped records, too low an accuracy), 2 could not run, 130 interrupted.
 
 #[cfg(feature = "torch")]
+mod child;
+#[cfg(feature = "torch")]
 mod demo;
 mod interrupt;
 mod progress;

@@ -1,13 +1,15 @@
 //! Descriptions that are true of exactly one picture of a set.
 
 use rand::Rng;
-use rand::seq::{IndexedRandom, SliceRandom};
+use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use super::scene::{Colour, Kind, Scene, Shape};
 
 /// A description with more statements would be a list.
 const MOST_FACTS: usize = 4;
+/// People say more than they must.
+const LEAST_FACTS: usize = 2;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Side {
@@ -84,27 +86,28 @@ pub fn describe(random: &mut ChaCha8Rng, scenes: &[Scene], target: usize) -> Opt
     let mut chosen: Vec<Fact> = Vec::new();
     while !others.is_empty() {
         let excluded = |fact: &Fact| others.iter().filter(|scene| !fact.holds(scene)).count();
-        let fact = *facts.iter().max_by_key(|fact| (excluded(fact), plainness(fact)))?;
+        let fact = *facts.iter().max_by_key(|fact| excluded(fact) * weight(fact))?;
         if excluded(&fact) == 0 || chosen.len() == MOST_FACTS {
             return None;
         }
         others.retain(|scene| fact.holds(scene));
         chosen.push(fact);
     }
-    // People say more than they must.
-    if chosen.len() < 2 {
-        chosen.extend(facts.choose(random).filter(|fact| !chosen.contains(fact)).copied());
-    }
+    let differs = |fact: &Fact| scenes.iter().filter(|scene| !fact.holds(scene)).count();
+    facts.retain(|fact| weight(fact) > 2 && !chosen.contains(fact));
+    facts.sort_by_key(|fact| std::cmp::Reverse(differs(fact)));
+    let missing = LEAST_FACTS.saturating_sub(chosen.len());
+    chosen.extend(facts.into_iter().take(missing));
     chosen.shuffle(random);
     let clauses: Vec<String> = chosen.into_iter().map(|fact| fact.text(random)).collect();
     Some(clauses.join(", "))
 }
 
-/// Among facts that exclude as many pictures, one says the simpler.
-fn plainness(fact: &Fact) -> u8 {
+/// A plain statement is preferred to a relation that excludes somewhat more.
+fn weight(fact: &Fact) -> usize {
     match fact {
-        Fact::Relation(..) => 0,
-        _ => 1,
+        Fact::Relation(..) => 2,
+        _ => 3,
     }
 }
 

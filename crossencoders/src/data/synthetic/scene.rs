@@ -126,24 +126,24 @@ impl Scene {
         let index = random.random_range(0..self.objects.len());
         let Object { kind: (colour, shape), .. } = self.objects[index];
         match random.random_range(0..12) {
-            0..4 => {
+            0..5 => {
                 let colours: Vec<Colour> =
                     Colour::ALL.into_iter().filter(|&c| self.find((c, shape)).is_none()).collect();
                 if let Some(&colour) = colours.choose(random) {
                     self.objects[index].kind = (colour, shape);
                 }
             }
-            4..8 => {
+            5..9 => {
                 let shapes: Vec<Shape> =
                     Shape::ALL.into_iter().filter(|&s| self.find((colour, s)).is_none()).collect();
                 if let Some(&shape) = shapes.choose(random) {
                     self.objects[index].kind = (colour, shape);
                 }
             }
-            8 if self.objects.len() > *OBJECTS.start() => {
+            9 if self.objects.len() > *OBJECTS.start() => {
                 self.objects.remove(index);
             }
-            9 if self.objects.len() < *OBJECTS.end() => self.add(random),
+            10 if self.objects.len() < *OBJECTS.end() => self.add(random),
             _ => {
                 if let Some((column, row)) = self.free_cell(random) {
                     (self.objects[index].column, self.objects[index].row) = (column, row);

@@ -1,6 +1,8 @@
 //! The real binary, as a user runs it.
 
 mod store;
+#[cfg(feature = "torch")]
+mod train;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

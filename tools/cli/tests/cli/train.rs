@@ -1,0 +1,267 @@
+//! `xenc train`, `eval`, `predict` through the real binary, on a data set that is drawn small.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use crossencoders::data::synthetic::{SyntheticConfig, draw};
+
+struct World {
+    folder: tempfile::TempDir,
+}
+
+impl World {
+    /// Six sets to train on and three held out, a converted store, and a recipe for a tiny model.
+    fn new() -> World {
+        let world = World { folder: tempfile::tempdir().unwrap() };
+        let config = SyntheticConfig {
+            train_sets: 6,
+            valid_sets: 3,
+            descriptions_per_set: 4,
+            regions: 6,
+            dim: 24,
+            ..SyntheticConfig::default()
+        };
+        let cancelled = std::sync::atomic::AtomicBool::new(false);
+        draw(&config, &world.path("data"), &cancelled, &mut |_| ()).unwrap().unwrap();
+        std::fs::write(world.path("model.json"), MODEL).unwrap();
+        std::fs::write(world.path("recipe.toml"), RECIPE).unwrap();
+        let converted = world.run(&["store", "convert", "data/features.lmdb", "features.xenc"]);
+        assert!(converted.status.success(), "{converted:?}");
+        world
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xenc"));
+        command.current_dir(self.folder.path()).args(arguments);
+        command
+    }
+
+    fn train(&self, out: &str, sets: &[&str]) -> Output {
+        let mut arguments = vec!["train", "recipe.toml", "--out", out];
+        arguments.extend(sets.iter().flat_map(|set| ["--set", set]));
+        self.run(&arguments)
+    }
+}
+
+const MODEL: &str = r#"{
+  "vocab_size": 64, "hidden_size": 16, "v_hidden_size": 16, "num_attention_heads": 2, "v_num_attention_heads": 2,
+  "intermediate_size": 16, "v_intermediate_size": 16, "pooler_size": 16, "v_feature_size": 24,
+  "max_position_embeddings": 64, "add_global_imgfeat": "first", "image_embeddings": "vilbert",
+  "tt_attn_sublayers": [0], "tv_attn_sublayers": [2], "vt_attn_sublayers": [2], "t_ff_sublayers": [1, 3],
+  "v_ff_sublayers": [3]
+}"#;
+
+const RECIPE: &str = r#"
+variant = "contrastive"
+model = "model.json"
+[data]
+features = "features.xenc"
+train = "data/train_data.json"
+valid = "data/valid_data.json"
+tokenizer = "data/vocab.txt"
+max_tokens = 40
+[train]
+epochs = 3
+batch_size = 4
+learning_rate = 1e-3
+checkpoint_steps = 2
+log_steps = 1
+"#;
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn weights(run: &Path, name: &str) -> Vec<u8> {
+    std::fs::read(run.join("checkpoints").join(name).join("model.safetensors")).unwrap()
+}
+
+#[test]
+fn every_variant_trains_evaluates_and_predicts() {
+    let world = World::new();
+    let variants: [&[&str]; 4] = [
+        &[],
+        &["variant=non_contrastive"],
+        &["variant=contextual", "context.layers=1", "context.add_inputs=true"],
+        &[
+            "variant=contextual",
+            "context.layers=1",
+            "context.positions=video",
+            "train.accumulate=2",
+        ],
+    ];
+    for (number, sets) in variants.into_iter().enumerate() {
+        let out = format!("run{number}");
+        let trained = world.train(&out, sets);
+        assert!(trained.status.success(), "{sets:?}: {}", stderr(&trained));
+        let evaluated = world.run(&["eval", &out, "--json"]);
+        let metrics: serde_json::Value = serde_json::from_slice(&evaluated.stdout).unwrap();
+        let state = std::fs::read_to_string(world.path(&out).join("checkpoints/last/state.json"));
+        let state: serde_json::Value = serde_json::from_str(&state.unwrap()).unwrap();
+        assert_eq!(metrics["all"]["accuracy"], state["best"][1]["all"]["accuracy"], "{sets:?}");
+        assert!(metrics["all"]["descriptions"].as_u64().unwrap() > 6);
+
+        let test = "data/test_data_unlabeled.json";
+        let predicted = world.run(&["predict", &out, "--split", test, "--out", "answers.json"]);
+        assert!(predicted.status.success(), "{}", stderr(&predicted));
+        let read = |path: PathBuf| -> serde_json::Map<String, serde_json::Value> {
+            serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+        };
+        let (questions, answers) = (read(world.path(test)), read(world.path("answers.json")));
+        assert!(questions.keys().eq(answers.keys()));
+        for (set, texts) in &questions {
+            let answers = answers[set].as_array().unwrap();
+            assert_eq!(answers.len(), texts.as_array().unwrap().len());
+            assert!(answers.iter().all(|answer| answer.as_u64().unwrap() < 10));
+        }
+    }
+}
+
+#[test]
+fn a_resumed_run_equals_an_uninterrupted_one() {
+    let world = World::new();
+    assert!(world.train("whole", &[]).status.success());
+    // Killed again and again, wherever it happens to be; each time it gets a little further.
+    let mut patience = 30;
+    let finished = loop {
+        let mut child =
+            world.command(&["train", "recipe.toml", "--out", "pieces"]).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(patience));
+        patience += 30;
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        let _ = child.kill();
+        child.wait().unwrap();
+        assert!(patience < 60_000, "it never comes to its end");
+    };
+    assert!(finished.success());
+    let (whole, pieces) = (world.path("whole"), world.path("pieces"));
+    for name in ["best", "last"] {
+        assert!(weights(&whole, name) == weights(&pieces, name), "{name} differs");
+    }
+    let steps = |run: &Path| -> Vec<(u64, f64)> {
+        let log = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+        log.lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+            .filter(|line| line["loss"].is_number())
+            .map(|line| (line["step"].as_u64().unwrap(), line["loss"].as_f64().unwrap()))
+            .collect()
+    };
+    assert_eq!(steps(&whole), steps(&pieces));
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_saves_the_step_and_says_so() {
+    let world = World::new();
+    let mut child = world
+        .command(&["train", "recipe.toml", "--out", "run", "--set", "train.epochs=100000"])
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let last = world.path("run/checkpoints/last/state.json");
+    while !last.is_file() {
+        assert!(child.try_wait().unwrap().is_none());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let pid = i32::try_from(child.id()).unwrap();
+    // SAFETY: the process is our child and has not been waited for.
+    assert_eq!(unsafe { libc::kill(pid, libc::SIGINT) }, 0);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    assert!(stderr(&output).contains("goes on from there"), "{}", stderr(&output));
+    assert!(!weights(&world.path("run"), "last").is_empty());
+}
+
+#[test]
+fn faults_of_a_recipe_are_named_and_change_nothing() {
+    let world = World::new();
+    std::fs::write(world.path("broken.json"), MODEL.replace("[1, 3]", "[1, 5]")).unwrap();
+    std::fs::write(world.path("wide.json"), MODEL.replace("24", "32")).unwrap();
+    std::fs::write(
+        world.path("small.json"),
+        MODEL.replace("\"vocab_size\": 64", "\"vocab_size\": 9"),
+    )
+    .unwrap();
+    std::fs::write(world.path("empty.json"), "{}").unwrap();
+    std::fs::write(world.path("other.json"), r#"{"no-such-set": {"1": "a star"}}"#).unwrap();
+    std::fs::write(world.path("weights.bin"), "not weights").unwrap();
+    for (set, said) in [
+        ("model=broken.json", "sublayer 4"),
+        ("model=missing.json", "missing.json"),
+        ("model=wide.json", "v_feature_size"),
+        ("model=small.json", "vocab_size"),
+        ("data.train=empty.json", "holds no descriptions"),
+        ("data.train=other.json", "no-such-set: 0 of 10 images"),
+        ("data.valid=data/test_data_unlabeled.json", "not labelled"),
+        ("data.features=data", "data"),
+        ("data.max_tokens=4000", "max_position_embeddings"),
+        ("init=weights.bin", "weights.bin"),
+        ("train.learning_rate=fast", "learning_rate"),
+        ("train.learning_rates=1", "learning_rates"),
+        ("variant=zero_shot", "init"),
+    ] {
+        let output = world.train("run", &[set]);
+        assert_eq!(output.status.code(), Some(2), "{set}: {}", stderr(&output));
+        assert!(stderr(&output).contains(said), "{set}: {}", stderr(&output));
+        assert!(!world.path("run").exists(), "{set}");
+    }
+}
+
+#[test]
+fn weights_of_another_model_are_refused_tensor_by_tensor() {
+    let world = World::new();
+    assert!(world.train("first", &["train.epochs=1"]).status.success());
+    let init = "init=first/checkpoints/best/model.safetensors";
+    let same = world.train("second", &[init, "train.epochs=1"]);
+    assert!(same.status.success(), "{}", stderr(&same));
+    std::fs::write(
+        world.path("other.json"),
+        MODEL.replace("\"pooler_size\": 16", "\"pooler_size\": 8"),
+    )
+    .unwrap();
+    let output = world.train("third", &[init, "model=other.json"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("bert.t_pooler.dense.weight"), "{}", stderr(&output));
+}
+
+#[test]
+fn sets_without_features_are_counted_in_training_and_listed_by_predict() {
+    let world = World::new();
+    let path = world.path("data/train_data.json");
+    let mut train: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    train.insert("open-images-absent_1".into(), serde_json::json!({"3": "a red star"}));
+    std::fs::write(&path, serde_json::to_string(&train).unwrap()).unwrap();
+    let trained = world.train("run", &["train.epochs=1"]);
+    assert!(trained.status.success());
+    assert!(stderr(&trained).contains("1 of 7 sets are skipped"), "{}", stderr(&trained));
+
+    std::fs::write(
+        world.path("test.json"),
+        serde_json::json!({"absent-video_2": ["a star"], train.keys().next().unwrap(): ["a star"]})
+            .to_string(),
+    )
+    .unwrap();
+    let output = world.run(&["predict", "run", "--split", "test.json", "--out", "answers.json"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("absent-video_2: 0 of 10 images"), "{}", stderr(&output));
+    assert!(!world.path("answers.json").exists());
+}
+
+#[test]
+fn a_loss_that_is_no_number_stops_training() {
+    let world = World::new();
+    let output = world.train("run", &["train.learning_rate=1e38", "train.warmup=0.0"]);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(stderr(&output).contains("the loss at step"), "{}", stderr(&output));
+}
