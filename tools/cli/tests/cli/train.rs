@@ -130,12 +130,12 @@ fn a_resumed_run_equals_an_uninterrupted_one() {
     let world = World::new();
     assert!(world.train("whole", &[]).status.success());
     // Killed again and again, wherever it happens to be; each time it gets a little further.
-    let mut patience = 30;
+    let mut patience = 300;
     let finished = loop {
         let mut child =
             world.command(&["train", "recipe.toml", "--out", "pieces"]).spawn().unwrap();
         std::thread::sleep(std::time::Duration::from_millis(patience));
-        patience += 30;
+        patience += 150;
         if let Some(status) = child.try_wait().unwrap() {
             break status;
         }
