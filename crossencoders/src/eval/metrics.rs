@@ -35,12 +35,12 @@ impl Metrics {
     /// Metrics of labelled examples and the scores of their candidates; unlabelled ones do not count.
     pub fn new(examples: &[Example], scores: &[Vec<f32>]) -> Metrics {
         let mut groups = [Group::default(); 3];
-        let (mut ties, mut chance) = (0, 0.0);
+        let (mut ties, mut candidates) = (0, 0);
         for (example, scores) in examples.iter().zip(scores) {
             let Some(target) = example.target else { continue };
             let rank = rank(scores, target);
             ties += usize::from(is_tie(scores));
-            chance += 1.0 / scores.len() as f64;
+            candidates += scores.len();
             let kind = if example.video { 1 } else { 2 };
             for group in [0, kind] {
                 groups[group].descriptions += 1;
@@ -54,7 +54,7 @@ impl Metrics {
             group.mrr /= count;
         }
         let [all, video, photographs] = groups;
-        let chance = chance / all.descriptions.max(1) as f64;
+        let chance = all.descriptions as f64 / candidates.max(1) as f64;
         Metrics { all, video, photographs, chance, ties }
     }
 }
