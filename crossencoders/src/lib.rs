@@ -27,3 +27,6 @@ pub mod ranker;
 pub mod run;
 pub mod train;
 pub mod weights;
+
+/// The libtorch bindings that tensors and devices in this crate's interface come from.
+pub use tch;

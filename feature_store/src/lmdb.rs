@@ -54,6 +54,16 @@ pub enum LmdbError {
     },
 }
 
+/// LMDB reports a page that it could write only in part, which is what a full disk causes, as EIO.
+pub(crate) fn write_error(source: std::io::Error) -> std::io::Error {
+    match source.raw_os_error() {
+        Some(libc::EIO) => {
+            std::io::Error::new(source.kind(), "cannot write: the disk is full or failing")
+        }
+        _ => source,
+    }
+}
+
 impl LmdbError {
     pub(crate) fn heed(path: &Path) -> impl FnOnce(heed::Error) -> LmdbError + '_ {
         move |source| LmdbError::Heed { path: path.to_owned(), source }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use heed::types::{Bytes, Str};
 use heed::{Database, EnvOpenOptions, MdbError, PutFlags};
 
-use crate::lmdb::{Env, LmdbError};
+use crate::lmdb::{self, Env, LmdbError};
 use crate::record::{self, RecordView};
 use crate::store::{META, REGIONS, SCHEMA, decode_schema};
 use crate::{MAX_ID_BYTES, Precision, Provenance, Regions, Schema, StoreError, codec};
@@ -251,13 +251,8 @@ fn check_id(id: &str) -> Result<(), StoreError> {
 /// An I/O error (a full disk) is told as one, the rest as LMDB's.
 fn failed(partial: &Path, error: heed::Error) -> StoreError {
     match error {
-        heed::Error::Io(mut source) => {
-            // LMDB reports a page that it could write only in part, which is what a full disk causes, as EIO.
-            if source.raw_os_error() == Some(libc::EIO) {
-                source =
-                    std::io::Error::new(source.kind(), "cannot write: the disk is full or failing");
-            }
-            StoreError::Io { path: partial.to_owned(), source }
+        heed::Error::Io(source) => {
+            StoreError::Io { path: partial.to_owned(), source: lmdb::write_error(source) }
         }
         source => StoreError::Lmdb(LmdbError::Heed { path: partial.to_owned(), source }),
     }

@@ -388,6 +388,7 @@ impl VoltaSink {
                     unsafe { self.env.resize(size) }.map_err(LmdbError::heed(&self.path))?;
                 }
                 Err(heed::Error::Io(source)) => {
+                    let source = lmdb::write_error(source);
                     return Err(FormatError::Io { path: self.path.clone(), source });
                 }
                 Err(error) => return Err(LmdbError::heed(&self.path)(error).into()),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::bail;
 use crossencoders::eval;
 
 use super::{RankArgs, Ranking};
@@ -23,6 +24,12 @@ pub struct Args {
 
 /// Ranks the split and writes the file; every set must have its images in the store.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    // Before the work, not after it.
+    if let Some(folder) = args.out.parent().filter(|folder| !folder.as_os_str().is_empty())
+        && !folder.is_dir()
+    {
+        bail!("cannot write {}: {} is no folder", args.out.display(), folder.display());
+    }
     let ranking = Ranking::open(&args.rank, &args.split)?;
     eval::check_submission(&ranking.sets)?;
     let progress = ranking.progress("predict");

@@ -1,9 +1,14 @@
 //! `xenc train`, `eval`, `predict` through the real binary, on a data set that is drawn small.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
+use crossencoders::config::ModelConfig;
 use crossencoders::data::synthetic::{SyntheticConfig, draw};
+use crossencoders::model::{RankingHead, RankingModel};
+use crossencoders::tch::Device;
+use crossencoders::tch::nn::VarStore;
+use crossencoders::weights;
 
 struct World {
     folder: tempfile::TempDir,
@@ -132,8 +137,8 @@ fn a_resumed_run_equals_an_uninterrupted_one() {
     // Killed again and again, wherever it happens to be; each time it gets a little further.
     let mut patience = 300;
     let finished = loop {
-        let mut child =
-            world.command(&["train", "recipe.toml", "--out", "pieces"]).spawn().unwrap();
+        let mut command = world.command(&["train", "recipe.toml", "--out", "pieces"]);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         std::thread::sleep(std::time::Duration::from_millis(patience));
         patience += 150;
         if let Some(status) = child.try_wait().unwrap() {
@@ -165,7 +170,7 @@ fn ctrl_c_saves_the_step_and_says_so() {
     let world = World::new();
     let mut child = world
         .command(&["train", "recipe.toml", "--out", "run", "--set", "train.epochs=100000"])
-        .stderr(std::process::Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let last = world.path("run/checkpoints/last/state.json");
@@ -264,4 +269,24 @@ fn a_loss_that_is_no_number_stops_training() {
     let output = world.train("run", &["train.learning_rate=1e38", "train.warmup=0.0"]);
     assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
     assert!(stderr(&output).contains("the loss at step"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_zero_shot_recipe_is_ranked_with_but_not_trained() {
+    let world = World::new();
+    let config: ModelConfig = serde_json::from_str(MODEL).unwrap();
+    let variables = VarStore::new(Device::Cpu);
+    RankingModel::new(&variables.root(), &config, &RankingHead::Alignment).unwrap();
+    weights::save(&variables, &world.path("pretrained.safetensors")).unwrap();
+    let recipe =
+        RECIPE.replace("\"contrastive\"", "\"zero_shot\"\ninit = \"pretrained.safetensors\"");
+    std::fs::write(world.path("recipe.toml"), recipe).unwrap();
+    let evaluated = world.run(&["eval", "recipe.toml", "--json"]);
+    assert!(evaluated.status.success(), "{}", stderr(&evaluated));
+    let metrics: serde_json::Value = serde_json::from_slice(&evaluated.stdout).unwrap();
+    assert_eq!(metrics["all"]["descriptions"], 12);
+    assert_eq!(metrics["chance"], 0.1);
+    let trained = world.train("run", &[]);
+    assert_eq!(trained.status.code(), Some(2));
+    assert!(stderr(&trained).contains("zero_shot is not trained"), "{}", stderr(&trained));
 }
