@@ -84,6 +84,8 @@ pub enum Event<'a> {
         loss: f64,
         /// Part of the rows seen since the last logged step that were right.
         accuracy: f64,
+        /// Rows (sets or pairs) per second since then.
+        rows_per_second: f64,
     },
     /// So many descriptions of the validation split are ranked, of so many.
     Evaluating(usize, usize),
@@ -305,6 +307,7 @@ impl Trainer {
                 epoch: epoch + 1,
                 loss: step.loss,
                 accuracy: interval_accuracy(&self.state.interval),
+                rows_per_second: self.state.interval.rows_per_second(),
             });
             self.after_step(&step, epoch, end)?;
         }
@@ -325,7 +328,7 @@ impl Trainer {
                 accuracy: interval_accuracy(&interval),
                 learning_rate: step.learning_rate,
                 grad_norm: step.grad_norm,
-                rows_per_second: interval.rows as f64 / interval.seconds.max(1e-9),
+                rows_per_second: interval.rows_per_second(),
             })?;
         }
         if checkpoint_steps > 0 && at.is_multiple_of(checkpoint_steps) && at != end {
@@ -440,6 +443,10 @@ impl Interval {
         self.rows += step.rows;
         self.right += step.right;
         self.seconds += seconds;
+    }
+
+    fn rows_per_second(&self) -> f64 {
+        self.rows as f64 / self.seconds.max(1e-9)
     }
 }
 

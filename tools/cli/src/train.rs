@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use crossencoders::device::Device;
 use crossencoders::eval::Metrics;
-use crossencoders::train::{Event, Outcome, Recipe, Summary, Trainer};
+use crossencoders::train::{Event, Outcome, Recipe, Summary, Trainer, Variant};
 
 use crate::interrupt;
 use crate::progress::Progress;
@@ -68,11 +68,20 @@ pub fn train(
     let mut trainer = Trainer::open(recipe, out, force, device.get()).context("cannot train")?;
     announce(&trainer, out);
     let (_, steps) = trainer.position();
+    let rows = match trainer.ranker().recipe.variant {
+        Variant::NonContrastive => "pairs",
+        _ => "sets",
+    };
     let progress = Progress::start("train", "steps", Some(steps));
     let outcome = trainer.run(interrupt::flag(), &mut |event| match event {
-        Event::Step { step, epoch, loss, accuracy, .. } => {
+        Event::Step { step, epoch, loss, accuracy, rows_per_second, .. } => {
             let accuracy = 100.0 * accuracy;
-            progress.set(step, &format!("epoch {epoch}  loss {loss:.3}  accuracy {accuracy:.0} %"));
+            progress.set(
+                step,
+                &format!(
+                    "epoch {epoch}  loss {loss:.3}  accuracy {accuracy:.0} %  {rows_per_second:.0} {rows}/s"
+                ),
+            );
         }
         Event::Evaluating(..) => {}
         Event::Evaluated(epoch, metrics, improved) => {
