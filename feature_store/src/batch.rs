@@ -113,6 +113,10 @@ pub(crate) fn fill_image(
     for region in 0..regions {
         let row = &mut image.locations[(first + region) * locs..][..locs];
         location(record.bounding_box(region), record.width, record.height, row);
+        if let Some([width, height]) = record.extent(region).filter(|_| locs == 7) {
+            // UNITER's own seven: the widths and heights that its dump states, and their product.
+            row[4..].copy_from_slice(&[width, height, width * height]);
+        }
     }
     let mut used = regions;
     if spec.global_feature != GlobalFeature::None {

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// Version of the store format; the first byte of everything encoded here.
-pub(crate) const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 2;
 
 /// Fixed-width little-endian integers, and no more than a page for any one value.
 fn config() -> impl bincode::config::Config {

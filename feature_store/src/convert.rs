@@ -1,25 +1,34 @@
-//! From any source to a store: decoded in parallel, written in order, resumable.
+//! From any source to a store: read and decoded ahead, in parallel, written in order, resumable.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
 
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::formats::{FeatureSource, FormatError, RecordError};
-use crate::{Provenance, Schema, StoreError, StoreWriter, WriterOptions};
+use crate::formats::{FeatureSource, FormatError, RecordError, Records, SourceRecord};
+use crate::quarantine::Quarantine;
+use crate::record::Encoded;
+use crate::writer::{self, CommittedIds};
+use crate::{Compression, Precision, Provenance, Schema, StoreError, StoreWriter, WriterOptions};
 
-/// Records decoded at a time.
+/// Records decoded at a time, at most.
 const CHUNK: usize = 32;
+/// Undecoded bytes of a chunk, at most: records of many megabytes come in smaller chunks.
+const CHUNK_BYTES: usize = 16 << 20;
 
 /// What to do with a record that cannot be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum OnError {
     /// Stop; what was written stays and can be resumed.
     #[default]
     Fail,
     /// Leave it out and report it.
     Skip,
+    /// Leave it out, report it, and keep its bytes and the reason in this folder.
+    Quarantine(std::path::PathBuf),
 }
 
 /// How far a conversion is.
@@ -56,7 +65,7 @@ pub struct SkippedRecord {
 /// Why a conversion ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum ConvertError {
-    /// The source.
+    /// The source, or a foreign target.
     #[error(transparent)]
     Source(#[from] FormatError),
     /// A record of the source.
@@ -68,6 +77,9 @@ pub enum ConvertError {
     /// Nothing in the source could be read.
     #[error("{0} holds no readable image")]
     Empty(String),
+    /// The caller asked to stop an export, which starts anew the next time.
+    #[error("interrupted; nothing was written")]
+    Abandoned,
     /// The caller asked to stop; the next run goes on from here.
     #[error("interrupted after {images} images; the same command goes on from there")]
     Interrupted {
@@ -75,6 +87,9 @@ pub enum ConvertError {
         images: u64,
     },
 }
+
+/// A decoded and encoded record, or why there is none.
+type Outcome = Result<(String, Encoded), ConvertError>;
 
 /// Converts a source into a new store at `target`.
 ///
@@ -86,7 +101,7 @@ pub fn convert(
     source: Box<dyn FeatureSource>,
     target: &Path,
     mut options: WriterOptions,
-    on_error: OnError,
+    on_error: &OnError,
     cancelled: &AtomicBool,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<ConvertReport, ConvertError> {
@@ -97,51 +112,130 @@ pub fn convert(
         fingerprint: info.fingerprint.clone(),
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
     };
+    let (precision, compression) = (options.precision, options.compression);
     let mut writer = StoreWriter::create(target, options)?;
     let resumed = writer.committed();
-    let mut skipped: Vec<SkippedRecord> = Vec::new();
-    let mut appended = 0;
-    let mut records = source.records()?;
-    loop {
-        // Decoding is most of the work; a chunk at a time bounds the memory and keeps the order.
-        let mut chunk = Vec::with_capacity(CHUNK);
-        while chunk.len() < CHUNK
-            && let Some(record) = records.next()
-        {
-            match record {
-                Ok(record) if resumed > 0 && writer.contains(record.id())? => {}
-                record => chunk.push(record),
-            }
-        }
-        if chunk.is_empty() {
-            break;
-        }
-        let decoded: Vec<_> = chunk.into_par_iter().map(|record| record?.decode()).collect();
-        for outcome in decoded {
+    let mut tally = Tally::new(on_error, resumed, info.count);
+    let committed = (resumed > 0).then(|| writer.committed_ids());
+    let records = source.records()?;
+    thread::scope(|scope| {
+        // One chunk is written while the next is decoded and a third waits.
+        let (send, receive) = sync_channel(1);
+        scope.spawn(move || decode_all(records, committed, precision, compression, &send));
+        // Dropped on return, the receiver ends the decoder.
+        for outcome in receive.into_iter().flatten() {
             if cancelled.load(Ordering::Relaxed) {
                 writer.commit()?;
                 return Err(ConvertError::Interrupted { images: writer.committed() });
             }
             match outcome {
-                Ok((id, regions)) => {
-                    writer.append(&id, &regions)?;
-                    appended += 1;
+                Ok((id, record)) => {
+                    writer.append_encoded(&id, record)?;
+                    tally.images += 1;
                 }
-                Err(error) if on_error == OnError::Skip => {
-                    skipped
-                        .push(SkippedRecord { key: error.key.clone(), reason: error.to_string() });
+                Err(ConvertError::Record(error)) => {
+                    if let Err(error) = tally.skip(error) {
+                        writer.commit()?;
+                        return Err(error);
+                    }
                 }
                 Err(error) => {
                     writer.commit()?;
-                    return Err(error.into());
+                    return Err(error);
                 }
             }
-            let skipped = skipped.len() as u64;
-            progress(Progress { images: resumed + appended, skipped, total: info.count });
+            progress(tally.progress());
         }
-    }
-    if resumed + appended == 0 {
+        Ok(())
+    })?;
+    if tally.images == 0 {
         return Err(ConvertError::Empty(info.path.display().to_string()));
     }
-    Ok(ConvertReport { schema: writer.finish()?, resumed, skipped })
+    Ok(ConvertReport { schema: writer.finish()?, resumed, skipped: tally.skipped })
+}
+
+/// What has been taken and what has been left out.
+pub(crate) struct Tally<'a> {
+    on_error: &'a OnError,
+    quarantine: Option<Quarantine>,
+    pub(crate) images: u64,
+    pub(crate) skipped: Vec<SkippedRecord>,
+    total: Option<u64>,
+}
+
+impl<'a> Tally<'a> {
+    pub(crate) fn new(on_error: &'a OnError, images: u64, total: Option<u64>) -> Tally<'a> {
+        Tally { on_error, quarantine: None, images, skipped: Vec::new(), total }
+    }
+
+    pub(crate) fn progress(&self) -> Progress {
+        Progress { images: self.images, skipped: self.skipped.len() as u64, total: self.total }
+    }
+
+    /// Does with a bad record what was asked for.
+    pub(crate) fn skip(&mut self, error: RecordError) -> Result<(), ConvertError> {
+        match self.on_error {
+            OnError::Fail => return Err(error.into()),
+            OnError::Skip => {}
+            OnError::Quarantine(folder) => {
+                let quarantine = match &mut self.quarantine {
+                    Some(quarantine) => quarantine,
+                    none => none.insert(Quarantine::open(folder)?),
+                };
+                quarantine.keep(&error)?;
+            }
+        }
+        self.skipped.push(SkippedRecord { key: error.key.clone(), reason: error.to_string() });
+        Ok(())
+    }
+}
+
+/// Reads and decodes until the end, or until nobody takes the results any more.
+fn decode_all(
+    mut records: Records,
+    committed: Option<CommittedIds>,
+    precision: Precision,
+    compression: Compression,
+    send: &SyncSender<Vec<Outcome>>,
+) {
+    let is_new = |id: &str| match &committed {
+        // An id that cannot be looked up is the writer's to refuse.
+        Some(committed) => !committed.contains(id).unwrap_or(false),
+        None => true,
+    };
+    loop {
+        let chunk = next_chunk(&mut records, &is_new);
+        if chunk.is_empty() {
+            return;
+        }
+        let decode = |record: Result<Box<dyn SourceRecord>, RecordError>| {
+            let (id, regions) = record?.decode()?;
+            let record = writer::encode(&id, &regions, precision, compression)?;
+            Ok((id, record))
+        };
+        if send.send(chunk.into_par_iter().map(decode).collect()).is_err() {
+            return;
+        }
+    }
+}
+
+/// The next records, bounded in number and bytes; none at the end.
+pub(crate) fn next_chunk(
+    records: &mut Records,
+    is_wanted: &dyn Fn(&str) -> bool,
+) -> Vec<Result<Box<dyn SourceRecord>, RecordError>> {
+    let (mut chunk, mut bytes) = (Vec::with_capacity(CHUNK), 0);
+    while chunk.len() < CHUNK
+        && bytes < CHUNK_BYTES
+        && let Some(record) = records.next()
+    {
+        if let Ok(record) = &record {
+            if !is_wanted(record.id()) {
+                continue;
+            }
+            bytes += record.size();
+        }
+        chunk.push(record);
+    }
+    chunk
 }

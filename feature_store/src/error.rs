@@ -71,9 +71,9 @@ pub enum StoreError {
     /// Another process is writing the same store.
     #[error("another process is writing {0}")]
     Locked(PathBuf),
-    /// What an interrupted run left behind comes from another source or has another precision.
+    /// What an interrupted run left behind comes from another source or is encoded otherwise.
     #[error(
-        "{0} was left by an interrupted run with another source or precision; remove it to start anew"
+        "{0} was left by an interrupted run with another source, precision or compression; remove it to start anew"
     )]
     OtherPartial(PathBuf),
     /// A batch was asked for that cannot be made.

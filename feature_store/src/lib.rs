@@ -32,21 +32,27 @@
 
 mod batch;
 mod codec;
+mod compression;
 pub mod convert;
 pub mod dataset;
 mod error;
+pub mod export;
 pub mod formats;
 pub mod lmdb;
+mod precision;
+mod quarantine;
 mod record;
 mod regions;
 mod schema;
 mod store;
+mod target;
 pub mod validate;
 mod writer;
 
 pub use batch::{BatchSpec, GlobalFeature, RegionBatch, location};
+pub use compression::Compression;
 pub use error::StoreError;
-pub use record::Precision;
+pub use precision::{Precision, RoundingError};
 pub use regions::{Labels, Regions};
 pub use schema::{Provenance, Schema};
 pub use store::FeatureStore;

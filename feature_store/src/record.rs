@@ -1,47 +1,40 @@
 //! One image's regions as bytes.
 //!
-//! Little-endian throughout. Header of 64 bytes: xxh3 of everything after it (u64), format version (u8), precision (u8),
-//! flags (u16), width, height, regions, dim (u32 each), zeros. Then boxes f32 `[n, 4]`; if flagged, object ids i64
-//! `[n]`, object confidences f32 `[n]`, attribute ids, attribute confidences; zeros up to a multiple of 64; features
-//! `[n, dim]` in the precision of the header.
+//! Little-endian throughout. A header of 64 bytes, then the body; `docs/formats.md` has the table of offsets. The body
+//! holds boxes f32 `[n, 4]`; as flagged, object ids i64 `[n]`, object confidences f32 `[n]`, attribute ids, attribute
+//! confidences, extents f32 `[n, 2]`, class probabilities f32 `[n, classes]`; scales f32 `[n]` if features are bytes;
+//! zeros up to a multiple of 64 of the whole record; features `[n, dim]`. A compressed record has its body compressed.
 
-use half::f16;
-use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
-use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::codec::VERSION;
-use crate::{Labels, Regions};
+use crate::precision::{self, RoundingError};
+use crate::{Compression, Labels, Precision, Regions, compression};
 
 const HEADER: usize = 64;
-const OBJECTS: u16 = 1;
+
+/// Optional parts of a body, in their order: the flag and the bytes per region (class probabilities apart).
+const OBJECT_IDS: u16 = 1;
 const OBJECT_CONFIDENCES: u16 = 2;
-const ATTRIBUTES: u16 = 4;
+const ATTRIBUTE_IDS: u16 = 4;
 const ATTRIBUTE_CONFIDENCES: u16 = 8;
+const EXTENTS: u16 = 16;
+const CLASS_PROBABILITIES: u16 = 32;
+const PARTS: [(u16, usize); 5] = [
+    (OBJECT_IDS, 8),
+    (OBJECT_CONFIDENCES, 4),
+    (ATTRIBUTE_IDS, 8),
+    (ATTRIBUTE_CONFIDENCES, 4),
+    (EXTENTS, 8),
+];
 
-/// How features are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// 32-bit floating point: lossless for every known dump.
-    #[default]
-    F32,
-    /// 16-bit floating point, rounded to nearest even.
-    F16,
-}
-
-impl Precision {
-    /// Bytes per value.
-    pub fn size(self) -> usize {
-        match self {
-            Precision::F32 => 4,
-            Precision::F16 => 2,
-        }
-    }
-
-    fn from_code(code: u8) -> Option<Precision> {
-        [Precision::F32, Precision::F16].into_iter().find(|&precision| precision as u8 == code)
-    }
+/// A record ready to be stored.
+pub(crate) struct Encoded {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) error: RoundingError,
+    pub(crate) dim: usize,
 }
 
 /// A record's header and where its parts are; everything is known to lie inside the bytes.
@@ -51,81 +44,88 @@ pub(crate) struct RecordView<'a> {
     pub(crate) regions: usize,
     pub(crate) dim: usize,
     pub(crate) precision: Precision,
-    checksum: u64,
+    classes: usize,
     flags: u16,
-    bytes: &'a [u8],
-    features: &'a [u8],
+    /// The bytes as they are stored.
+    stored: &'a [u8],
+    /// What follows the header, uncompressed.
+    body: Cow<'a, [u8]>,
+    /// Where features begin in the body.
+    features: usize,
 }
 
 /// The bytes of a record.
 ///
 /// # Errors
-/// What is wrong with the regions: lengths that disagree, or more than 32 bits can count.
-pub(crate) fn encode(regions: &Regions, precision: Precision) -> Result<Vec<u8>, String> {
+/// What is wrong with the regions: lengths that disagree, more than 32 bits can count, values that int8 cannot hold.
+pub(crate) fn encode(
+    regions: &Regions,
+    precision: Precision,
+    compression: Compression,
+) -> Result<Encoded, String> {
+    regions.check()?;
     let n = regions.len();
-    if Some(regions.features.len()) != n.checked_mul(regions.dim) {
-        return Err(format!(
-            "{} values for {n} regions of {}",
-            regions.features.len(),
-            regions.dim
-        ));
-    }
-    let mut flags = 0;
-    let mut labels = Vec::new();
-    for (these, ids, confidences) in [
-        (&regions.objects, OBJECTS, OBJECT_CONFIDENCES),
-        (&regions.attributes, ATTRIBUTES, ATTRIBUTE_CONFIDENCES),
-    ] {
-        let Some(these) = these else { continue };
-        if these.ids.len() != n || !(these.confidences.is_empty() || these.confidences.len() == n) {
-            return Err(format!("{} labels for {n} regions", these.ids.len()));
-        }
-        flags |= ids;
-        these.ids.iter().for_each(|id| labels.extend(id.to_le_bytes()));
-        if !these.confidences.is_empty() {
-            flags |= confidences;
-            these.confidences.iter().for_each(|c| labels.extend(c.to_le_bytes()));
-        }
-    }
-    let small = |value: usize| u32::try_from(value).map_err(|_| format!("{value} is too many"));
-    let mut out = vec![0; HEADER];
-    out.reserve(n * 16 + labels.len() + HEADER + regions.features.len() * precision.size());
-    regions.boxes.iter().flatten().for_each(|x| out.extend(x.to_le_bytes()));
-    out.extend(labels);
-    out.resize(out.len().next_multiple_of(64), 0);
-    append_features(&mut out, &regions.features, precision);
+    let mut features = Vec::with_capacity(regions.features.len() * precision.size());
+    let scales = precision::narrow(&regions.features, regions.dim, precision, &mut features)?;
+    let error =
+        precision::rounding_error(&regions.features, regions.dim, precision, &features, &scales);
 
-    out[8] = VERSION;
-    out[9] = precision as u8;
-    out[10..12].copy_from_slice(&flags.to_le_bytes());
-    for (slot, value) in
-        [regions.width, regions.height, small(n)?, small(regions.dim)?].into_iter().enumerate()
-    {
-        out[12 + 4 * slot..16 + 4 * slot].copy_from_slice(&value.to_le_bytes());
+    let (mut flags, mut body) = (0, Vec::with_capacity(n * 64 + HEADER + features.len()));
+    put_floats(&mut body, regions.boxes.as_flattened());
+    for (labels, ids, confidences) in [
+        (&regions.objects, OBJECT_IDS, OBJECT_CONFIDENCES),
+        (&regions.attributes, ATTRIBUTE_IDS, ATTRIBUTE_CONFIDENCES),
+    ] {
+        let Some(labels) = labels else { continue };
+        if !labels.ids.is_empty() {
+            flags |= ids;
+            labels.ids.iter().for_each(|id| body.extend(id.to_le_bytes()));
+        }
+        if !labels.confidences.is_empty() {
+            flags |= confidences;
+            put_floats(&mut body, &labels.confidences);
+        }
     }
-    let checksum = xxh3_64(&out[8..]);
-    out[..8].copy_from_slice(&checksum.to_le_bytes());
-    Ok(out)
+    if let Some(extents) = &regions.extents {
+        flags |= EXTENTS;
+        put_floats(&mut body, extents.as_flattened());
+    }
+    let mut classes = 0;
+    if let Some(values) = regions.class_probabilities.as_ref().filter(|_| n > 0) {
+        flags |= CLASS_PROBABILITIES;
+        classes = values.len() / n;
+        put_floats(&mut body, values);
+    }
+    put_floats(&mut body, &scales);
+    body.resize((HEADER + body.len()).next_multiple_of(64) - HEADER, 0);
+    body.extend(features);
+
+    let packed = compression::compress(&body, compression, precision.size());
+    let used = if packed.is_some() { compression } else { Compression::None };
+    let small = |value: usize| u32::try_from(value).map_err(|_| format!("{value} is too many"));
+    let mut bytes = vec![0; HEADER];
+    bytes[8] = VERSION;
+    bytes[9] = precision.code();
+    bytes[10..12].copy_from_slice(&u16::to_le_bytes(flags));
+    let numbers = [regions.width, regions.height, small(n)?, small(regions.dim)?, small(classes)?];
+    bytes[12..32].copy_from_slice(numbers.map(u32::to_le_bytes).as_flattened());
+    bytes[32] = used.code();
+    bytes.extend(packed.unwrap_or(body));
+    let checksum = xxh3_64(&bytes[8..]);
+    bytes[..8].copy_from_slice(&checksum.to_le_bytes());
+    Ok(Encoded { bytes, error, dim: regions.dim })
 }
 
-fn append_features(out: &mut Vec<u8>, features: &[f32], precision: Precision) {
-    match precision {
-        Precision::F32 if cfg!(target_endian = "little") => {
-            out.extend_from_slice(bytemuck::cast_slice(features))
-        }
-        Precision::F32 => features.iter().for_each(|x| out.extend(x.to_le_bytes())),
-        Precision::F16 => {
-            let mut narrow = vec![f16::ZERO; features.len()];
-            narrow.convert_from_f32_slice(features);
-            narrow.reinterpret_cast().iter().for_each(|x| out.extend(x.to_le_bytes()));
-        }
-    }
+fn put_floats(out: &mut Vec<u8>, values: &[f32]) {
+    values.iter().for_each(|x| out.extend(x.to_le_bytes()));
 }
 
 impl<'a> RecordView<'a> {
-    /// Reads the header and checks that every part lies inside the bytes; the checksum is not computed.
-    pub(crate) fn parse(bytes: &'a [u8]) -> Result<RecordView<'a>, &'static str> {
-        let header = bytes.get(..HEADER).ok_or("it is shorter than a header")?;
+    /// Reads the header, unpacks the body if it is compressed, and checks that every part lies inside it; the checksum
+    /// is not computed.
+    pub(crate) fn parse(stored: &'a [u8]) -> Result<RecordView<'a>, &'static str> {
+        let (header, rest) =
+            stored.split_first_chunk::<HEADER>().ok_or("it is shorter than a header")?;
         let u32_at = |at: usize| {
             u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
         };
@@ -133,95 +133,133 @@ impl<'a> RecordView<'a> {
             return Err("its version is unknown");
         }
         let precision = Precision::from_code(header[9]).ok_or("its precision is unknown")?;
+        let compression = Compression::from_code(header[32]).ok_or("its compression is unknown")?;
         let flags = u16::from_le_bytes([header[10], header[11]]);
-        let (regions, dim) = (u32_at(20) as usize, u32_at(24) as usize);
-        let per_region = 16
-            + 8 * usize::from(flags & OBJECTS != 0)
-            + 4 * usize::from(flags & OBJECT_CONFIDENCES != 0)
-            + 8 * usize::from(flags & ATTRIBUTES != 0)
-            + 4 * usize::from(flags & ATTRIBUTE_CONFIDENCES != 0);
-        let start = (HEADER as u64 + regions as u64 * per_region as u64).next_multiple_of(64);
-        let values = (regions as u64).checked_mul(dim as u64 * precision.size() as u64);
-        if values.and_then(|size| size.checked_add(start)) != Some(bytes.len() as u64) {
-            return Err("its length is not what its header says");
+        if flags >= CLASS_PROBABILITIES << 1 {
+            return Err("it has parts that this version does not know");
         }
-        let checksum = u64::from_le_bytes([
-            header[0], header[1], header[2], header[3], header[4], header[5], header[6], header[7],
-        ]);
-        let features = &bytes[start as usize..];
-        let (width, height) = (u32_at(12), u32_at(16));
-        Ok(RecordView { width, height, regions, dim, precision, checksum, flags, bytes, features })
+        let (regions, dim, classes) = (u32_at(20) as usize, u32_at(24) as usize, u32_at(28));
+        let (start, length) = body_layout(precision, flags, regions, dim, classes as usize)
+            .ok_or("its header counts more than can be")?;
+        let body = match compression {
+            Compression::None if rest.len() != length => {
+                return Err("its length is not what its header says");
+            }
+            Compression::None => Cow::Borrowed(rest),
+            packed => {
+                Cow::Owned(compression::decompress(rest, packed, precision.size(), length)?)
+            }
+        };
+        Ok(RecordView {
+            width: u32_at(12),
+            height: u32_at(16),
+            regions,
+            dim,
+            precision,
+            classes: classes as usize,
+            flags,
+            stored,
+            body,
+            features: start,
+        })
     }
 
     /// The checksum that the record carries.
     pub(crate) fn checksum(&self) -> u64 {
-        self.checksum
+        u64::from_le_bytes(std::array::from_fn(|i| self.stored[i]))
     }
 
     /// Whether the checksum fits the bytes.
     pub(crate) fn is_intact(&self) -> bool {
-        xxh3_64(&self.bytes[8..]) == self.checksum
+        xxh3_64(&self.stored[8..]) == self.checksum()
     }
 
     /// Box of a region: x1, y1, x2, y2 in pixels.
     pub(crate) fn bounding_box(&self, region: usize) -> [f32; 4] {
-        let start = HEADER + 16 * region;
-        std::array::from_fn(|i| f32_at(self.bytes, start + 4 * i))
+        std::array::from_fn(|i| f32_at(&self.body, 16 * region + 4 * i))
+    }
+
+    /// Width and height of a region relative to the image, if they are stored apart.
+    pub(crate) fn extent(&self, region: usize) -> Option<[f32; 2]> {
+        let start = self.part(EXTENTS)? + 8 * region;
+        Some([f32_at(&self.body, start), f32_at(&self.body, start + 4)])
     }
 
     /// Widens the features of the first regions into `out`, `[n, dim]`.
     pub(crate) fn features_into(&self, out: &mut [f32]) {
-        let bytes = &self.features[..out.len() * self.precision.size()];
-        match self.precision {
-            Precision::F32 if cfg!(target_endian = "little") => {
-                bytemuck::cast_slice_mut::<f32, u8>(out).copy_from_slice(bytes);
-            }
-            Precision::F32 => {
-                out.iter_mut().enumerate().for_each(|(i, x)| *x = f32_at(bytes, 4 * i))
-            }
-            Precision::F16 => match bytemuck::try_cast_slice::<u8, u16>(bytes) {
-                Ok(halves) if cfg!(target_endian = "little") => {
-                    halves.reinterpret_cast::<f16>().convert_to_f32_slice(out);
-                }
-                _ => out
-                    .iter_mut()
-                    .zip(bytes.chunks_exact(2))
-                    .for_each(|(x, b)| *x = f16::from_le_bytes([b[0], b[1]]).to_f32()),
-            },
-        }
+        // Scales stand before the zeros that fill up to the features; all parts before them have known sizes.
+        let scales = self.parts_end();
+        let scale = |row: usize| f32_at(&self.body, scales + 4 * row);
+        precision::widen(&self.body[self.features..], self.dim, self.precision, scale, out);
     }
 
     /// Everything, as owned values.
     pub(crate) fn to_regions(&self) -> Regions {
         let mut features = vec![0.0; self.regions * self.dim];
         self.features_into(&mut features);
-        let mut at = HEADER + 16 * self.regions;
-        let mut labels = |ids: u16, confidences: u16| {
-            (self.flags & ids != 0).then(|| {
-                let start = at;
-                at += 8 * self.regions;
-                let ids = (0..self.regions).map(|i| i64_at(self.bytes, start + 8 * i)).collect();
-                let start = at;
-                let n = if self.flags & confidences != 0 { self.regions } else { 0 };
-                at += 4 * n;
-                Labels {
-                    ids,
-                    confidences: (0..n).map(|i| f32_at(self.bytes, start + 4 * i)).collect(),
-                }
+        let n = self.regions;
+        let floats = |start: usize, count: usize| -> Vec<f32> {
+            (0..count).map(|i| f32_at(&self.body, start + 4 * i)).collect()
+        };
+        let labels = |ids: u16, confidences: u16| {
+            let (ids, confidences) = (self.part(ids), self.part(confidences));
+            (ids.is_some() || confidences.is_some()).then(|| Labels {
+                ids: ids.map_or(Vec::new(), |at| {
+                    (0..n).map(|i| i64_at(&self.body, at + 8 * i)).collect()
+                }),
+                confidences: confidences.map_or(Vec::new(), |at| floats(at, n)),
             })
         };
-        let objects = labels(OBJECTS, OBJECT_CONFIDENCES);
-        let attributes = labels(ATTRIBUTES, ATTRIBUTE_CONFIDENCES);
         Regions {
             width: self.width,
             height: self.height,
-            boxes: (0..self.regions).map(|region| self.bounding_box(region)).collect(),
+            boxes: (0..n).map(|region| self.bounding_box(region)).collect(),
             features,
             dim: self.dim,
-            objects,
-            attributes,
+            objects: labels(OBJECT_IDS, OBJECT_CONFIDENCES),
+            attributes: labels(ATTRIBUTE_IDS, ATTRIBUTE_CONFIDENCES),
+            extents: self
+                .part(EXTENTS)
+                .map(|at| floats(at, 2 * n).as_chunks::<2>().0.to_vec()),
+            class_probabilities: (self.flags & CLASS_PROBABILITIES != 0)
+                .then(|| floats(self.parts_end() - 4 * n * self.classes, n * self.classes)),
         }
     }
+
+    /// Where a part of fixed size per region begins in the body, if it is there.
+    fn part(&self, wanted: u16) -> Option<usize> {
+        let before = PARTS.iter().take_while(|(flag, _)| *flag != wanted);
+        let before: usize =
+            before.filter(|(flag, _)| self.flags & flag != 0).map(|(_, size)| size).sum();
+        (self.flags & wanted != 0).then_some(self.regions * (16 + before))
+    }
+
+    /// Where the flagged parts end in the body.
+    fn parts_end(&self) -> usize {
+        let parts = PARTS.iter().filter(|(flag, _)| self.flags & flag != 0);
+        self.regions * (16 + parts.map(|(_, size)| size).sum::<usize>() + 4 * self.classes)
+    }
+}
+
+/// Where features begin in a body, and its length; `None` if that overflows.
+fn body_layout(
+    precision: Precision,
+    flags: u16,
+    regions: usize,
+    dim: usize,
+    classes: usize,
+) -> Option<(usize, usize)> {
+    if (flags & CLASS_PROBABILITIES == 0) != (classes == 0) {
+        return None;
+    }
+    let parts = PARTS.iter().filter(|(flag, _)| flags & flag != 0);
+    let scale = if precision == Precision::Int8 { 4 } else { 0 };
+    let per_region =
+        16 + parts.map(|(_, size)| size).sum::<usize>() + scale + classes.checked_mul(4)?;
+    let end = regions.checked_mul(per_region)?.checked_add(HEADER)?;
+    let start = end.checked_next_multiple_of(64)? - HEADER;
+    let values = regions.checked_mul(dim)?.checked_mul(precision.size())?;
+    Some((start, start.checked_add(values)?))
 }
 
 fn f32_at(bytes: &[u8], at: usize) -> f32 {
@@ -229,7 +267,5 @@ fn f32_at(bytes: &[u8], at: usize) -> f32 {
 }
 
 fn i64_at(bytes: &[u8], at: usize) -> i64 {
-    let mut array = [0; 8];
-    array.copy_from_slice(&bytes[at..at + 8]);
-    i64::from_le_bytes(array)
+    i64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]))
 }

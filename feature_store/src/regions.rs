@@ -3,18 +3,21 @@
 /// Class ids and confidences that a detector gave to each region.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Labels {
-    /// Class index per region, `[regions]`.
+    /// Class index per region, `[regions]`; empty when the dump holds confidences only (UNITER).
     pub ids: Vec<i64>,
     /// Confidence in 0..1 per region, `[regions]`; empty when the dump holds none.
     pub confidences: Vec<f32>,
 }
 
 /// The regions of one image: what every format is read into and every format is written from.
+///
+/// Some dumps (UNITER's) hold boxes relative to an image whose size they do not tell. Such an image counts as one of
+/// 1×1 pixel, so that dividing by its size changes nothing.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Regions {
-    /// Width of the original image in pixels.
+    /// Width of the original image in pixels; 1 if unknown.
     pub width: u32,
-    /// Height of the original image in pixels.
+    /// Height of the original image in pixels; 1 if unknown.
     pub height: u32,
     /// Boxes `[regions]` of x1, y1, x2, y2 in pixels of the original image.
     pub boxes: Vec<[f32; 4]>,
@@ -26,6 +29,11 @@ pub struct Regions {
     pub objects: Option<Labels>,
     /// Attribute classes, if the dump holds them.
     pub attributes: Option<Labels>,
+    /// Width and height of each box relative to the image, where a dump states them apart from the corners (UNITER):
+    /// in 16 bits they are not the corners' differences.
+    pub extents: Option<Vec<[f32; 2]>>,
+    /// The detector's distribution over object classes, row-major `[regions, classes]` (`cls_prob`, `soft_labels`).
+    pub class_probabilities: Option<Vec<f32>>,
 }
 
 impl Regions {
@@ -37,5 +45,41 @@ impl Regions {
     /// Whether the image has no regions at all.
     pub fn is_empty(&self) -> bool {
         self.boxes.is_empty()
+    }
+
+    /// Whether the size of the image is unknown, so that boxes are relative to it.
+    pub fn is_relative(&self) -> bool {
+        (self.width, self.height) == (1, 1)
+    }
+
+    /// What is wrong with the lengths of the parts, if anything.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let n = self.len();
+        if Some(self.features.len()) != n.checked_mul(self.dim) {
+            return Err(format!(
+                "{} feature values for {n} regions of {}",
+                self.features.len(),
+                self.dim
+            ));
+        }
+        let fits = |length: usize| length == 0 || length == n;
+        for (labels, name) in [(&self.objects, "objects"), (&self.attributes, "attributes")] {
+            let Some(labels) = labels else { continue };
+            let (ids, confidences) = (labels.ids.len(), labels.confidences.len());
+            if !fits(ids) || !fits(confidences) {
+                return Err(format!("{ids} ids and {confidences} confidences of {name} for {n} regions"));
+            }
+        }
+        if let Some(extents) = &self.extents
+            && extents.len() != n
+        {
+            return Err(format!("{} extents for {n} regions", extents.len()));
+        }
+        match &self.class_probabilities {
+            Some(values) if n == 0 && !values.is_empty() || n > 0 && values.len() % n != 0 => {
+                Err(format!("{} class probabilities for {n} regions", values.len()))
+            }
+            _ => Ok(()),
+        }
     }
 }

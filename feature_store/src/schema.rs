@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Precision;
+use crate::precision::RoundingError;
+use crate::record::RecordView;
+use crate::{Compression, Precision};
 
 /// Where the features come from.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -29,6 +31,10 @@ pub struct Schema {
     pub max_regions: u32,
     /// How features are stored.
     pub precision: Precision,
+    /// How records are compressed, where that pays.
+    pub compression: Compression,
+    /// How far the stored features are from those that were given.
+    pub rounding: RoundingError,
     /// Number of images.
     pub count: u64,
     /// Sum over all images of the xxh3 of id and record checksum: independent of order, equal for equal contents.
@@ -40,12 +46,18 @@ pub struct Schema {
 }
 
 impl Schema {
-    pub(crate) fn empty(precision: Precision, provenance: Provenance) -> Schema {
+    pub(crate) fn empty(
+        precision: Precision,
+        compression: Compression,
+        provenance: Provenance,
+    ) -> Schema {
         Schema {
             dim: 0,
             min_regions: 0,
             max_regions: 0,
             precision,
+            compression,
+            rounding: RoundingError::default(),
             count: 0,
             digest: 0,
             provenance,
@@ -54,14 +66,16 @@ impl Schema {
     }
 
     /// Takes one more image into account.
-    pub(crate) fn add(&mut self, id: &str, checksum: u64, regions: u32, dim: u32) {
+    pub(crate) fn add(&mut self, id: &str, record: &RecordView, error: &RoundingError) {
+        let (regions, dim) = (record.regions as u32, record.dim as u32);
         if self.count == 0 {
             (self.dim, self.min_regions, self.max_regions) = (dim, regions, regions);
         }
         self.min_regions = self.min_regions.min(regions);
         self.max_regions = self.max_regions.max(regions);
         self.count += 1;
-        self.digest = self.digest.wrapping_add(image_digest(id, checksum));
+        self.digest = self.digest.wrapping_add(image_digest(id, record.checksum()));
+        self.rounding.add(error);
     }
 }
 

@@ -1,18 +1,21 @@
 //! Writing a store: beside its target, in bounded transactions, resumable, renamed into place when complete.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use heed::types::{Bytes, Str};
 use heed::{Database, EnvOpenOptions, MdbError, PutFlags};
 
 use crate::lmdb::{self, Env, LmdbError};
-use crate::record::{self, RecordView};
+use crate::record::{self, Encoded, RecordView};
 use crate::store::{META, REGIONS, SCHEMA, decode_schema};
-use crate::{MAX_ID_BYTES, Precision, Provenance, Regions, Schema, StoreError, codec};
+use crate::{Compression, MAX_ID_BYTES, Precision, Provenance, Regions, Schema, StoreError};
+use crate::{codec, target};
 
 /// Bytes that are collected before a transaction is made of them.
 const TRANSACTION_BYTES: usize = 32 << 20;
+/// Records that are collected at most, however small.
+const MAX_PENDING: usize = 1 << 16;
 /// The map's first size; it doubles whenever it is full.
 const FIRST_MAP: usize = 256 << 20;
 
@@ -21,7 +24,9 @@ const FIRST_MAP: usize = 256 << 20;
 pub struct WriterOptions {
     /// How features are stored.
     pub precision: Precision,
-    /// Recorded in the schema; an interrupted run is resumed only with the same fingerprint and precision.
+    /// How records are compressed, where that pays.
+    pub compression: Compression,
+    /// Recorded in the schema; an interrupted run is resumed only with the same fingerprint, precision and compression.
     pub provenance: Provenance,
     /// Replace a finished store, at the moment the new one is complete.
     pub overwrite: bool,
@@ -37,7 +42,7 @@ pub struct StoreWriter {
     regions: Database<Str, Bytes>,
     /// What is committed.
     schema: Schema,
-    pending: Vec<(String, Vec<u8>)>,
+    pending: Vec<(String, Encoded)>,
     pending_bytes: usize,
     /// Held for as long as the writer lives.
     _lock: File,
@@ -50,12 +55,10 @@ impl StoreWriter {
     /// [`StoreError::Exists`], [`StoreError::Locked`] if another process writes the same store,
     /// [`StoreError::OtherPartial`], [`StoreError::Io`].
     pub fn create(target: &Path, options: WriterOptions) -> Result<StoreWriter, StoreError> {
-        if target.exists() && !options.overwrite {
-            return Err(StoreError::Exists(target.to_owned()));
-        }
-        let partial = sibling(target, "partial")?;
+        target::refuse_existing(target, options.overwrite)?;
+        let partial = target::sibling(target, "partial")?;
         fs::create_dir_all(&partial).map_err(StoreError::io(&partial))?;
-        let lock = lock(&partial)?;
+        let lock = target::lock(&partial.join("writer.lock"), &partial)?;
         let map_size = fs::metadata(partial.join("data.mdb")).map_or(0, |m| m.len() as usize);
         let map_size = (2 * map_size).max(FIRST_MAP).next_multiple_of(1 << 16);
         let mut env_options = EnvOpenOptions::new().read_txn_without_tls();
@@ -72,10 +75,14 @@ impl StoreWriter {
             meta.get(&transaction, SCHEMA).map_err(|e| failed(&partial, e))?;
         let mut schema = match found {
             Some(bytes) => decode_schema(&partial, bytes)?,
-            None => Schema::empty(options.precision, options.provenance.clone()),
+            None => {
+                let WriterOptions { precision, compression, .. } = options;
+                Schema::empty(precision, compression, options.provenance.clone())
+            }
         };
         transaction.commit().map_err(|e| failed(&partial, e))?;
         if schema.precision != options.precision
+            || schema.compression != options.compression
             || schema.provenance.fingerprint != options.provenance.fingerprint
         {
             return Err(StoreError::OtherPartial(partial));
@@ -100,14 +107,17 @@ impl StoreWriter {
         self.schema.count
     }
 
+    /// A handle that tells which images are committed, for another thread.
+    pub(crate) fn committed_ids(&self) -> CommittedIds {
+        CommittedIds { env: self.env.clone(), regions: self.regions, partial: self.partial.clone() }
+    }
+
     /// Whether an image is already committed: a resumed conversion need not decode it again.
     ///
     /// # Errors
     /// If LMDB cannot read the page.
     pub fn contains(&self, id: &str) -> Result<bool, StoreError> {
-        check_id(id)?;
-        let transaction = self.env.read_txn().map_err(|e| failed(&self.partial, e))?;
-        Ok(self.regions.get(&transaction, id).map_err(|e| failed(&self.partial, e))?.is_some())
+        self.committed_ids().contains(id)
     }
 
     /// Adds an image. The same image with the same contents may come again.
@@ -116,23 +126,24 @@ impl StoreWriter {
     /// [`StoreError::IdLength`], [`StoreError::Regions`], [`StoreError::Duplicate`], [`StoreError::Io`] (a full disk:
     /// what is committed stays, and the run can be resumed).
     pub fn append(&mut self, id: &str, regions: &Regions) -> Result<(), StoreError> {
+        let Schema { precision, compression, .. } = self.schema;
+        self.append_encoded(id, encode(id, regions, precision, compression)?)
+    }
+
+    /// Adds an image that [`encode`] has made a record of, possibly on another thread.
+    pub(crate) fn append_encoded(&mut self, id: &str, record: Encoded) -> Result<(), StoreError> {
         check_id(id)?;
-        let wrong = |what| StoreError::Regions { id: id.to_owned(), what };
         let known_dim = (self.schema.count > 0).then_some(self.schema.dim as usize);
-        let first_pending =
-            self.pending.first().and_then(|(_, bytes)| RecordView::parse(bytes).ok());
-        if let Some(dim) =
-            known_dim.or(first_pending.map(|record| record.dim)).filter(|&dim| dim != regions.dim)
-        {
-            return Err(wrong(format!(
-                "{} values per region, the images before it have {dim}",
-                regions.dim
-            )));
+        let first_pending = self.pending.first().map(|(_, record)| record.dim);
+        if let Some(dim) = known_dim.or(first_pending).filter(|&dim| dim != record.dim) {
+            let what =
+                format!("{} values per region, the images before it have {dim}", record.dim);
+            return Err(StoreError::Regions { id: id.to_owned(), what });
         }
-        let bytes = record::encode(regions, self.schema.precision).map_err(wrong)?;
-        self.pending_bytes += bytes.len();
-        self.pending.push((id.to_owned(), bytes));
-        if self.pending_bytes >= TRANSACTION_BYTES { self.commit() } else { Ok(()) }
+        self.pending_bytes += record.bytes.len();
+        self.pending.push((id.to_owned(), record));
+        let full = self.pending_bytes >= TRANSACTION_BYTES || self.pending.len() >= MAX_PENDING;
+        if full { self.commit() } else { Ok(()) }
     }
 
     /// Makes everything appended so far durable.
@@ -159,13 +170,13 @@ impl StoreWriter {
     fn try_commit(&self) -> Result<Result<Schema, StoreError>, heed::Error> {
         let mut schema = self.schema.clone();
         let mut transaction = self.env.write_txn()?;
-        for (id, bytes) in &self.pending {
+        for (id, Encoded { bytes, error, .. }) in &self.pending {
             let put =
                 self.regions.put_with_flags(&mut transaction, PutFlags::NO_OVERWRITE, id, bytes);
             match put {
                 Ok(()) => {}
                 Err(heed::Error::Mdb(MdbError::KeyExist)) => {
-                    if self.regions.get(&transaction, id)? != Some(bytes) {
+                    if self.regions.get(&transaction, id)? != Some(bytes.as_slice()) {
                         return Ok(Err(StoreError::Duplicate(id.clone())));
                     }
                     continue;
@@ -173,7 +184,7 @@ impl StoreWriter {
                 Err(error) => return Err(error),
             }
             if let Ok(record) = RecordView::parse(bytes) {
-                schema.add(id, record.checksum(), record.regions as u32, record.dim as u32);
+                schema.add(id, &record, error);
             }
         }
         self.meta.put(&mut transaction, SCHEMA, &codec::encode(&schema))?;
@@ -200,48 +211,40 @@ impl StoreWriter {
         for leftover in ["lock.mdb", "writer.lock"] {
             let _ = fs::remove_file(partial.join(leftover));
         }
-        let moved_aside = sibling(&target, "replaced")?;
-        if target.exists() {
-            if !overwrite {
-                return Err(StoreError::Exists(target));
-            }
-            let _ = fs::remove_dir_all(&moved_aside);
-            fs::rename(&target, &moved_aside).map_err(StoreError::io(&target))?;
-        }
-        fs::rename(&partial, &target).map_err(StoreError::io(&target))?;
-        // The rename is durable only once its directory is.
-        if let Some(parent) =
-            target.canonicalize().ok().and_then(|real| real.parent().map(Path::to_owned))
-        {
-            File::open(&parent).and_then(|dir| dir.sync_all()).map_err(StoreError::io(&parent))?;
-        }
-        let _ = fs::remove_dir_all(&moved_aside);
+        target::publish(&partial, &target, overwrite)?;
         drop(lock);
         Ok(schema)
     }
 }
 
-/// `.NAME.SUFFIX` beside a target.
-fn sibling(target: &Path, suffix: &str) -> Result<PathBuf, StoreError> {
-    let Some(name) = target.file_name() else {
-        let source =
-            std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a name for a store");
-        return Err(StoreError::Io { path: target.to_owned(), source });
-    };
-    Ok(target.with_file_name(format!(".{}.{suffix}", name.to_string_lossy())))
+/// Tells which images are committed.
+pub(crate) struct CommittedIds {
+    env: Env,
+    regions: Database<Str, Bytes>,
+    partial: PathBuf,
 }
 
-fn lock(partial: &Path) -> Result<File, StoreError> {
-    let path = partial.join("writer.lock");
-    let file = File::create(&path).map_err(StoreError::io(&path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::Locked(partial.to_owned())),
-        Err(TryLockError::Error(source)) => Err(StoreError::Io { path, source }),
+impl CommittedIds {
+    /// Whether an image is committed.
+    pub(crate) fn contains(&self, id: &str) -> Result<bool, StoreError> {
+        check_id(id)?;
+        let transaction = self.env.read_txn().map_err(|e| failed(&self.partial, e))?;
+        Ok(self.regions.get(&transaction, id).map_err(|e| failed(&self.partial, e))?.is_some())
     }
 }
 
-fn check_id(id: &str) -> Result<(), StoreError> {
+/// The record of an image: the work that several threads can share.
+pub(crate) fn encode(
+    id: &str,
+    regions: &Regions,
+    precision: Precision,
+    compression: Compression,
+) -> Result<Encoded, StoreError> {
+    record::encode(regions, precision, compression)
+        .map_err(|what| StoreError::Regions { id: id.to_owned(), what })
+}
+
+pub(crate) fn check_id(id: &str) -> Result<(), StoreError> {
     if (1..=MAX_ID_BYTES).contains(&id.len()) {
         return Ok(());
     }

@@ -1,11 +1,31 @@
-//! Foreign formats: each a [`FeatureSource`], found by its content.
+//! Foreign formats: each a [`FeatureSource`] to read and, where someone needs it back, a [`FeatureSink`] to write.
+//!
+//! `docs/formats.md` in the repository describes every one of them byte by byte.
 
+use std::collections::BTreeSet;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::Regions;
 use crate::lmdb::LmdbError;
+use crate::{Regions, StoreError};
 
+mod detect;
+pub mod hdf5;
+mod lmdb_dump;
+pub mod npy;
+pub mod npz;
+pub mod select;
+mod store;
+pub mod tsv;
+pub mod uniter;
+pub mod uniter_text;
 pub mod volta;
+
+pub use detect::open;
+pub use store::StoreSource;
+
+/// Largest array of one image that is read; the largest known dump has 5 MB. Bounds what compressed sources can claim.
+pub(crate) const MAX_ARRAY_BYTES: usize = 256 << 20;
 
 /// What a source says about itself.
 #[derive(Debug, Clone)]
@@ -25,11 +45,19 @@ pub trait SourceRecord: Send {
     /// The image id.
     fn id(&self) -> &str;
 
+    /// Bytes that the record holds in memory as long as it is not decoded.
+    fn size(&self) -> usize;
+
     /// The id and the regions.
     ///
     /// # Errors
     /// A record that cannot be read, with its key.
     fn decode(self: Box<Self>) -> Result<(String, Regions), RecordError>;
+
+    /// The record's bytes as they are in the source, to be kept in quarantine; empty if they are not at hand.
+    fn raw(&self) -> &[u8] {
+        &[]
+    }
 }
 
 /// The records of a source, in its own order.
@@ -47,20 +75,60 @@ pub trait FeatureSource: Send {
     fn records(self: Box<Self>) -> Result<Records, FormatError>;
 }
 
-/// A source that cannot be read.
+/// Something that regions can be written to, one image after the other.
+pub trait FeatureSink {
+    /// Adds an image.
+    ///
+    /// # Errors
+    /// If the format cannot hold it, or the disk refuses.
+    fn append(&mut self, id: &str, regions: &Regions) -> Result<(), FormatError>;
+
+    /// Completes the output.
+    ///
+    /// # Errors
+    /// As [`append`](FeatureSink::append).
+    fn finish(self: Box<Self>) -> Result<(), FormatError>;
+
+    /// Parts of the images so far that this format has no place for.
+    fn left_out(&self) -> BTreeSet<&'static str>;
+}
+
+/// A source that cannot be read, or a target that cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum FormatError {
     /// The LMDB environment.
     #[error(transparent)]
     Lmdb(#[from] LmdbError),
+    /// A store as source.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// None of the known formats.
     #[error(
-        "{path}: {what}; known: VOLTA's LMDB directories (image id -> pickled record, and `keys`)"
+        "{path}: {what}; known are LMDB directories (VOLTA's, UNITER's, our own), TSV (plain, gzip, zstd), HDF5, and \
+         folders of .npy or .npz files"
     )]
     Unknown {
         /// The file or directory.
         path: PathBuf,
         /// What was found instead.
+        what: String,
+    },
+    /// A known format, but damaged or of a kind that is not supported.
+    #[error("{path}: {what}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// The target format has no place for an image.
+    #[error("{path}: image `{id}` cannot be written: {what}")]
+    Unwritable {
+        /// The target.
+        path: PathBuf,
+        /// The image id.
+        id: String,
+        /// Why, and what to do.
         what: String,
     },
     /// The file system refuses.
@@ -69,8 +137,14 @@ pub enum FormatError {
         /// The file.
         path: PathBuf,
         /// What the system says.
-        source: std::io::Error,
+        source: io::Error,
     },
+}
+
+impl FormatError {
+    pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> FormatError + '_ {
+        move |source| FormatError::Io { path: path.to_owned(), source }
+    }
 }
 
 /// One record that cannot be read.
@@ -83,12 +157,84 @@ pub struct RecordError {
     pub key: String,
     /// Why; with the byte offset where one is known.
     pub reason: String,
+    /// The record's bytes as they are in the source, if they are at hand.
+    pub raw: Vec<u8>,
 }
 
-/// Opens a source, its format found from its content.
+impl RecordError {
+    pub(crate) fn new(path: &Path, key: impl Into<String>, reason: impl ToString) -> RecordError {
+        let (path, key, reason) = (path.to_owned(), key.into(), reason.to_string());
+        RecordError { path, key, reason, raw: Vec::new() }
+    }
+}
+
+/// Size and date of a file, as a fingerprint of its content.
+fn fingerprint(file: &Path) -> Result<String, FormatError> {
+    let metadata = std::fs::metadata(file).map_err(FormatError::io(file))?;
+    let modified = metadata.modified().ok();
+    let modified = modified.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+    Ok(format!("{}-{}", metadata.len(), modified.unwrap_or_default().as_nanos()))
+}
+
+/// Parts of regions that only some formats have a place for.
+struct LeftOut(BTreeSet<&'static str>);
+
+impl LeftOut {
+    fn new() -> LeftOut {
+        LeftOut(BTreeSet::new())
+    }
+
+    /// Notes a part that is there although the format has no place for it.
+    fn note(&mut self, name: &'static str, is_there: bool) {
+        if is_there {
+            self.0.insert(name);
+        }
+    }
+}
+
+/// The path of an image's file in a folder.
 ///
 /// # Errors
-/// [`FormatError::Unknown`] for what is none of the formats.
-pub fn open(path: &Path) -> Result<Box<dyn FeatureSource>, FormatError> {
-    Ok(Box::new(volta::VoltaSource::open(path)?))
+/// An id that is no plain file name: it must not lead out of the folder.
+fn file_of(folder: &Path, id: &str, suffix: &str) -> Result<PathBuf, FormatError> {
+    let plain = !id.is_empty()
+        && !id.contains(['/', '\\', '\0'])
+        && id != "."
+        && id != ".."
+        && id.len() + suffix.len() <= 255;
+    if plain {
+        return Ok(folder.join(format!("{id}{suffix}")));
+    }
+    let what = "its id is no file name; rename it with --rename".to_owned();
+    Err(FormatError::Unwritable { path: folder.to_owned(), id: id.to_owned(), what })
+}
+
+/// All files below a folder whose names end so, in the order of their paths; links to folders are not followed.
+fn files_below(folder: &Path, suffix: &str) -> Result<Vec<PathBuf>, FormatError> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).map_err(FormatError::io(&folder))? {
+            let entry = entry.map_err(FormatError::io(&folder))?;
+            let kind = entry.file_type().map_err(FormatError::io(&folder))?;
+            if kind.is_dir() {
+                folders.push(entry.path());
+            } else if entry.file_name().as_encoded_bytes().ends_with(suffix.as_bytes()) {
+                found.push(entry.path());
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// A fingerprint of many files: their number, total size and latest date.
+fn fingerprint_of_all(files: &[PathBuf]) -> String {
+    let (mut bytes, mut latest) = (0, std::time::UNIX_EPOCH);
+    for metadata in files.iter().filter_map(|file| std::fs::metadata(file).ok()) {
+        bytes += metadata.len();
+        latest = latest.max(metadata.modified().unwrap_or(latest));
+    }
+    let latest = latest.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    format!("{}-{bytes}-{}", files.len(), latest.as_nanos())
 }

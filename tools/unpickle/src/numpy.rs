@@ -99,7 +99,10 @@ impl NdArray {
     }
 
     /// As [`NdArray::new`], from big-endian or Fortran-ordered bytes.
-    pub(crate) fn from_layout(
+    ///
+    /// # Errors
+    /// As [`NdArray::new`].
+    pub fn from_layout(
         dtype: Dtype,
         shape: Vec<usize>,
         data: Arc<[u8]>,

@@ -5,7 +5,7 @@ use crate::{Fault, NdArray, Value};
 /// The pickle of a value. Arrays name NumPy 1's modules, which NumPy 2 reads too.
 ///
 /// # Errors
-/// [`Fault::Unwritable`] for arrays of objects and integers beyond 64 bits.
+/// [`Fault::Unwritable`] for integers beyond 64 bits.
 pub fn write(value: &Value) -> Result<Vec<u8>, Fault> {
     let mut out = vec![0x80, 4];
     put(&mut out, value)?;
@@ -50,7 +50,7 @@ fn put(out: &mut Vec<u8>, value: &Value) -> Result<(), Fault> {
             out.push(b'u');
         }
         Value::Array(array) => put_array(out, array)?,
-        Value::ObjectArray { .. } => return Err(Fault::Unwritable("an array of objects")),
+        Value::ObjectArray { shape, items } => put_object_array(out, shape, items)?,
         Value::BigInt(_) => return Err(Fault::Unwritable("an integer beyond 64 bits")),
     }
     Ok(())
@@ -74,20 +74,40 @@ fn put_int(out: &mut Vec<u8>, number: i64) {
     }
 }
 
-/// `numpy.core.multiarray._reconstruct(numpy.ndarray, (0,), b"b")` with the state of a C-ordered array.
 fn put_array(out: &mut Vec<u8>, array: &NdArray) -> Result<(), Fault> {
+    let order = if array.dtype().size() == 1 { "|" } else { "<" };
+    put_array_of(out, array.shape(), array.dtype().name(), order, |out| {
+        put(out, &Value::Bytes(array.bytes().into()))
+    })
+}
+
+fn put_object_array(out: &mut Vec<u8>, shape: &[usize], items: &[Value]) -> Result<(), Fault> {
+    put_array_of(out, shape, "O8", "|", |out| put(out, &Value::List(items.to_vec())))
+}
+
+/// `numpy.core.multiarray._reconstruct(numpy.ndarray, (0,), b"b")` with the state of a C-ordered array.
+fn put_array_of(
+    out: &mut Vec<u8>,
+    shape: &[usize],
+    dtype: &str,
+    order: &str,
+    put_items: impl FnOnce(&mut Vec<u8>) -> Result<(), Fault>,
+) -> Result<(), Fault> {
     out.extend(b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\0tC\x01btR");
     out.extend(b"(K\x01(");
-    for &size in array.shape() {
+    for &size in shape {
         put_int(out, i64::try_from(size).map_err(|_| Fault::Unwritable("so large an array"))?);
     }
     out.extend(b"tcnumpy\ndtype\n(");
-    put(out, &Value::Str(array.dtype().name().into()))?;
+    put(out, &Value::Str(dtype.into()))?;
     out.extend(b"\x89\x88tR(K\x03");
-    let order = if array.dtype().size() == 1 { "|" } else { "<" };
     put(out, &Value::Str(order.into()))?;
-    out.extend(b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb\x89");
-    put(out, &Value::Bytes(array.bytes().into()))?;
+    // Objects are pickled and reference-counted (flags 63); numbers have no flags.
+    let flags = if dtype == "O8" { 63 } else { 0 };
+    out.extend(b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK");
+    out.push(flags);
+    out.extend(b"tb\x89");
+    put_items(out)?;
     out.extend(b"tb");
     Ok(())
 }

@@ -1,0 +1,145 @@
+//! From any source to a foreign format: written beside the target, renamed into place when complete.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use crate::convert::{ConvertError, OnError, Progress, SkippedRecord, Tally, next_chunk};
+use crate::formats::hdf5::Hdf5Sink;
+use crate::formats::npy::NpySink;
+use crate::formats::npz::NpzSink;
+use crate::formats::tsv::{TsvCompression, TsvOrder, TsvSink};
+use crate::formats::uniter::{UniterEncoding, UniterSink};
+use crate::formats::volta::{VoltaEncoding, VoltaSink};
+use crate::formats::{FeatureSink, FeatureSource, FormatError};
+use crate::{StoreError, target};
+
+/// A foreign format to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForeignFormat {
+    /// VOLTA's LMDB directory.
+    Volta(VoltaEncoding),
+    /// UNITER's image LMDB with its list of counts; `half` for f16.
+    Uniter {
+        /// How values are written.
+        encoding: UniterEncoding,
+        /// f16 instead of f32.
+        half: bool,
+    },
+    /// A folder of UNITER's npz files.
+    Npz {
+        /// f16 instead of f32.
+        half: bool,
+    },
+    /// A TSV file.
+    Tsv(TsvOrder, TsvCompression),
+    /// VOLTA's HDF5 file.
+    Hdf5,
+    /// A folder of `.npy` and `_info.npy` files.
+    Npy,
+}
+
+impl ForeignFormat {
+    /// Begins an output, which must not exist yet.
+    ///
+    /// # Errors
+    /// If it exists or cannot be made.
+    pub fn create(self, path: &Path) -> Result<Box<dyn FeatureSink>, FormatError> {
+        Ok(match self {
+            ForeignFormat::Volta(encoding) => Box::new(VoltaSink::create(path, encoding)?),
+            ForeignFormat::Uniter { encoding, half } => {
+                Box::new(UniterSink::create(path, encoding, half)?)
+            }
+            ForeignFormat::Npz { half } => Box::new(NpzSink::create(path, half)?),
+            ForeignFormat::Tsv(order, compression) => {
+                Box::new(TsvSink::create(path, order, compression)?)
+            }
+            ForeignFormat::Hdf5 => Box::new(Hdf5Sink::create(path)?),
+            ForeignFormat::Npy => Box::new(NpySink::create(path)?),
+        })
+    }
+}
+
+/// What an export has done.
+#[derive(Debug, Serialize)]
+pub struct ExportReport {
+    /// Images written.
+    pub images: u64,
+    /// Records that could not be read, and why.
+    pub skipped: Vec<SkippedRecord>,
+    /// Parts of the images that the format has no place for.
+    pub left_out: BTreeSet<&'static str>,
+}
+
+/// Writes a source in a foreign format at `target`. An interrupted export starts anew.
+///
+/// # Errors
+/// [`ConvertError`]; whatever it is, the target is untouched.
+pub fn export(
+    source: Box<dyn FeatureSource>,
+    target: &Path,
+    format: ForeignFormat,
+    overwrite: bool,
+    on_error: &OnError,
+    cancelled: &AtomicBool,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<ExportReport, ConvertError> {
+    target::refuse_existing(target, overwrite)?;
+    let partial = target::sibling(target, "partial")?;
+    let lock_path = target::sibling(target, "lock")?;
+    let lock = target::lock(&lock_path, &partial)?;
+    target::remove(&partial).map_err(StoreError::io(&partial))?;
+    let written = write(source, &partial, format, on_error, cancelled, progress);
+    let report = written.and_then(|report| {
+        target::publish(&partial, target, overwrite)?;
+        Ok(report)
+    });
+    // After a success there is none left; after a failure what is there is of no use.
+    let _ = target::remove(&partial);
+    let _ = target::remove(&lock_path);
+    drop(lock);
+    report
+}
+
+fn write(
+    source: Box<dyn FeatureSource>,
+    path: &Path,
+    format: ForeignFormat,
+    on_error: &OnError,
+    cancelled: &AtomicBool,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<ExportReport, ConvertError> {
+    let info = source.info().clone();
+    let mut sink = format.create(path)?;
+    let mut tally = Tally::new(on_error, 0, info.count);
+    let mut records = source.records()?;
+    loop {
+        let chunk = next_chunk(&mut records, &|_| true);
+        if chunk.is_empty() {
+            break;
+        }
+        let decoded: Vec<_> = chunk.into_par_iter().map(|record| record?.decode()).collect();
+        for outcome in decoded {
+            if cancelled.load(Ordering::Relaxed) {
+                return Err(ConvertError::Abandoned);
+            }
+            match outcome {
+                Ok((id, regions)) => {
+                    sink.append(&id, &regions)?;
+                    tally.images += 1;
+                }
+                Err(error) => tally.skip(error)?,
+            }
+            progress(tally.progress());
+        }
+    }
+    if tally.images == 0 {
+        return Err(ConvertError::Empty(info.path.display().to_string()));
+    }
+    let left_out = sink.left_out();
+    sink.finish()?;
+    Ok(ExportReport { images: tally.images, skipped: tally.skipped, left_out })
+}

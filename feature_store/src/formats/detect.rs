@@ -1,0 +1,111 @@
+//! Which format is it? Told by content, never by name.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+
+use super::lmdb_dump::DumpReader;
+use super::{FeatureSource, FormatError, StoreSource, hdf5, npy, npz, tsv, uniter, volta};
+use crate::lmdb::LmdbError;
+use crate::{FeatureStore, StoreError};
+
+const HDF5: &[u8] = b"\x89HDF\r\n\x1a\n";
+const ZIP: &[u8] = b"PK\x03\x04";
+const LZ4_FRAME: &[u8] = b"\x04\x22\x4d\x18";
+/// Pickles of protocol 2 and later begin so.
+const PICKLE: u8 = 0x80;
+
+/// Opens a source, its format found from its content.
+///
+/// # Errors
+/// [`FormatError::Unknown`] for what is none of the formats.
+pub fn open(path: &Path) -> Result<Box<dyn FeatureSource>, FormatError> {
+    if !path.exists() {
+        return Err(LmdbError::Missing(path.to_owned()).into());
+    }
+    if path.is_dir() { open_directory(path) } else { open_file(path) }
+}
+
+fn unknown(path: &Path, what: impl Into<String>) -> FormatError {
+    FormatError::Unknown { path: path.to_owned(), what: what.into() }
+}
+
+fn open_directory(path: &Path) -> Result<Box<dyn FeatureSource>, FormatError> {
+    if path.join("data.mdb").is_file() {
+        return open_lmdb(path);
+    }
+    if !super::files_below(path, "_info.npy")?.is_empty() {
+        return Ok(Box::new(npy::NpyFolder::open(path)?));
+    }
+    // UNITER keeps its environment one level down, beside the JSON file that counts boxes.
+    let environments: Vec<_> = super::files_below(path, "data.mdb")?;
+    match environments.as_slice() {
+        [] => {}
+        [one] => return open_lmdb(one.parent().unwrap_or(path)),
+        several => {
+            let what = format!("{} LMDB environments are in it; name one of them", several.len());
+            return Err(unknown(path, what));
+        }
+    }
+    if !super::files_below(path, ".npz")?.is_empty() {
+        return Ok(Box::new(npz::NpzFolder::open(path)?));
+    }
+    Err(unknown(path, "a directory without data.mdb, *_info.npy or *.npz files"))
+}
+
+fn open_lmdb(path: &Path) -> Result<Box<dyn FeatureSource>, FormatError> {
+    match FeatureStore::open(path) {
+        Ok(store) => return Ok(Box::new(StoreSource::new(store)?)),
+        Err(StoreError::NotAStore { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let reader = DumpReader::open(path)?;
+    let first = reader.first(&[volta::KEYS, uniter::KEYS])?;
+    let Some((key, value)) = first else {
+        return Err(unknown(path, "an LMDB environment without records"));
+    };
+    let is_map = |byte: &u8| (0x81..=0x8f).contains(byte) || matches!(byte, 0xde | 0xdf);
+    match value.first() {
+        Some(&PICKLE) => Ok(Box::new(volta::VoltaSource::new(reader)?)),
+        _ if value.starts_with(ZIP) => Ok(Box::new(uniter::UniterSource::new(reader)?)),
+        Some(byte) if is_map(byte) => Ok(Box::new(uniter::UniterSource::new(reader)?)),
+        _ if value.starts_with(LZ4_FRAME) => Err(unknown(
+            path,
+            "UNITER's text data base: descriptions without regions (`xenc store captions` lists them)",
+        )),
+        _ => {
+            let key = String::from_utf8_lossy(&key).into_owned();
+            Err(unknown(path, format!("the record `{key}` of this LMDB environment is no pickle, msgpack or npz")))
+        }
+    }
+}
+
+fn open_file(path: &Path) -> Result<Box<dyn FeatureSource>, FormatError> {
+    if path.file_name().is_some_and(|name| name == "data.mdb") {
+        return open_lmdb(path.parent().unwrap_or(path));
+    }
+    let mut head = Vec::new();
+    let file = File::open(path).map_err(FormatError::io(path))?;
+    file.take(64).read_to_end(&mut head).map_err(FormatError::io(path))?;
+    // A user block of any power of two from 512 on may stand before an HDF5 file's signature.
+    if head.starts_with(HDF5) || has_user_block(path)? {
+        return Ok(Box::new(hdf5::Hdf5Source::open(path)?));
+    }
+    if head.starts_with(ZIP) {
+        return Ok(Box::new(npz::NpzFolder::file(path)?));
+    }
+    if head.is_empty() {
+        return Err(unknown(path, "an empty file"));
+    }
+    if head.starts_with(b"\x93NUMPY") {
+        return Err(unknown(path, "one array; name the folder with the .npy and _info.npy files"));
+    }
+    tsv::TsvSource::open(path).map(|source| Box::new(source) as Box<dyn FeatureSource>)
+}
+
+fn has_user_block(path: &Path) -> Result<bool, FormatError> {
+    let file = File::open(path).map_err(FormatError::io(path))?;
+    let mut reader = BufReader::with_capacity(8192, file);
+    let head = reader.fill_buf().map_err(FormatError::io(path))?;
+    Ok([512, 1024, 2048, 4096].iter().any(|&at| head.get(at..at + 8) == Some(HDF5)))
+}

@@ -1,0 +1,97 @@
+//! VOLTA's layout: one group per image with a dataset per field.
+
+use std::path::{Path, PathBuf};
+
+use hdf5_pure::{File, Group};
+
+use super::checked;
+use crate::formats::{FormatError, RecordError, Records, SourceRecord};
+use crate::{Labels, Regions};
+
+/// All groups of the root, in the order of their names.
+pub(super) fn records(path: PathBuf, file: &File) -> Result<Records, FormatError> {
+    let groups = file.root().iter_groups().map_err(|error| FormatError::Malformed {
+        path: path.clone(),
+        what: error.to_string(),
+    })?;
+    if groups.len() == 0 {
+        let what = "an HDF5 file without groups of images and without known datasets".to_owned();
+        return Err(FormatError::Unknown { path, what });
+    }
+    Ok(Box::new(groups.map(move |(id, group)| {
+        Ok(Box::new(GroupRecord { path: path.clone(), id, group }) as Box<dyn SourceRecord>)
+    })))
+}
+
+struct GroupRecord {
+    path: PathBuf,
+    id: String,
+    group: Group,
+}
+
+impl SourceRecord for GroupRecord {
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn size(&self) -> usize {
+        0
+    }
+
+    fn decode(self: Box<Self>) -> Result<(String, Regions), RecordError> {
+        match regions(&self.group) {
+            Ok(regions) => Ok((self.id, regions)),
+            Err(reason) => Err(RecordError::new(Path::new(&self.path), self.id, reason)),
+        }
+    }
+}
+
+fn regions(group: &Group) -> Result<Regions, String> {
+    let names = group.datasets().map_err(|error| error.to_string())?;
+    let find = |spellings: &[&'static str]| {
+        spellings.iter().copied().find(|name| names.iter().any(|there| there == name))
+    };
+    let dataset = |name: &str| group.dataset(name).map_err(|error| format!("`{name}`: {error}"));
+    let floats = |name: &str| -> Result<(Vec<usize>, Vec<f32>), String> {
+        let dataset = dataset(name)?;
+        let shape = checked(&dataset, name)?;
+        Ok((shape, dataset.read_f32().map_err(|error| format!("`{name}`: {error}"))?))
+    };
+    let integers = |name: &str| -> Result<Vec<i64>, String> {
+        let dataset = dataset(name)?;
+        checked(&dataset, name)?;
+        dataset.read_i64().map_err(|error| format!("`{name}`: {error}"))
+    };
+    let size = |spellings: &[&'static str]| -> Result<u32, String> {
+        let name = find(spellings).ok_or_else(|| format!("it has no `{}`", spellings[0]))?;
+        let value = integers(name)?.first().copied().unwrap_or(-1);
+        u32::try_from(value).map_err(|_| format!("its `{name}` is {value}"))
+    };
+    let labels = |ids: &[&'static str], confidences: &[&'static str]| -> Result<_, String> {
+        let labels = Labels {
+            ids: find(ids).map_or(Ok(Vec::new()), integers)?,
+            confidences: find(confidences).map_or(Ok(Vec::new()), |name| Ok::<_, String>(floats(name)?.1))?,
+        };
+        Ok((labels != Labels::default()).then_some(labels))
+    };
+    let (shape, features) = floats(find(&["features"]).ok_or("it has no `features`")?)?;
+    let (_, boxes) = floats(find(&["boxes", "bbox"]).ok_or("it has no `boxes`")?)?;
+    let [n, dim] = shape[..] else { return Err(format!("its `features` have the shape {shape:?}")) };
+    let (boxes, rest) = boxes.as_chunks::<4>();
+    if boxes.len() != n || !rest.is_empty() || n == 0 {
+        return Err(format!("its `boxes` hold {} numbers for {n} regions", 4 * boxes.len() + rest.len()));
+    }
+    let regions = Regions {
+        width: size(&["img_w", "image_w", "image_width"])?,
+        height: size(&["img_h", "image_h", "image_height"])?,
+        boxes: boxes.to_vec(),
+        features,
+        dim,
+        objects: labels(&["obj_id", "objects_id", "objects"], &["obj_conf", "objects_conf"])?,
+        attributes: labels(&["attr_id", "attrs_id"], &["attr_conf", "attrs_conf"])?,
+        extents: None,
+        class_probabilities: find(&["cls_prob"]).map(|name| Ok::<_, String>(floats(name)?.1)).transpose()?,
+    };
+    regions.check()?;
+    Ok(regions)
+}

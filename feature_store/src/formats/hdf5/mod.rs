@@ -1,0 +1,77 @@
+//! HDF5 files: VOLTA's group per image, and the older layout of one big dataset per field with an index.
+//!
+//! Read with `hdf5-pure`, which fetches what is asked for and never the whole file; VOLTA's layout is also written, by
+//! [`Hdf5Sink`].
+
+mod grouped;
+mod indexed;
+mod write;
+
+use std::path::Path;
+
+use hdf5_pure::{Dataset, File};
+
+use super::{FeatureSource, FormatError, MAX_ARRAY_BYTES, Records, SourceInfo};
+
+pub use write::Hdf5Sink;
+
+/// An HDF5 file of region features.
+pub struct Hdf5Source {
+    info: SourceInfo,
+    file: File,
+    layout: Layout,
+}
+
+enum Layout {
+    Grouped,
+    Indexed(indexed::Index),
+}
+
+impl Hdf5Source {
+    /// Opens a file and finds its layout.
+    ///
+    /// # Errors
+    /// What is no HDF5, or holds neither groups of images nor known datasets.
+    pub fn open(path: &Path) -> Result<Hdf5Source, FormatError> {
+        let malformed = |error: hdf5_pure::Error| FormatError::Malformed {
+            path: path.to_owned(),
+            what: error.to_string(),
+        };
+        let file = File::open_streaming(path).map_err(malformed)?;
+        let datasets = file.root().datasets().map_err(malformed)?;
+        let layout = match indexed::Index::find(path, &file, &datasets)? {
+            Some(index) => Layout::Indexed(index),
+            None => Layout::Grouped,
+        };
+        let count = match &layout {
+            Layout::Indexed(index) => Some(index.len()),
+            Layout::Grouped => None,
+        };
+        let (fingerprint, path) = (super::fingerprint(path)?, path.to_owned());
+        Ok(Hdf5Source { info: SourceInfo { format: "hdf5", path, count, fingerprint }, file, layout })
+    }
+}
+
+impl FeatureSource for Hdf5Source {
+    fn info(&self) -> &SourceInfo {
+        &self.info
+    }
+
+    fn records(self: Box<Self>) -> Result<Records, FormatError> {
+        match self.layout {
+            Layout::Grouped => grouped::records(self.info.path, &self.file),
+            Layout::Indexed(index) => Ok(index.records(self.info.path)),
+        }
+    }
+}
+
+/// Refuses a dataset that claims more than one image can have, before anything is allocated for it.
+fn checked(dataset: &Dataset, name: &str) -> Result<Vec<usize>, String> {
+    let shape = dataset.shape().map_err(|error| format!("`{name}`: {error}"))?;
+    let size = dataset.element_size().map_err(|error| format!("`{name}`: {error}"))?;
+    let bytes = shape.iter().try_fold(size, |bytes, &n| bytes.checked_mul(n));
+    if bytes.is_none_or(|bytes| bytes > MAX_ARRAY_BYTES as u64) {
+        return Err(format!("`{name}` has the shape {shape:?}, too much for one image"));
+    }
+    Ok(shape.into_iter().map(|n| n as usize).collect())
+}

@@ -1,0 +1,196 @@
+//! Choosing and renaming images of a source.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use regex::Regex;
+
+use super::{FeatureSource, FormatError, RecordError, Records, SourceInfo, SourceRecord};
+use crate::{Regions, dataset};
+
+/// How an id is changed.
+#[derive(Debug, Clone)]
+pub enum Rename {
+    /// Every match of a pattern becomes a replacement, in which `$1` is the first group.
+    Replace(Regex, String),
+    /// A path becomes its file name without extension: `images/007.jpg` → `007`.
+    Stem,
+    /// A path in ImageCoDe's tree becomes the id that VOLTA's files use: `open-images-1_a/img5.jpg` →
+    /// `openimages1aimg5`.
+    ImageCode,
+}
+
+/// An unusable rename rule.
+#[derive(Debug, thiserror::Error)]
+#[error("rename rule `{rule}`: {what}")]
+pub struct RenameError {
+    rule: String,
+    what: String,
+}
+
+impl std::str::FromStr for Rename {
+    type Err = RenameError;
+
+    /// `stem`, `imagecode`, or `s/PATTERN/REPLACEMENT/` with any separator for the slash.
+    fn from_str(rule: &str) -> Result<Rename, RenameError> {
+        let wrong = |what: &str| RenameError { rule: rule.to_owned(), what: what.to_owned() };
+        match rule {
+            "stem" => return Ok(Rename::Stem),
+            "imagecode" => return Ok(Rename::ImageCode),
+            _ => {}
+        }
+        let mut chars = rule.strip_prefix('s').unwrap_or("").chars();
+        let separator = chars
+            .next()
+            .filter(|separator| !separator.is_alphanumeric())
+            .ok_or_else(|| wrong("expected `stem`, `imagecode` or `s/PATTERN/REPLACEMENT/`"))?;
+        let parts: Vec<&str> = chars.as_str().split(separator).collect();
+        let [pattern, replacement, ""] = parts[..] else {
+            return Err(wrong("expected two parts, each with the separator after it"));
+        };
+        let pattern = Regex::new(pattern).map_err(|error| wrong(&error.to_string()))?;
+        Ok(Rename::Replace(pattern, replacement.to_owned()))
+    }
+}
+
+impl Rename {
+    /// The new id.
+    pub fn apply(&self, id: &str) -> String {
+        let name = id.rsplit(['/', '\\']).next().unwrap_or(id);
+        let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+        match self {
+            Rename::Replace(pattern, replacement) => {
+                pattern.replace_all(id, replacement.as_str()).into_owned()
+            }
+            Rename::Stem => stem.to_owned(),
+            Rename::ImageCode => {
+                let folders = id.strip_suffix(name).unwrap_or("").trim_end_matches(['/', '\\']);
+                let directory = folders.rsplit(['/', '\\']).next().unwrap_or("");
+                let number = stem.strip_prefix("img").unwrap_or(stem);
+                dataset::id_prefix(directory) + number
+            }
+        }
+    }
+}
+
+/// What to take from a source and under which ids.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// Rules, applied one after the other.
+    pub rename: Vec<Rename>,
+    /// Ids to keep, as they are after renaming; `None` keeps all.
+    pub ids: Option<HashSet<String>>,
+    /// Keep ids that begin with one of these, after renaming: the images of a data set's sets.
+    pub prefixes: Option<HashSet<String>>,
+}
+
+impl Selection {
+    /// Whether it changes nothing.
+    pub fn is_all(&self) -> bool {
+        self.rename.is_empty() && self.ids.is_none() && self.prefixes.is_none()
+    }
+
+    fn new_id(&self, id: &str) -> String {
+        self.rename.iter().fold(id.to_owned(), |id, rule| rule.apply(&id))
+    }
+
+    fn keeps(&self, id: &str) -> bool {
+        let of_a_set = |prefixes: &HashSet<String>| {
+            // A set's images are its prefix and a number.
+            prefixes.contains(id.trim_end_matches(|c: char| c.is_ascii_digit()))
+        };
+        self.ids.as_ref().is_none_or(|ids| ids.contains(id))
+            && self.prefixes.as_ref().is_none_or(of_a_set)
+    }
+}
+
+/// A source of which only some images are taken, possibly under other ids.
+pub struct Selected {
+    source: Box<dyn FeatureSource>,
+    selection: Selection,
+    info: SourceInfo,
+}
+
+impl Selected {
+    /// Wraps a source.
+    pub fn new(source: Box<dyn FeatureSource>, selection: Selection) -> Selected {
+        let mut info = source.info().clone();
+        if selection.ids.is_some() || selection.prefixes.is_some() {
+            info.count = selection.ids.as_ref().map(|ids| ids.len() as u64);
+        }
+        // A run with another selection must not be resumed into this one.
+        let mut ids: Vec<_> = selection.ids.iter().chain(&selection.prefixes).flatten().collect();
+        ids.sort_unstable();
+        let text = format!("{:?}{ids:?}", selection.rename);
+        info.fingerprint += &format!("-{:016x}", xxhash_rust::xxh3::xxh3_64(text.as_bytes()));
+        Selected { source, selection, info }
+    }
+}
+
+impl FeatureSource for Selected {
+    fn info(&self) -> &SourceInfo {
+        &self.info
+    }
+
+    fn records(self: Box<Self>) -> Result<Records, FormatError> {
+        let selection = Arc::new(self.selection);
+        let records = self.source.records()?;
+        Ok(Box::new(records.filter_map(move |record| match record {
+            Ok(inner) => {
+                let id = selection.new_id(inner.id());
+                let record = || Box::new(Renamed { id: id.clone(), inner }) as Box<dyn SourceRecord>;
+                selection.keeps(&id).then(|| Ok(record()))
+            }
+            Err(error) => Some(Err(error)),
+        })))
+    }
+}
+
+struct Renamed {
+    id: String,
+    inner: Box<dyn SourceRecord>,
+}
+
+impl SourceRecord for Renamed {
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn size(&self) -> usize {
+        self.inner.size()
+    }
+
+    fn decode(self: Box<Self>) -> Result<(String, Regions), RecordError> {
+        let Renamed { id, inner } = *self;
+        inner.decode().map(|(_, regions)| (id, regions))
+    }
+
+    fn raw(&self) -> &[u8] {
+        self.inner.raw()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn renamed(rule: &str, id: &str) -> String {
+        rule.parse::<Rename>().unwrap().apply(id)
+    }
+
+    #[test]
+    fn rules_rename() {
+        assert_eq!(renamed("stem", "a/b.c/007.tar.jpg"), "007.tar");
+        assert_eq!(renamed("stem", "plain"), "plain");
+        assert_eq!(renamed("imagecode", "x/open-images-1_a/img5.jpg"), "openimages1aimg5");
+        assert_eq!(renamed(r"s/^0*(\d+)$/coco_$1/", "000123"), "coco_123");
+        assert_eq!(renamed("s|/|_|", "a/b/c"), "a_b_c");
+    }
+
+    #[test]
+    fn unusable_rules_are_refused() {
+        for rule in ["", "s", "s/a", "s/a/b", "s/(/b/", "sxaxbx", "other"] {
+            assert!(rule.parse::<Rename>().is_err(), "{rule}");
+        }
+    }
+}

@@ -1,0 +1,412 @@
+//! The TSV of bottom-up-attention and its relatives: one image a line, arrays in base64, plain or in gzip or zstd.
+//!
+//! Ten columns (LXMERT's `obj36.tsv`, VOLTA's extraction) put the height before the width and have labels; six columns
+//! (bottom-up-attention's own) put the width first. A first line of column names overrules both.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use super::{FeatureSink, FeatureSource, FormatError, LeftOut, MAX_ARRAY_BYTES, RecordError};
+use super::{Records, SourceInfo, SourceRecord};
+use crate::{Labels, Regions};
+
+/// Columns of bottom-up-attention's own files.
+const BOTTOM_UP: [&str; 6] = ["image_id", "image_w", "image_h", "num_boxes", "boxes", "features"];
+/// Columns of LXMERT's files.
+const LXMERT: [&str; 10] = [
+    "img_id", "img_h", "img_w", "objects_id", "objects_conf", "attrs_id", "attrs_conf", "num_boxes", "boxes",
+    "features",
+];
+/// Longest line that is read: a line of base64 is a third longer than its bytes.
+const MAX_LINE: u64 = MAX_ARRAY_BYTES as u64 * 3 / 2;
+
+/// What a column holds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Column {
+    Id,
+    Width,
+    Height,
+    ObjectIds,
+    ObjectConfidences,
+    AttributeIds,
+    AttributeConfidences,
+    Count,
+    Boxes,
+    Features,
+    Other,
+}
+
+impl Column {
+    fn from_name(name: &str) -> Column {
+        match name {
+            "img_id" | "image_id" => Column::Id,
+            "img_w" | "image_w" => Column::Width,
+            "img_h" | "image_h" => Column::Height,
+            "objects_id" => Column::ObjectIds,
+            "objects_conf" => Column::ObjectConfidences,
+            "attrs_id" => Column::AttributeIds,
+            "attrs_conf" => Column::AttributeConfidences,
+            "num_boxes" => Column::Count,
+            "boxes" => Column::Boxes,
+            "features" => Column::Features,
+            _ => Column::Other,
+        }
+    }
+}
+
+/// A TSV file of region features.
+pub struct TsvSource {
+    info: SourceInfo,
+    columns: Vec<Column>,
+    has_header: bool,
+}
+
+impl TsvSource {
+    /// Opens a file and looks at its first line.
+    ///
+    /// # Errors
+    /// A file whose first line has neither column names nor six or ten columns.
+    pub fn open(path: &Path) -> Result<TsvSource, FormatError> {
+        let mut lines = Lines::open(path)?;
+        let unknown = |what: String| FormatError::Unknown { path: path.to_owned(), what };
+        let line = lines.next_line().map_err(|error| unknown(error.reason))?;
+        let line = line.ok_or_else(|| unknown("a file without lines".into()))?.bytes;
+        let fields: Vec<&[u8]> = line.split(|&byte| byte == b'\t').collect();
+        let names: Vec<Column> = fields
+            .iter()
+            .map(|field| Column::from_name(str::from_utf8(field).unwrap_or("")))
+            .collect();
+        let has_header = [Column::Id, Column::Boxes, Column::Features].iter().all(|c| names.contains(c));
+        let known = |names: &[&str]| names.iter().map(|name| Column::from_name(name)).collect();
+        let columns = match fields.len() {
+            _ if has_header => names,
+            6 => known(&BOTTOM_UP),
+            10 => known(&LXMERT),
+            n => return Err(unknown(format!("its first line has {n} tab-separated columns, not 6 or 10"))),
+        };
+        let fingerprint = super::fingerprint(path)?;
+        let info = SourceInfo { format: "tsv", path: path.to_owned(), count: None, fingerprint };
+        Ok(TsvSource { info, columns, has_header })
+    }
+}
+
+impl FeatureSource for TsvSource {
+    fn info(&self) -> &SourceInfo {
+        &self.info
+    }
+
+    fn records(self: Box<Self>) -> Result<Records, FormatError> {
+        let mut lines = Lines::open(&self.info.path)?;
+        let path = self.info.path;
+        let columns: std::sync::Arc<[Column]> = self.columns.into();
+        let id_column = columns.iter().position(|&column| column == Column::Id).unwrap_or(0);
+        if self.has_header {
+            let _ = lines.next_line();
+        }
+        let mut ended = false;
+        Ok(Box::new(std::iter::from_fn(move || {
+            if ended {
+                return None;
+            }
+            let line = match lines.next_line() {
+                Ok(line) => line?,
+                Err(error) => {
+                    // What comes after bytes that cannot be read cannot be found.
+                    ended = true;
+                    return Some(Err(error));
+                }
+            };
+            let id = line.bytes.split(|&byte| byte == b'\t').nth(id_column).unwrap_or(&[]);
+            let Ok(id) = str::from_utf8(id) else {
+                return Some(Err(lines.error(&line, "its id is not UTF-8")));
+            };
+            let (path, id) = (path.clone(), id.to_owned());
+            let columns = columns.clone();
+            Some(Ok(Box::new(TsvRecord { path, id, line, columns }) as Box<dyn SourceRecord>))
+        })))
+    }
+}
+
+/// A line without its end, and where it stands.
+struct Line {
+    number: u64,
+    /// Offset of its first byte in the (decompressed) file.
+    offset: u64,
+    bytes: Vec<u8>,
+}
+
+/// Lines of a file that may be compressed; empty ones are left out.
+struct Lines {
+    path: PathBuf,
+    reader: Box<dyn BufRead + Send>,
+    number: u64,
+    offset: u64,
+}
+
+impl Lines {
+    fn open(path: &Path) -> Result<Lines, FormatError> {
+        let file = File::open(path).map_err(FormatError::io(path))?;
+        let mut reader = BufReader::with_capacity(1 << 20, file);
+        let head = reader.fill_buf().map_err(FormatError::io(path))?;
+        let (gzip, zstandard) = (head.starts_with(b"\x1f\x8b"), head.starts_with(b"\x28\xb5\x2f\xfd"));
+        let reader: Box<dyn BufRead + Send> = if gzip {
+            let inner = flate2::bufread::MultiGzDecoder::new(reader);
+            Box::new(BufReader::with_capacity(1 << 20, inner))
+        } else if zstandard {
+            let inner = zstd::Decoder::with_buffer(reader).map_err(FormatError::io(path))?;
+            Box::new(BufReader::with_capacity(1 << 20, inner))
+        } else {
+            Box::new(reader)
+        };
+        Ok(Lines { path: path.to_owned(), reader, number: 0, offset: 0 })
+    }
+
+    fn next_line(&mut self) -> Result<Option<Line>, RecordError> {
+        loop {
+            let (mut bytes, offset) = (Vec::new(), self.offset);
+            self.number += 1;
+            let read = self.reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut bytes);
+            let line = Line { number: self.number, offset, bytes };
+            let read = read.map_err(|error| self.error(&line, format!("it cannot be read: {error}")))?;
+            if read == 0 {
+                return Ok(None);
+            }
+            self.offset += read as u64;
+            let mut line = line;
+            if line.bytes.last() == Some(&b'\n') {
+                line.bytes.pop();
+            } else if read as u64 == MAX_LINE {
+                let line = Line { bytes: Vec::new(), ..line };
+                return Err(self.error(&line, format!("it is longer than {MAX_LINE} bytes")));
+            }
+            if line.bytes.last() == Some(&b'\r') {
+                line.bytes.pop();
+            }
+            if !line.bytes.is_empty() {
+                return Ok(Some(line));
+            }
+        }
+    }
+
+    fn error(&self, line: &Line, reason: impl ToString) -> RecordError {
+        RecordError::new(&self.path, format!("line {}, byte {}", line.number, line.offset), reason)
+    }
+}
+
+struct TsvRecord {
+    path: PathBuf,
+    id: String,
+    line: Line,
+    columns: std::sync::Arc<[Column]>,
+}
+
+impl SourceRecord for TsvRecord {
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn size(&self) -> usize {
+        self.line.bytes.len()
+    }
+
+    fn decode(self: Box<Self>) -> Result<(String, Regions), RecordError> {
+        match parse(&self.line.bytes, &self.columns) {
+            Ok(regions) => Ok((self.id, regions)),
+            Err(reason) => {
+                let Line { number, offset, bytes } = self.line;
+                let reason = format!("line {number}, byte {offset}: {reason}");
+                Err(RecordError { path: self.path, key: self.id, reason, raw: bytes })
+            }
+        }
+    }
+
+    fn raw(&self) -> &[u8] {
+        &self.line.bytes
+    }
+}
+
+/// The regions in a line.
+fn parse(line: &[u8], columns: &[Column]) -> Result<Regions, String> {
+    let fields: Vec<&[u8]> = line.split(|&byte| byte == b'\t').collect();
+    if fields.len() != columns.len() {
+        return Err(format!("it has {} columns, the first line {}", fields.len(), columns.len()));
+    }
+    let field = |wanted: Column| columns.iter().position(|&column| column == wanted).map(|at| fields[at]);
+    let number = |wanted: Column, name: &str| -> Result<u32, String> {
+        let text = str::from_utf8(field(wanted).ok_or_else(|| format!("it has no {name}"))?);
+        let text = text.unwrap_or("").trim();
+        text.parse().map_err(|_| format!("its {name} `{text}` is no whole number"))
+    };
+    let boxes = floats(field(Column::Boxes).unwrap_or(&[]), "boxes")?;
+    let features = floats(field(Column::Features).unwrap_or(&[]), "features")?;
+    let (boxes, rest) = boxes.as_chunks::<4>();
+    let n = boxes.len();
+    if n == 0 || !rest.is_empty() {
+        return Err(format!("its boxes hold {} numbers", 4 * n + rest.len()));
+    }
+    if let Some(count) = field(Column::Count)
+        && str::from_utf8(count).ok().and_then(|count| count.trim().parse().ok()) != Some(n)
+    {
+        let count = String::from_utf8_lossy(count);
+        return Err(format!("it counts {} boxes and holds {n}", count.trim()));
+    }
+    if features.len() % n != 0 {
+        return Err(format!("its features hold {} numbers for {n} boxes", features.len()));
+    }
+    let labels = |ids: Column, confidences: Column, name: &str| -> Result<Option<Labels>, String> {
+        let bytes = |column| field(column).filter(|text| !text.is_empty());
+        let ids = bytes(ids).map_or(Ok(Vec::new()), |text| integers(text, name))?;
+        let confidences = bytes(confidences).map_or(Ok(Vec::new()), |text| floats(text, name))?;
+        Ok((!ids.is_empty() || !confidences.is_empty()).then_some(Labels { ids, confidences }))
+    };
+    let regions = Regions {
+        width: number(Column::Width, "width")?,
+        height: number(Column::Height, "height")?,
+        boxes: boxes.to_vec(),
+        dim: features.len() / n,
+        features,
+        objects: labels(Column::ObjectIds, Column::ObjectConfidences, "objects")?,
+        attributes: labels(Column::AttributeIds, Column::AttributeConfidences, "attributes")?,
+        ..Regions::default()
+    };
+    regions.check()?;
+    Ok(regions)
+}
+
+fn floats(text: &[u8], name: &str) -> Result<Vec<f32>, String> {
+    Ok(numbers::<4>(text, name)?.into_iter().map(f32::from_le_bytes).collect())
+}
+
+fn integers(text: &[u8], name: &str) -> Result<Vec<i64>, String> {
+    Ok(numbers::<8>(text, name)?.into_iter().map(i64::from_le_bytes).collect())
+}
+
+fn numbers<const N: usize>(text: &[u8], name: &str) -> Result<Vec<[u8; N]>, String> {
+    let bytes =
+        BASE64.decode(text).map_err(|error| format!("its {name} are not base64: {error}"))?;
+    match bytes.as_chunks::<N>() {
+        (items, []) => Ok(items.to_vec()),
+        _ => Err(format!("its {name} are {} bytes, no multiple of {N}", bytes.len())),
+    }
+}
+
+/// Which columns a [`TsvSink`] writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TsvOrder {
+    /// LXMERT's ten: height before width, with labels.
+    #[default]
+    Lxmert,
+    /// bottom-up-attention's six: width before height.
+    BottomUp,
+}
+
+/// How a [`TsvSink`] compresses its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TsvCompression {
+    /// Not at all.
+    #[default]
+    Plain,
+    /// gzip.
+    Gzip,
+    /// Zstandard.
+    Zstd,
+}
+
+/// Writes a TSV as Python's `csv` does: lines end in CR LF.
+pub struct TsvSink {
+    path: PathBuf,
+    out: Out,
+    order: TsvOrder,
+    left_out: LeftOut,
+}
+
+enum Out {
+    Plain(BufWriter<File>),
+    Gzip(flate2::write::GzEncoder<BufWriter<File>>),
+    Zstd(zstd::Encoder<'static, BufWriter<File>>),
+}
+
+impl TsvSink {
+    /// Begins a file, which must not exist yet.
+    ///
+    /// # Errors
+    /// If it exists or cannot be made.
+    pub fn create(path: &Path, order: TsvOrder, compression: TsvCompression) -> Result<TsvSink, FormatError> {
+        let io = || FormatError::io(path);
+        let file = BufWriter::with_capacity(1 << 20, File::create_new(path).map_err(io())?);
+        let out = match compression {
+            TsvCompression::Plain => Out::Plain(file),
+            TsvCompression::Gzip => {
+                Out::Gzip(flate2::write::GzEncoder::new(file, flate2::Compression::fast()))
+            }
+            TsvCompression::Zstd => Out::Zstd(zstd::Encoder::new(file, 1).map_err(io())?),
+        };
+        Ok(TsvSink { path: path.to_owned(), out, order, left_out: LeftOut::new() })
+    }
+
+    fn line(&self, id: &str, regions: &Regions) -> Result<String, &'static str> {
+        if id.contains(['\t', '\n', '\r', '"']) {
+            return Err("its id would need quotes; rename it with --rename");
+        }
+        let (w, h, n) = (regions.width, regions.height, regions.len());
+        let boxes = encode_floats(regions.boxes.as_flattened());
+        let features = encode_floats(&regions.features);
+        if self.order == TsvOrder::BottomUp {
+            return Ok(format!("{id}\t{w}\t{h}\t{n}\t{boxes}\t{features}\r\n"));
+        }
+        let labels = |labels: &Option<Labels>| match labels {
+            Some(Labels { ids, confidences }) if ids.len() == n && confidences.len() == n => {
+                let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+                Ok(format!("{}\t{}", BASE64.encode(bytes), encode_floats(confidences)))
+            }
+            _ => Err("it lacks object or attribute labels; write the six columns of `tsv-bottomup`"),
+        };
+        let (objects, attributes) = (labels(&regions.objects)?, labels(&regions.attributes)?);
+        Ok(format!("{id}\t{h}\t{w}\t{objects}\t{attributes}\t{n}\t{boxes}\t{features}\r\n"))
+    }
+}
+
+fn encode_floats(values: &[f32]) -> String {
+    let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+    BASE64.encode(bytes)
+}
+
+impl FeatureSink for TsvSink {
+    fn append(&mut self, id: &str, regions: &Regions) -> Result<(), FormatError> {
+        let line = self.line(id, regions).map_err(|what| FormatError::Unwritable {
+            path: self.path.clone(),
+            id: id.to_owned(),
+            what: what.to_owned(),
+        })?;
+        let without_labels = self.order == TsvOrder::BottomUp;
+        self.left_out.note("objects", without_labels && regions.objects.is_some());
+        self.left_out.note("attributes", without_labels && regions.attributes.is_some());
+        self.left_out.note("extents", regions.extents.is_some());
+        self.left_out.note("class probabilities", regions.class_probabilities.is_some());
+        let written = match &mut self.out {
+            Out::Plain(out) => out.write_all(line.as_bytes()),
+            Out::Gzip(out) => out.write_all(line.as_bytes()),
+            Out::Zstd(out) => out.write_all(line.as_bytes()),
+        };
+        written.map_err(FormatError::io(&self.path))
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), FormatError> {
+        let io = || FormatError::io(&self.path);
+        let mut out = match self.out {
+            Out::Plain(out) => out,
+            Out::Gzip(out) => out.finish().map_err(io())?,
+            Out::Zstd(out) => out.finish().map_err(io())?,
+        };
+        out.flush().and_then(|()| out.get_ref().sync_all()).map_err(io())
+    }
+
+    fn left_out(&self) -> BTreeSet<&'static str> {
+        self.left_out.0.clone()
+    }
+}

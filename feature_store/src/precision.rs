@@ -1,0 +1,243 @@
+//! How features are stored: f32, f16, bf16, or bytes with one scale per region.
+
+use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
+use half::{bf16, f16};
+use serde::{Deserialize, Serialize};
+
+/// How features are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32-bit floating point: lossless for every known dump.
+    #[default]
+    F32,
+    /// 16-bit floating point, rounded to nearest even: relative error at most 2⁻¹¹ up to 65504.
+    F16,
+    /// The upper half of an f32, rounded to nearest even: its range, relative error at most 2⁻⁸.
+    Bf16,
+    /// Bytes of `scale · [-127, 127]` with one f32 scale per region: error at most half the scale.
+    Int8,
+}
+
+impl Precision {
+    /// All of them, in the order of their codes in a record.
+    pub const ALL: [Precision; 4] =
+        [Precision::F32, Precision::F16, Precision::Bf16, Precision::Int8];
+
+    /// Bytes per value.
+    pub fn size(self) -> usize {
+        match self {
+            Precision::F32 => 4,
+            Precision::F16 | Precision::Bf16 => 2,
+            Precision::Int8 => 1,
+        }
+    }
+
+    /// Its name as on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::F32 => "f32",
+            Precision::F16 => "f16",
+            Precision::Bf16 => "bf16",
+            Precision::Int8 => "int8",
+        }
+    }
+
+    pub(crate) fn code(self) -> u8 {
+        self as u8
+    }
+
+    pub(crate) fn from_code(code: u8) -> Option<Precision> {
+        Precision::ALL.into_iter().find(|precision| precision.code() == code)
+    }
+}
+
+/// How far stored features are from those that were given, over all values of a store.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct RoundingError {
+    /// Largest absolute difference.
+    pub largest: f64,
+    /// Sum of the absolute differences.
+    pub sum: f64,
+    /// Number of values.
+    pub values: u64,
+}
+
+impl RoundingError {
+    /// Mean absolute difference; 0 without values.
+    pub fn mean(&self) -> f64 {
+        if self.values == 0 { 0.0 } else { self.sum / self.values as f64 }
+    }
+
+    pub(crate) fn add(&mut self, other: &RoundingError) {
+        self.largest = self.largest.max(other.largest);
+        self.sum += other.sum;
+        self.values += other.values;
+    }
+
+    fn between(given: &[f32], stored: &[f32]) -> RoundingError {
+        let (mut largest, mut sum) = (0.0f32, 0.0f64);
+        // Sums of a block in f32, of the blocks in f64: fast and exact enough for a mean.
+        for (given, stored) in given.chunks(1024).zip(stored.chunks(1024)) {
+            let mut block = 0.0f32;
+            for (given, stored) in given.iter().zip(stored) {
+                let difference = (given - stored).abs();
+                // Not a number, or infinite on both sides, is kept as it is.
+                let difference = if difference.is_nan() { 0.0 } else { difference };
+                largest = largest.max(difference);
+                block += difference;
+            }
+            sum += f64::from(block);
+        }
+        RoundingError { largest: f64::from(largest), sum, values: given.len() as u64 }
+    }
+}
+
+/// Appends features `[n, dim]` in a precision; for [`Precision::Int8`] the scales are returned, else nothing.
+///
+/// # Errors
+/// A value that bytes cannot hold.
+pub(crate) fn narrow(
+    features: &[f32],
+    dim: usize,
+    precision: Precision,
+    out: &mut Vec<u8>,
+) -> Result<Vec<f32>, String> {
+    match precision {
+        Precision::F32 => {
+            append(out, features, f32::to_le_bytes);
+            Ok(Vec::new())
+        }
+        Precision::F16 => {
+            let mut halves = vec![f16::ZERO; features.len()];
+            halves.convert_from_f32_slice(features);
+            append(out, halves.reinterpret_cast(), u16::to_le_bytes);
+            Ok(Vec::new())
+        }
+        Precision::Bf16 => {
+            let mut halves = vec![bf16::ZERO; features.len()];
+            halves.convert_from_f32_slice(features);
+            append(out, halves.reinterpret_cast(), u16::to_le_bytes);
+            Ok(Vec::new())
+        }
+        Precision::Int8 => {
+            features.chunks_exact(dim.max(1)).map(|row| quantise(row, out)).collect()
+        }
+    }
+}
+
+/// One region's values as bytes; returns their scale.
+fn quantise(row: &[f32], out: &mut Vec<u8>) -> Result<f32, String> {
+    let largest = row.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
+    if row.iter().any(|x| !x.is_finite()) {
+        return Err("a feature is not finite, which int8 cannot hold".into());
+    }
+    let scale = largest / 127.0;
+    let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+    // Subnormal scales have no finite inverse: such a row is all but zero.
+    let inverse = if inverse.is_finite() { inverse } else { 0.0 };
+    out.extend(row.iter().map(|x| (x * inverse).round_ties_even().clamp(-127.0, 127.0) as i8 as u8));
+    Ok(scale)
+}
+
+/// Widens stored features into `out`, `[rows, dim]`; `scales` are read only for [`Precision::Int8`].
+pub(crate) fn widen(
+    bytes: &[u8],
+    dim: usize,
+    precision: Precision,
+    scales: impl Fn(usize) -> f32,
+    out: &mut [f32],
+) {
+    let bytes = &bytes[..out.len() * precision.size()];
+    match precision {
+        Precision::F32 if cfg!(target_endian = "little") => {
+            bytemuck::cast_slice_mut::<f32, u8>(out).copy_from_slice(bytes);
+        }
+        Precision::F32 => {
+            out.iter_mut().zip(bytes.as_chunks().0).for_each(|(x, b)| *x = f32::from_le_bytes(*b));
+        }
+        Precision::F16 => match bytemuck::try_cast_slice::<u8, u16>(bytes) {
+            Ok(halves) if cfg!(target_endian = "little") => {
+                halves.reinterpret_cast::<f16>().convert_to_f32_slice(out);
+            }
+            _ => out
+                .iter_mut()
+                .zip(bytes.as_chunks().0)
+                .for_each(|(x, b)| *x = f16::from_le_bytes(*b).to_f32()),
+        },
+        // An upper half needs no more than a shift, which compilers turn into vectors.
+        Precision::Bf16 => out
+            .iter_mut()
+            .zip(bytes.as_chunks().0)
+            .for_each(|(x, b)| *x = f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16)),
+        Precision::Int8 => {
+            let rows = out.chunks_mut(dim.max(1)).zip(bytes.chunks(dim.max(1)));
+            for (row, (out, bytes)) in rows.enumerate() {
+                let scale = scales(row);
+                out.iter_mut().zip(bytes).for_each(|(x, &b)| *x = f32::from(b as i8) * scale);
+            }
+        }
+    }
+}
+
+/// How far `stored` (as written by [`narrow`]) is from the features it was made of.
+pub(crate) fn rounding_error(
+    features: &[f32],
+    dim: usize,
+    precision: Precision,
+    stored: &[u8],
+    scales: &[f32],
+) -> RoundingError {
+    if precision == Precision::F32 {
+        return RoundingError { values: features.len() as u64, ..RoundingError::default() };
+    }
+    let mut back = vec![0.0; features.len()];
+    widen(stored, dim, precision, |row| scales[row], &mut back);
+    RoundingError::between(features, &back)
+}
+
+fn append<T: bytemuck::NoUninit, const N: usize>(
+    out: &mut Vec<u8>,
+    values: &[T],
+    to_le_bytes: fn(T) -> [u8; N],
+) {
+    if cfg!(target_endian = "little") {
+        out.extend_from_slice(bytemuck::cast_slice(values));
+    } else {
+        values.iter().for_each(|&value| out.extend(to_le_bytes(value)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_precision_keeps_its_promise() {
+        let features: Vec<f32> =
+            (0..512).map(|i| ((i * 7919) % 1000) as f32 / 300.0 - 1.0).collect();
+        for precision in Precision::ALL {
+            let mut bytes = Vec::new();
+            let scales = narrow(&features, 128, precision, &mut bytes).unwrap();
+            assert_eq!(bytes.len(), features.len() * precision.size());
+            let error = rounding_error(&features, 128, precision, &bytes, &scales);
+            let bound = match precision {
+                Precision::F32 => 0.0,
+                Precision::F16 => 2.4 / 2048.0,
+                Precision::Bf16 => 2.4 / 256.0,
+                Precision::Int8 => 2.4 / 127.0 / 2.0,
+            };
+            assert!(error.largest <= bound, "{precision:?}: {error:?}");
+            assert!(precision == Precision::F32 || error.mean() > 0.0);
+        }
+    }
+
+    #[test]
+    fn bytes_hold_zeros_and_refuse_infinity() {
+        let mut bytes = Vec::new();
+        assert_eq!(narrow(&[0.0; 4], 4, Precision::Int8, &mut bytes).unwrap(), [0.0]);
+        assert_eq!(bytes, [0; 4]);
+        assert!(narrow(&[1.0, f32::INFINITY], 2, Precision::Int8, &mut bytes).is_err());
+        assert!(narrow(&[1.0, f32::NAN], 2, Precision::Int8, &mut bytes).is_err());
+    }
+}

@@ -1,0 +1,75 @@
+//! Outputs appear complete or not at all: written beside their target under a name of their own, then renamed.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::StoreError;
+
+/// `.NAME.SUFFIX` beside a target.
+///
+/// # Errors
+/// A target without a name (`/`, `..`).
+pub(crate) fn sibling(target: &Path, suffix: &str) -> Result<PathBuf, StoreError> {
+    let Some(name) = target.file_name() else {
+        let source = io::Error::new(io::ErrorKind::InvalidInput, "it names no file or directory");
+        return Err(StoreError::Io { path: target.to_owned(), source });
+    };
+    Ok(target.with_file_name(format!(".{}.{suffix}", name.to_string_lossy())))
+}
+
+/// Locks a file that is created if need be; the lock ends with the file, however the process ends.
+///
+/// # Errors
+/// [`StoreError::Locked`] if another process holds it.
+pub(crate) fn lock(path: &Path, what: &Path) -> Result<File, StoreError> {
+    let file = File::create(path).map_err(StoreError::io(path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Locked(what.to_owned())),
+        Err(TryLockError::Error(source)) => Err(StoreError::Io { path: path.to_owned(), source }),
+    }
+}
+
+/// Refuses a target that is there already.
+pub(crate) fn refuse_existing(target: &Path, overwrite: bool) -> Result<(), StoreError> {
+    // A dangling link is something that is there, too.
+    if !overwrite && target.symlink_metadata().is_ok() {
+        return Err(StoreError::Exists(target.to_owned()));
+    }
+    Ok(())
+}
+
+/// Renames what is complete into place, durably; what stood there goes only once that is done.
+///
+/// # Errors
+/// [`StoreError::Exists`] if the target has appeared meanwhile and is not to be replaced, [`StoreError::Io`].
+pub(crate) fn publish(complete: &Path, target: &Path, overwrite: bool) -> Result<(), StoreError> {
+    refuse_existing(target, overwrite)?;
+    let replaced = sibling(target, "replaced")?;
+    let directory_there = target.is_dir() && !target.is_symlink();
+    if directory_there {
+        remove(&replaced).map_err(StoreError::io(&replaced))?;
+        fs::rename(target, &replaced).map_err(StoreError::io(target))?;
+    }
+    fs::rename(complete, target).map_err(StoreError::io(target))?;
+    // The rename is durable only once its directory is.
+    if let Some(parent) = target.canonicalize().ok().as_deref().and_then(Path::parent) {
+        File::open(parent).and_then(|dir| dir.sync_all()).map_err(StoreError::io(parent))?;
+    }
+    if directory_there {
+        // The new one is in place: what cannot be removed is litter, no failure.
+        let _ = remove(&replaced);
+    }
+    Ok(())
+}
+
+/// Removes a file or a directory with all it holds; nothing there is fine.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    match path.symlink_metadata() {
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,144 @@
+//! The other formats: read exactly, written so that they read back, and the files themselves where they are canonical.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use feature_store::convert::{OnError, convert};
+use feature_store::export::{ForeignFormat, export};
+use feature_store::formats::tsv::{TsvCompression, TsvOrder};
+use feature_store::formats::uniter::UniterEncoding;
+use feature_store::formats::volta::VoltaEncoding;
+use feature_store::{FeatureStore, Labels, Regions, WriterOptions, formats};
+
+use super::{expected, expected_json, fixtures, read_all};
+
+/// The images that the index says are in a file.
+fn listed(file: &str) -> BTreeMap<String, Regions> {
+    let json = expected_json();
+    let ids = json["files"][file].as_array().unwrap_or_else(|| panic!("{file} is listed"));
+    let mut images = expected();
+    ids.iter().map(|id| images.remove_entry(id.as_str().unwrap()).unwrap()).collect()
+}
+
+/// An image without what bottom-up-attention's six columns have no place for.
+fn bare(regions: &Regions) -> Regions {
+    Regions { objects: None, attributes: None, ..regions.clone() }
+}
+
+/// An image as `.npy` folders keep it: object ids only.
+fn with_object_ids(regions: &Regions) -> Regions {
+    let ids = regions.objects.as_ref().unwrap().ids.clone();
+    Regions { objects: Some(Labels { ids, confidences: Vec::new() }), ..bare(regions) }
+}
+
+fn write(source: &Path, target: &Path, format: ForeignFormat) -> Vec<&'static str> {
+    let source = formats::open(source).unwrap();
+    let run = AtomicBool::new(false);
+    let report =
+        export(source, target, format, false, &OnError::Fail, &run, &mut |_| {}).unwrap();
+    report.left_out.into_iter().collect()
+}
+
+fn to_store(source: &Path, target: &Path) -> FeatureStore {
+    let source = formats::open(source).unwrap();
+    let run = AtomicBool::new(false);
+    let options = WriterOptions::default();
+    convert(source, target, options, &OnError::Fail, &run, &mut |_| {}).unwrap();
+    FeatureStore::open(target).unwrap()
+}
+
+#[test]
+fn parity_every_listed_file_is_read_exactly() {
+    let json = expected_json();
+    for file in json["files"].as_object().unwrap().keys() {
+        let expected: BTreeMap<String, Regions> = listed(file)
+            .into_iter()
+            .map(|(id, regions)| match file.as_str() {
+                "lxmert_order.tsv" | "volta.h5" => (id, regions),
+                "bottomup_order.tsv" => (id, bare(&regions)),
+                "npy" => (id, with_object_ids(&regions)),
+                other => panic!("nothing to compare {other} with"),
+            })
+            .collect();
+        assert!(!expected.is_empty());
+        assert_eq!(read_all(&fixtures().join(file)), expected, "{file}");
+    }
+}
+
+#[test]
+fn parity_every_format_round_trips_through_a_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let images = listed("volta.h5");
+    let store = folder.path().join("store");
+    to_store(&fixtures().join("volta.h5"), &store);
+    assert_eq!(read_all(&store), images);
+    let identity: fn(&Regions) -> Regions = Regions::clone;
+    let tsv = |order, compression| ForeignFormat::Tsv(order, compression);
+    let (lxmert, bottom_up) = (TsvOrder::Lxmert, TsvOrder::BottomUp);
+    for (name, format, kept, lost) in [
+        ("base64", ForeignFormat::Volta(VoltaEncoding::Base64), identity, vec![]),
+        ("raw", ForeignFormat::Volta(VoltaEncoding::Raw), identity, vec![]),
+        ("tsv", tsv(lxmert, TsvCompression::Plain), identity, vec![]),
+        ("gzip", tsv(lxmert, TsvCompression::Gzip), identity, vec![]),
+        ("zstd", tsv(lxmert, TsvCompression::Zstd), identity, vec![]),
+        ("six", tsv(bottom_up, TsvCompression::Plain), bare, vec!["attributes", "objects"]),
+        ("hdf5", ForeignFormat::Hdf5, identity, vec![]),
+        ("npy", ForeignFormat::Npy, with_object_ids, vec!["attributes", "object confidences"]),
+    ] {
+        // The name tells nothing about the format: it is found from the content.
+        let target = folder.path().join(name);
+        assert_eq!(write(&store, &target, format), lost, "{name}");
+        let expected: BTreeMap<String, Regions> =
+            images.iter().map(|(id, regions)| (id.clone(), kept(regions))).collect();
+        let back = to_store(&target, &folder.path().join(format!("{name}.store")));
+        let found: BTreeMap<String, Regions> = back
+            .ids()
+            .map(|id| id.unwrap())
+            .map(|id| (id.clone(), back.get(&id).unwrap()))
+            .collect();
+        assert_eq!(found, expected, "{name}");
+    }
+}
+
+#[test]
+fn parity_canonical_files_are_written_byte_for_byte() {
+    let folder = tempfile::tempdir().unwrap();
+    for (file, order) in
+        [("lxmert_order.tsv", TsvOrder::Lxmert), ("bottomup_order.tsv", TsvOrder::BottomUp)]
+    {
+        let target = folder.path().join(file);
+        write(&fixtures().join(file), &target, ForeignFormat::Tsv(order, TsvCompression::Plain));
+        assert!(std::fs::read(&target).unwrap() == std::fs::read(fixtures().join(file)).unwrap());
+    }
+    let target = folder.path().join("npy");
+    write(&fixtures().join("npy"), &target, ForeignFormat::Npy);
+    for id in listed("npy").keys() {
+        let features = format!("{id}.npy");
+        let reference = std::fs::read(fixtures().join("npy").join(&features)).unwrap();
+        assert!(std::fs::read(target.join(&features)).unwrap() == reference, "{features}");
+    }
+}
+
+#[test]
+fn parity_uniter_files_round_trip_through_a_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let npz = fixtures().join("uniter/npz");
+    let images = read_all(&npz);
+    let store = folder.path().join("store");
+    to_store(&npz, &store);
+    for (name, format, soft_labels) in [
+        ("npz", ForeignFormat::Npz { half: false }, true),
+        ("msgpack", ForeignFormat::Uniter { encoding: UniterEncoding::Msgpack, half: false }, false),
+        ("deflated", ForeignFormat::Uniter { encoding: UniterEncoding::Npz, half: false }, false),
+    ] {
+        let target = folder.path().join(name);
+        let lost = write(&store, &target, format);
+        assert_eq!(lost.is_empty(), soft_labels, "{name}");
+        let mut expected = images.clone();
+        if !soft_labels {
+            expected.values_mut().for_each(|regions| regions.class_probabilities = None);
+        }
+        assert_eq!(read_all(&target), expected, "{name}");
+    }
+}
