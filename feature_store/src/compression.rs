@@ -19,7 +19,7 @@ pub enum Compression {
 }
 
 /// Largest body that is unpacked; the largest known dump has images of 5 MB.
-const MAX_BODY: usize = 256 << 20;
+const MAX_BODY: usize = 64 << 20;
 /// A record is stored compressed only if that saves at least one part in so many.
 const WORTHWHILE: usize = 16;
 
@@ -46,7 +46,11 @@ impl Compression {
 }
 
 /// The compressed body, or `None` if that does not pay.
-pub(crate) fn compress(body: &[u8], compression: Compression, value_size: usize) -> Option<Vec<u8>> {
+pub(crate) fn compress(
+    body: &[u8],
+    compression: Compression,
+    value_size: usize,
+) -> Option<Vec<u8>> {
     let grouped = group(body, value_size);
     let packed = match compression {
         Compression::None => return None,
@@ -76,8 +80,9 @@ pub(crate) fn decompress(
     }
     let grouped = match compression {
         Compression::None => return Err("it is not compressed"),
-        Compression::Lz4 => lz4_flex::block::decompress(packed, length)
-            .map_err(|_| "it does not unpack (lz4)")?,
+        Compression::Lz4 => {
+            lz4_flex::block::decompress(packed, length).map_err(|_| "it does not unpack (lz4)")?
+        }
         Compression::Zstd => {
             zstd::bulk::decompress(packed, length).map_err(|_| "it does not unpack (zstd)")?
         }

@@ -8,7 +8,7 @@ use std::thread;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::formats::{FeatureSource, FormatError, RecordError, Records, SourceRecord};
+use crate::formats::{FeatureSource, FormatError, RecordError, Records, SourceInfo, SourceRecord};
 use crate::quarantine::Quarantine;
 use crate::record::Encoded;
 use crate::writer::{self, CommittedIds};
@@ -105,18 +105,50 @@ pub fn convert(
     cancelled: &AtomicBool,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<ConvertReport, ConvertError> {
-    let info = source.info().clone();
-    options.provenance = Provenance {
+    options.provenance = provenance(source.info());
+    let writer = StoreWriter::create(target, options)?;
+    let committed = (writer.committed() > 0).then(|| writer.committed_ids());
+    fill(writer, committed, source, on_error, cancelled, progress)
+}
+
+/// Adds a source's images to a finished store; resumable like [`convert`], and swapped in when complete.
+///
+/// # Errors
+/// As [`convert`]; [`StoreError::Duplicate`] for an image that the store holds with other contents.
+pub fn append(
+    source: Box<dyn FeatureSource>,
+    store: &Path,
+    on_error: &OnError,
+    cancelled: &AtomicBool,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<ConvertReport, ConvertError> {
+    let writer = crate::append::reopen(store, provenance(source.info()))?;
+    // Every image is compared with what is there: one that differs must not be taken for one that was resumed.
+    fill(writer, None, source, on_error, cancelled, progress)
+}
+
+fn provenance(info: &SourceInfo) -> Provenance {
+    Provenance {
         source_format: info.format.to_owned(),
         source: info.path.display().to_string(),
         fingerprint: info.fingerprint.clone(),
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
-    };
-    let (precision, compression) = (options.precision, options.compression);
-    let mut writer = StoreWriter::create(target, options)?;
+    }
+}
+
+/// Writes a source's images and completes the store.
+fn fill(
+    mut writer: StoreWriter,
+    committed: Option<CommittedIds>,
+    source: Box<dyn FeatureSource>,
+    on_error: &OnError,
+    cancelled: &AtomicBool,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<ConvertReport, ConvertError> {
+    let info = source.info().clone();
+    let (precision, compression) = writer.encoding();
     let resumed = writer.committed();
     let mut tally = Tally::new(on_error, resumed, info.count);
-    let committed = (resumed > 0).then(|| writer.committed_ids());
     let records = source.records()?;
     thread::scope(|scope| {
         // One chunk is written while the next is decoded and a third waits.

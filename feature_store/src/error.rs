@@ -68,6 +68,16 @@ pub enum StoreError {
     /// The target is there already.
     #[error("{0} exists; remove it, or ask to overwrite it")]
     Exists(PathBuf),
+    /// Two stores whose records cannot stand beside each other.
+    #[error("{path} has {what} ({other}); make them alike with `xenc store convert`")]
+    Mismatch {
+        /// The store that differs.
+        path: PathBuf,
+        /// From which.
+        other: PathBuf,
+        /// In what.
+        what: String,
+    },
     /// Another process is writing the same store.
     #[error("another process is writing {0}")]
     Locked(PathBuf),

@@ -30,19 +30,24 @@
 //! ```
 #![warn(missing_docs)]
 
+pub mod append;
 mod batch;
 mod codec;
 mod compression;
 pub mod convert;
 pub mod dataset;
+pub mod diff;
 mod error;
 pub mod export;
 pub mod formats;
 pub mod lmdb;
+pub mod merge;
+pub mod pages;
 mod precision;
 mod quarantine;
 mod record;
 mod regions;
+pub mod repair;
 mod schema;
 mod store;
 mod target;

@@ -36,6 +36,16 @@ pub enum LmdbError {
         /// Bytes there are.
         found: u64,
     },
+    /// A page of `data.mdb` points where it must not; LMDB would follow and end the process.
+    #[error("{path}, page {page}: {what}; `xenc store repair` salvages what can be read")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Number of the page.
+        page: u64,
+        /// What is wrong with it.
+        what: &'static str,
+    },
     /// LMDB itself refuses.
     #[error("{path}: {source}")]
     Heed {
@@ -70,13 +80,30 @@ impl LmdbError {
     }
 }
 
+/// Asks the system to read mapped bytes ahead; whether it does is its own affair.
+pub(crate) fn will_need(bytes: &[u8]) {
+    const PAGE: usize = 4096;
+    let start = bytes.as_ptr() as usize / PAGE * PAGE;
+    let length = bytes.as_ptr() as usize + bytes.len() - start;
+    // SAFETY: the range is part of a live mapping (whole pages around a borrowed slice of it), and advice changes no
+    // memory. A failure is of no consequence.
+    unsafe {
+        libc::madvise(start as *mut libc::c_void, length, libc::MADV_WILLNEED);
+    }
+}
+
 /// What the newer of the two meta pages says.
-struct Meta {
-    page_size: u64,
-    last_page: u64,
+pub(crate) struct Meta {
+    pub(crate) page_size: u64,
+    pub(crate) last_page: u64,
+    /// Root page of the tree of free pages.
+    pub(crate) free_root: u64,
+    /// Root page of the unnamed database.
+    pub(crate) main_root: u64,
     transaction: u64,
     /// Keys of the unnamed database.
     entries: u64,
+    length: u64,
 }
 
 /// Opens an environment read-only and without lock file: for directories that nobody writes to any more, also on
@@ -86,7 +113,7 @@ struct Meta {
 /// Everything in [`LmdbError`]; a truncated file is found here, by comparing its length with its meta pages, because
 /// touching a missing page of a mapped file ends the process.
 pub fn open_read_only(dir: &Path) -> Result<Env, LmdbError> {
-    let length = checked_length(dir)?.0;
+    let (_, Meta { length, .. }) = newest_meta(dir)?;
     let map_size = usize::try_from(length.next_multiple_of(1 << 16)).unwrap_or(usize::MAX);
     let mut options = EnvOpenOptions::new().read_txn_without_tls();
     options.map_size(map_size).max_dbs(4);
@@ -103,11 +130,11 @@ pub fn open_read_only(dir: &Path) -> Result<Env, LmdbError> {
 /// # Errors
 /// As [`open_read_only`].
 pub fn main_entries(dir: &Path) -> Result<u64, LmdbError> {
-    checked_length(dir).map(|(_, entries)| entries)
+    newest_meta(dir).map(|(_, meta)| meta.entries)
 }
 
-/// Length of `data.mdb` and entries of its unnamed database, once the two are known to fit.
-fn checked_length(dir: &Path) -> Result<(u64, u64), LmdbError> {
+/// The data file and its newer meta page, once that is known to fit the file's length.
+pub(crate) fn newest_meta(dir: &Path) -> Result<(PathBuf, Meta), LmdbError> {
     if !dir.exists() {
         return Err(LmdbError::Missing(dir.to_owned()));
     }
@@ -123,7 +150,7 @@ fn checked_length(dir: &Path) -> Result<(u64, u64), LmdbError> {
 
     let first = meta(&head, 0).ok_or_else(|| LmdbError::NotLmdb(path.clone()))?;
     let second = usize::try_from(first.page_size).ok().and_then(|offset| meta(&head, offset));
-    let newest = match second {
+    let mut newest = match second {
         Some(second) if second.transaction > first.transaction => second,
         _ => first,
     };
@@ -131,7 +158,8 @@ fn checked_length(dir: &Path) -> Result<(u64, u64), LmdbError> {
     if found < expected {
         return Err(LmdbError::Truncated { path, expected, found });
     }
-    Ok((found, newest.entries))
+    newest.length = found;
+    Ok((path, newest))
 }
 
 /// Reads the meta page at an offset; the fields' places are those of LMDB's `MDB_meta` on 64-bit machines.
@@ -147,8 +175,11 @@ fn meta(head: &[u8], offset: usize) -> Option<Meta> {
     plausible.then_some(())?;
     Some(Meta {
         page_size,
+        free_root: u64_at(64)?,
         entries: u64_at(104)?,
+        main_root: u64_at(112)?,
         last_page: u64_at(120)?,
         transaction: u64_at(128)?,
+        length: 0,
     })
 }

@@ -136,7 +136,9 @@ fn quantise(row: &[f32], out: &mut Vec<u8>) -> Result<f32, String> {
     let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
     // Subnormal scales have no finite inverse: such a row is all but zero.
     let inverse = if inverse.is_finite() { inverse } else { 0.0 };
-    out.extend(row.iter().map(|x| (x * inverse).round_ties_even().clamp(-127.0, 127.0) as i8 as u8));
+    out.extend(
+        row.iter().map(|x| (x * inverse).round_ties_even().clamp(-127.0, 127.0) as i8 as u8),
+    );
     Ok(scale)
 }
 

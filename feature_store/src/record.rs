@@ -44,6 +44,7 @@ pub(crate) struct RecordView<'a> {
     pub(crate) regions: usize,
     pub(crate) dim: usize,
     pub(crate) precision: Precision,
+    pub(crate) compression: Compression,
     classes: usize,
     flags: u16,
     /// The bytes as they are stored.
@@ -146,9 +147,7 @@ impl<'a> RecordView<'a> {
                 return Err("its length is not what its header says");
             }
             Compression::None => Cow::Borrowed(rest),
-            packed => {
-                Cow::Owned(compression::decompress(rest, packed, precision.size(), length)?)
-            }
+            packed => Cow::Owned(compression::decompress(rest, packed, precision.size(), length)?),
         };
         Ok(RecordView {
             width: u32_at(12),
@@ -156,6 +155,7 @@ impl<'a> RecordView<'a> {
             regions,
             dim,
             precision,
+            compression,
             classes: classes as usize,
             flags,
             stored,
@@ -218,9 +218,7 @@ impl<'a> RecordView<'a> {
             dim: self.dim,
             objects: labels(OBJECT_IDS, OBJECT_CONFIDENCES),
             attributes: labels(ATTRIBUTE_IDS, ATTRIBUTE_CONFIDENCES),
-            extents: self
-                .part(EXTENTS)
-                .map(|at| floats(at, 2 * n).as_chunks::<2>().0.to_vec()),
+            extents: self.part(EXTENTS).map(|at| floats(at, 2 * n).as_chunks::<2>().0.to_vec()),
             class_probabilities: (self.flags & CLASS_PROBABILITIES != 0)
                 .then(|| floats(self.parts_end() - 4 * n * self.classes, n * self.classes)),
         }

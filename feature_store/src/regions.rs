@@ -67,7 +67,9 @@ impl Regions {
             let Some(labels) = labels else { continue };
             let (ids, confidences) = (labels.ids.len(), labels.confidences.len());
             if !fits(ids) || !fits(confidences) {
-                return Err(format!("{ids} ids and {confidences} confidences of {name} for {n} regions"));
+                return Err(format!(
+                    "{ids} ids and {confidences} confidences of {name} for {n} regions"
+                ));
             }
         }
         if let Some(extents) = &self.extents

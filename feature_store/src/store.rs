@@ -152,6 +152,38 @@ impl FeatureStore {
         })
     }
 
+    /// Asks the system to read the records of images ahead, for a batch that comes soon; images that are not there are
+    /// passed over. Returns at once.
+    ///
+    /// # Errors
+    /// If LMDB cannot read a page of the index.
+    pub fn prefetch<I: AsRef<str>>(&self, ids: &[I]) -> Result<(), StoreError> {
+        let shared = &self.shared;
+        let transaction = shared.read()?;
+        for id in ids.iter().map(AsRef::as_ref).filter(|id| !id.is_empty()) {
+            if id.len() <= crate::MAX_ID_BYTES
+                && let Some(bytes) = shared.regions.get(&transaction, id).map_err(shared.heed())?
+            {
+                lmdb::will_need(bytes);
+            }
+        }
+        Ok(())
+    }
+
+    /// The environment, to be copied.
+    pub(crate) fn environment(&self) -> &Env {
+        &self.shared.env
+    }
+
+    /// A record's bytes as they are stored.
+    pub(crate) fn record_bytes(&self, id: &str) -> Result<Vec<u8>, StoreError> {
+        let shared = &self.shared;
+        let transaction = shared.read()?;
+        let bytes = shared.regions.get(&transaction, id).map_err(shared.heed())?;
+        let not_found = || StoreError::NotFound { path: shared.path.clone(), id: id.to_owned() };
+        Ok(bytes.ok_or_else(not_found)?.to_vec())
+    }
+
     /// Calls `read` with a record in place, inside a transaction of its own.
     pub(crate) fn with_record<T>(
         &self,
@@ -228,4 +260,66 @@ pub(crate) fn decode_schema(path: &Path, bytes: &[u8]) -> Result<Schema, StoreEr
             what: "it cannot be decoded",
         },
     })
+}
+
+/// Steps through a store's ids in their order; records are copied only when asked for.
+pub(crate) struct StoreCursor {
+    store: FeatureStore,
+    page: std::collections::VecDeque<String>,
+    /// Where the next page begins; `None` at the end.
+    next: Option<String>,
+}
+
+impl StoreCursor {
+    const PAGE: usize = 1024;
+
+    pub(crate) fn new(store: &FeatureStore) -> Result<StoreCursor, StoreError> {
+        let mut cursor = StoreCursor {
+            store: store.clone(),
+            page: std::collections::VecDeque::new(),
+            next: Some(String::new()),
+        };
+        cursor.fill()?;
+        Ok(cursor)
+    }
+
+    /// The id it stands at; `None` at the end.
+    pub(crate) fn head(&self) -> Option<&str> {
+        self.page.front().map(String::as_str)
+    }
+
+    /// Steps on.
+    pub(crate) fn skip(&mut self) -> Result<(), StoreError> {
+        self.page.pop_front();
+        self.fill()
+    }
+
+    /// The bytes of the record it stands at; steps on.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] for a record whose checksum does not fit: damage is not to spread.
+    pub(crate) fn take(&mut self) -> Result<Vec<u8>, StoreError> {
+        let id = self.page.front().cloned().unwrap_or_default();
+        let bytes = self.store.record_bytes(&id)?;
+        let damaged = |what| StoreError::Damaged {
+            path: self.store.path().to_owned(),
+            key: id.clone(),
+            what,
+        };
+        if !RecordView::parse(&bytes).map_err(damaged)?.is_intact() {
+            return Err(damaged("its checksum does not fit"));
+        }
+        self.skip()?;
+        Ok(bytes)
+    }
+
+    fn fill(&mut self) -> Result<(), StoreError> {
+        if self.page.is_empty()
+            && let Some(start) = self.next.take()
+        {
+            self.page = self.store.ids_from(&start, Self::PAGE)?.into();
+            self.next = self.page.back().map(|last| format!("{last}\0"));
+        }
+        Ok(())
+    }
 }

@@ -1,19 +1,26 @@
-//! Is a store what it says it is, and does it hold what a data set needs?
+//! Is a store, or a dump in a foreign format, what it says it is, and does it hold what a data set needs?
 
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::record::RecordView;
+use crate::convert::{ConvertError, next_chunk};
+use crate::formats::{FeatureSource, RecordError, SourceRecord};
+use crate::quarantine::Quarantine;
 use crate::schema::image_digest;
-use crate::{FeatureStore, Schema, StoreError, dataset};
+use crate::{FeatureStore, Regions, Schema, StoreError, dataset, pages};
+
+mod statistics;
+
+pub use statistics::Statistics;
 
 /// Findings listed one by one; more are only counted.
 const LISTED: usize = 100;
 /// Records checked in parallel at a time.
-const PAGE: usize = 256;
+const PAGE: usize = 64;
 
 /// Image sets that some use of the store needs.
 #[derive(Debug, Clone)]
@@ -22,6 +29,17 @@ pub struct Coverage {
     pub split: String,
     /// Directories of the sets, each once.
     pub sets: Vec<String>,
+}
+
+/// What to look at beyond each record by itself.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Image sets that should be there.
+    pub coverage: Vec<Coverage>,
+    /// Look for images that are there twice under different ids, and compare statistics with those of good dumps.
+    pub deep: bool,
+    /// Keep bad records in this folder.
+    pub quarantine: Option<std::path::PathBuf>,
 }
 
 /// How much of a split is there.
@@ -47,20 +65,26 @@ pub struct Finding {
 }
 
 /// The result of a validation.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub struct Report {
-    /// What the store says about itself.
-    pub schema: Schema,
+    /// Name of the format.
+    pub format: String,
+    /// What a store says about itself; foreign dumps say nothing.
+    pub schema: Option<Schema>,
     /// Images that were read.
     pub images: u64,
     /// Images with something wrong.
     pub bad_images: u64,
-    /// The first of them, in the order of their ids.
+    /// The first of them, in the order of reading.
     pub findings: Vec<Finding>,
     /// What is wrong with the store as a whole.
     pub store_findings: Vec<String>,
     /// Coverage by split.
     pub coverage: Vec<SplitReport>,
+    /// Images that are in none of the sets, if coverage was asked for.
+    pub superfluous: u64,
+    /// Statistics of boxes and features, if a deep look was asked for.
+    pub statistics: Option<Statistics>,
 }
 
 impl Report {
@@ -70,6 +94,13 @@ impl Report {
             && self.store_findings.is_empty()
             && self.coverage.iter().all(|split| split.incomplete == 0)
     }
+
+    fn note(&mut self, id: &str, what: String) {
+        self.bad_images += 1;
+        if self.findings.len() < LISTED {
+            self.findings.push(Finding { id: id.to_owned(), what });
+        }
+    }
 }
 
 /// Checks every record of a store: structure, checksum, values, boxes, confidences; then counts, digest and coverage.
@@ -77,22 +108,17 @@ impl Report {
 /// `progress` is told the images checked so far; `None` comes back if `cancelled` was set.
 ///
 /// # Errors
-/// If the store cannot be opened or its pages cannot be read.
+/// If the store cannot be opened, its pages lead astray, or its pages cannot be read.
 pub fn validate_store(
     path: &Path,
-    coverage: &[Coverage],
+    options: &Options,
     cancelled: &AtomicBool,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Option<Report>, StoreError> {
+    pages::check(path)?;
     let store = FeatureStore::open(path)?;
-    let mut report = Report {
-        schema: store.schema().clone(),
-        images: 0,
-        bad_images: 0,
-        findings: Vec::new(),
-        store_findings: Vec::new(),
-        coverage: Vec::new(),
-    };
+    let mut walk = Walk::new("store", options)?;
+    let schema = store.schema();
     let mut digest = 0u64;
     let mut start = String::new();
     loop {
@@ -100,89 +126,227 @@ pub fn validate_store(
             return Ok(None);
         }
         let ids = store.ids_from(&start, PAGE)?;
-        let checked: Vec<(u64, Option<String>)> =
-            ids.par_iter().map(|id| check_image(&store, id)).collect();
-        for (id, (part, finding)) in ids.iter().zip(checked) {
+        let checked: Vec<_> = ids.par_iter().map(|id| check_stored(&store, id)).collect();
+        for (id, (part, checked)) in ids.iter().zip(checked) {
             digest = digest.wrapping_add(part);
-            report.images += 1;
-            let Some(what) = finding else { continue };
-            report.bad_images += 1;
-            if report.findings.len() < LISTED {
-                report.findings.push(Finding { id: id.clone(), what });
-            }
+            let checked = checked.map_err(|what| RecordError::new(path, id, what));
+            walk.take(id, checked)?;
         }
-        progress(report.images);
+        progress(walk.report.images);
         match ids.last() {
             Some(last) if ids.len() == PAGE => start = format!("{last}\0"),
             _ => break,
         }
     }
+    let mut report = walk.finish(&|set| Ok(dataset::set_images(&store, set)?.len()))?;
     if report.images != store.len() {
-        report.store_findings.push(format!(
-            "it says {} images and holds {}",
-            store.len(),
-            report.images
-        ));
+        let what = format!("it says {} images and holds {}", store.len(), report.images);
+        report.store_findings.push(what);
     }
-    if digest != store.schema().digest && report.bad_images == 0 {
+    if digest != schema.digest && report.bad_images == 0 {
         report.store_findings.push("its contents are not those that were written (digest)".into());
     }
-    report.coverage =
-        coverage.iter().map(|split| cover(&store, split)).collect::<Result<_, _>>()?;
+    report.schema = Some(schema.clone());
     Ok(Some(report))
 }
 
-fn check_image(store: &FeatureStore, id: &str) -> (u64, Option<String>) {
+/// Checks every record of a source in any format, without converting it.
+///
+/// # Errors
+/// If the source cannot be read at all.
+pub fn validate_source(
+    source: Box<dyn FeatureSource>,
+    options: &Options,
+    cancelled: &AtomicBool,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Option<Report>, ConvertError> {
+    let mut walk = Walk::new(source.info().format, options)?;
+    // Ids are all that is kept of the images, and only to compare them with the sets.
+    let mut ids = BTreeSet::new();
+    let mut dim = None;
+    let mut records = source.records()?;
+    loop {
+        if cancelled.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let chunk = next_chunk(&mut records, &|_| true);
+        if chunk.is_empty() {
+            break;
+        }
+        let checked: Vec<_> = chunk.into_par_iter().map(check_foreign).collect();
+        for checked in checked {
+            let (id, mut checked) = match checked {
+                Ok((id, regions, what)) => {
+                    let what = match *dim.get_or_insert(regions.dim) {
+                        dim if dim != regions.dim => Some(format!(
+                            "{} values per region, the first image has {dim}",
+                            regions.dim
+                        )),
+                        _ => what,
+                    };
+                    (
+                        id.clone(),
+                        what.map_or(Ok(regions), |what| {
+                            Err(RecordError::new(Path::new(""), id, what))
+                        }),
+                    )
+                }
+                Err(error) => (error.key.clone(), Err(error)),
+            };
+            if !ids.insert(id.clone()) && checked.is_ok() {
+                checked = Err(RecordError::new(Path::new(""), id.clone(), "it comes twice"));
+            }
+            walk.take(&id, checked)?;
+        }
+        progress(walk.report.images);
+    }
+    let prefix_count = |set: &str| {
+        let prefix = dataset::id_prefix(set);
+        let of_the_set = ids.range(prefix.clone()..).take_while(|id| id.starts_with(&prefix));
+        Ok(of_the_set.filter(|id| id[prefix.len()..].parse::<u64>().is_ok()).count())
+    };
+    Ok(Some(walk.finish(&prefix_count)?))
+}
+
+/// What a validation carries from image to image.
+struct Walk<'a> {
+    options: &'a Options,
+    report: Report,
+    quarantine: Option<Quarantine>,
+    statistics: Statistics,
+    /// Hash of an image's contents and the first id they came under.
+    contents: HashMap<u64, String>,
+    prefixes: BTreeSet<String>,
+    of_a_set: u64,
+}
+
+impl<'a> Walk<'a> {
+    fn new(format: &str, options: &'a Options) -> Result<Walk<'a>, StoreError> {
+        let sets = options.coverage.iter().flat_map(|split| &split.sets);
+        Ok(Walk {
+            options,
+            report: Report { format: format.to_owned(), ..Report::default() },
+            quarantine: options.quarantine.as_deref().map(Quarantine::open).transpose()?,
+            statistics: Statistics::default(),
+            contents: HashMap::new(),
+            prefixes: sets.map(|set| dataset::id_prefix(set)).collect(),
+            of_a_set: 0,
+        })
+    }
+
+    /// Takes an image, or what is wrong with it, into account.
+    fn take(&mut self, id: &str, checked: Result<Regions, RecordError>) -> Result<(), StoreError> {
+        self.report.images += 1;
+        if self.prefixes.contains(id.trim_end_matches(|c: char| c.is_ascii_digit())) {
+            self.of_a_set += 1;
+        }
+        match checked {
+            Err(error) => {
+                if let Some(quarantine) = &mut self.quarantine {
+                    quarantine.keep(&error)?;
+                }
+                self.report.note(id, error.reason);
+            }
+            Ok(regions) if self.options.deep => {
+                self.statistics.add(&regions);
+                let contents = xxhash_rust::xxh3::xxh3_64(bytemuck::cast_slice(&regions.features));
+                if let Some(first) = self.contents.get(&contents) {
+                    let what = format!("the same features as `{first}`");
+                    self.report.note(id, what);
+                } else {
+                    self.contents.insert(contents, id.to_owned());
+                }
+            }
+            Ok(_) => {}
+        }
+        Ok(())
+    }
+
+    fn finish(
+        mut self,
+        images_of: &dyn Fn(&str) -> Result<usize, StoreError>,
+    ) -> Result<Report, StoreError> {
+        let coverage = self.options.coverage.iter().map(|split| cover(split, images_of));
+        self.report.coverage = coverage.collect::<Result<_, _>>()?;
+        if !self.options.coverage.is_empty() {
+            self.report.superfluous = self.report.images - self.of_a_set;
+        }
+        if self.options.deep {
+            self.report.store_findings.extend(self.statistics.findings());
+            self.report.statistics = Some(self.statistics);
+        }
+        Ok(self.report)
+    }
+}
+
+fn check_stored(store: &FeatureStore, id: &str) -> (u64, Result<Regions, String>) {
+    let schema = store.schema();
     let checked = store.with_record(id, false, |record| {
         let part = image_digest(id, record.checksum());
-        Ok((part, check_record(record, store.schema()).err()))
+        if !record.is_intact() {
+            return Ok((part, Err("its checksum does not fit".to_owned())));
+        }
+        let (count, range) = (record.regions as u32, schema.min_regions..=schema.max_regions);
+        if !range.contains(&count) {
+            let what =
+                format!("{count} regions; the store says {} to {}", range.start(), range.end());
+            return Ok((part, Err(what)));
+        }
+        let regions = record.to_regions();
+        Ok((part, check_regions(&regions).map(|()| regions)))
     });
-    checked.unwrap_or_else(|error| (0, Some(error.to_string())))
+    checked.unwrap_or_else(|error| (0, Err(error.to_string())))
 }
 
-fn check_record(record: &RecordView, schema: &Schema) -> Result<(), String> {
-    if !record.is_intact() {
-        return Err("its checksum does not fit".into());
+/// The regions, and what is wrong with them although they could be read.
+fn check_foreign(
+    record: Result<Box<dyn SourceRecord>, RecordError>,
+) -> Result<(String, Regions, Option<String>), RecordError> {
+    let (id, regions) = record?.decode()?;
+    if !(1..=crate::MAX_ID_BYTES).contains(&id.len()) {
+        let what =
+            format!("its id has {} bytes; 1 to {} are possible", id.len(), crate::MAX_ID_BYTES);
+        return Ok((id, regions, Some(what)));
     }
-    let count = record.regions as u64;
-    if count == 0 || count < u64::from(schema.min_regions) || count > u64::from(schema.max_regions)
-    {
-        return Err(format!(
-            "{count} regions; the store says {} to {}",
-            schema.min_regions, schema.max_regions
-        ));
+    let what = check_regions(&regions).err();
+    Ok((id, regions, what))
+}
+
+/// What is wrong with an image's regions, if anything.
+fn check_regions(regions: &Regions) -> Result<(), String> {
+    if regions.is_empty() {
+        return Err("it has no regions".into());
     }
-    if record.width == 0 || record.height == 0 {
-        return Err(format!("an image of {}x{} pixels", record.width, record.height));
+    if regions.width == 0 || regions.height == 0 {
+        return Err(format!("an image of {}x{} pixels", regions.width, regions.height));
     }
-    let regions = record.to_regions();
     if let Some(at) = regions.features.iter().position(|x| !x.is_finite()) {
-        return Err(format!("region {} holds a value that is not finite", at / record.dim.max(1)));
+        return Err(format!("region {} holds a value that is not finite", at / regions.dim.max(1)));
     }
+    let (w, h) = (regions.width as f32, regions.height as f32);
     // Detectors round boxes outwards and count pixels from 0 or 1: one pixel over the edge is no finding.
-    let (w, h) = (record.width as f32 + 1.0, record.height as f32 + 1.0);
+    let over = if regions.is_relative() { 0.01 } else { 1.0 };
     for (region, [x1, y1, x2, y2]) in regions.boxes.iter().copied().enumerate() {
-        let inside = x1 >= -1.0 && y1 >= -1.0 && x2 <= w && y2 <= h;
+        let inside = x1 >= -over && y1 >= -over && x2 <= w + over && y2 <= h + over;
         if !(inside && x2 > x1 && y2 > y1) {
-            return Err(format!(
-                "region {region} has the box {x1}, {y1}, {x2}, {y2} in {}x{}",
-                w - 1.0,
-                h - 1.0
-            ));
+            return Err(format!("region {region} has the box {x1}, {y1}, {x2}, {y2} in {w}x{h}"));
         }
     }
-    for labels in [&regions.objects, &regions.attributes].into_iter().flatten() {
-        if let Some(confidence) = labels.confidences.iter().find(|c| !(0.0..=1.0).contains(*c)) {
-            return Err(format!("a confidence of {confidence}"));
-        }
+    let labels = [&regions.objects, &regions.attributes].into_iter().flatten();
+    let confidences = labels.flat_map(|labels| &labels.confidences);
+    match confidences.copied().find(|c| !(0.0..=1.0).contains(c)) {
+        Some(confidence) => Err(format!("a confidence of {confidence}")),
+        None => Ok(()),
     }
-    Ok(())
 }
 
-fn cover(store: &FeatureStore, coverage: &Coverage) -> Result<SplitReport, StoreError> {
+fn cover(
+    coverage: &Coverage,
+    images_of: &dyn Fn(&str) -> Result<usize, StoreError>,
+) -> Result<SplitReport, StoreError> {
     let mut incomplete = Vec::new();
     for set in &coverage.sets {
-        let images = dataset::set_images(store, set)?.len();
+        let images = images_of(set)?;
         if images < dataset::SET_SIZE {
             incomplete.push(format!("{set} ({images} of {} images)", dataset::SET_SIZE));
         }

@@ -7,20 +7,19 @@ use heed::types::{Bytes, Str};
 use heed::{Database, EnvOpenOptions, MdbError, PutFlags};
 
 use crate::lmdb::{self, Env, LmdbError};
+use crate::precision::RoundingError;
 use crate::record::{self, Encoded, RecordView};
 use crate::store::{META, REGIONS, SCHEMA, decode_schema};
 use crate::{Compression, MAX_ID_BYTES, Precision, Provenance, Regions, Schema, StoreError};
 use crate::{codec, target};
 
-/// Bytes that are collected before a transaction is made of them.
-const TRANSACTION_BYTES: usize = 32 << 20;
 /// Records that are collected at most, however small.
 const MAX_PENDING: usize = 1 << 16;
 /// The map's first size; it doubles whenever it is full.
 const FIRST_MAP: usize = 256 << 20;
 
 /// How a store is written.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct WriterOptions {
     /// How features are stored.
     pub precision: Precision,
@@ -30,6 +29,20 @@ pub struct WriterOptions {
     pub provenance: Provenance,
     /// Replace a finished store, at the moment the new one is complete.
     pub overwrite: bool,
+    /// Bytes that are collected before a transaction is made of them: what a kill can lose, and what is held in memory.
+    pub transaction_bytes: usize,
+}
+
+impl Default for WriterOptions {
+    fn default() -> WriterOptions {
+        WriterOptions {
+            precision: Precision::default(),
+            compression: Compression::default(),
+            provenance: Provenance::default(),
+            overwrite: false,
+            transaction_bytes: 32 << 20,
+        }
+    }
 }
 
 /// Writes one store. Dropped before [`finish`](StoreWriter::finish), it leaves a partial that the next run takes up.
@@ -37,6 +50,7 @@ pub struct StoreWriter {
     target: PathBuf,
     partial: PathBuf,
     overwrite: bool,
+    transaction_bytes: usize,
     env: Env,
     meta: Database<Str, Bytes>,
     regions: Database<Str, Bytes>,
@@ -92,6 +106,7 @@ impl StoreWriter {
             target: target.to_owned(),
             partial,
             overwrite: options.overwrite,
+            transaction_bytes: options.transaction_bytes,
             env,
             meta,
             regions,
@@ -105,6 +120,11 @@ impl StoreWriter {
     /// Images committed so far, those of an interrupted run included.
     pub fn committed(&self) -> u64 {
         self.schema.count
+    }
+
+    /// How records are encoded.
+    pub(crate) fn encoding(&self) -> (Precision, Compression) {
+        (self.schema.precision, self.schema.compression)
     }
 
     /// A handle that tells which images are committed, for another thread.
@@ -136,14 +156,25 @@ impl StoreWriter {
         let known_dim = (self.schema.count > 0).then_some(self.schema.dim as usize);
         let first_pending = self.pending.first().map(|(_, record)| record.dim);
         if let Some(dim) = known_dim.or(first_pending).filter(|&dim| dim != record.dim) {
-            let what =
-                format!("{} values per region, the images before it have {dim}", record.dim);
+            let what = format!("{} values per region, the images before it have {dim}", record.dim);
             return Err(StoreError::Regions { id: id.to_owned(), what });
         }
         self.pending_bytes += record.bytes.len();
         self.pending.push((id.to_owned(), record));
-        let full = self.pending_bytes >= TRANSACTION_BYTES || self.pending.len() >= MAX_PENDING;
+        let full =
+            self.pending_bytes >= self.transaction_bytes || self.pending.len() >= MAX_PENDING;
         if full { self.commit() } else { Ok(()) }
+    }
+
+    /// Adds the rounding of records that were taken over as they are.
+    pub(crate) fn add_rounding(&mut self, rounding: &RoundingError) {
+        self.schema.rounding.add(rounding);
+    }
+
+    /// Takes over what the schema of a damaged store says of its origin.
+    pub(crate) fn inherit(&mut self, old: &Schema) {
+        self.schema.provenance = old.provenance.clone();
+        self.schema.rounding = old.rounding;
     }
 
     /// Makes everything appended so far durable.

@@ -7,7 +7,7 @@ use feature_store::convert::{ConvertError, OnError, convert};
 use feature_store::formats::volta::{VoltaEncoding, VoltaSink};
 use feature_store::formats::{self, FeatureSink as _};
 use feature_store::lmdb::LmdbError;
-use feature_store::validate::{Coverage, validate_store};
+use feature_store::validate::{Coverage, Options, validate_store};
 use feature_store::{
     FeatureStore, Regions, Schema, StoreError, StoreWriter, WriterOptions, dataset,
 };
@@ -215,7 +215,9 @@ fn a_flipped_bit_is_found_by_get_and_by_validation() {
     let store = FeatureStore::open(&damaged).unwrap();
     assert!(matches!(store.get("img0"), Err(StoreError::Damaged { .. })));
     let report =
-        validate_store(&damaged, &[], &AtomicBool::new(false), &mut |_| {}).unwrap().unwrap();
+        validate_store(&damaged, &Options::default(), &AtomicBool::new(false), &mut |_| {})
+            .unwrap()
+            .unwrap();
     assert_eq!((report.bad_images, report.findings[0].id.as_str()), (1, "img0"));
     assert!(!report.is_good());
 }
@@ -239,8 +241,9 @@ fn validation_reports_boxes_values_and_coverage() {
         split: "valid".into(),
         sets: vec!["open-images-1_a".into(), "open-images-2_b".into()],
     };
+    let options = Options { coverage: vec![coverage], ..Options::default() };
     let report =
-        validate_store(&path, &[coverage], &AtomicBool::new(false), &mut |_| {}).unwrap().unwrap();
+        validate_store(&path, &options, &AtomicBool::new(false), &mut |_| {}).unwrap().unwrap();
     let bad: Vec<&str> = report.findings.iter().map(|finding| finding.id.as_str()).collect();
     assert_eq!(bad, ["nan", "outside"]);
     assert_eq!((report.coverage[0].sets, report.coverage[0].incomplete), (2, 1));

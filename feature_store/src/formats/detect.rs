@@ -7,7 +7,7 @@ use std::path::Path;
 use super::lmdb_dump::DumpReader;
 use super::{FeatureSource, FormatError, StoreSource, hdf5, npy, npz, tsv, uniter, volta};
 use crate::lmdb::LmdbError;
-use crate::{FeatureStore, StoreError};
+use crate::{FeatureStore, StoreError, pages};
 
 const HDF5: &[u8] = b"\x89HDF\r\n\x1a\n";
 const ZIP: &[u8] = b"PK\x03\x04";
@@ -54,6 +54,8 @@ fn open_directory(path: &Path) -> Result<Box<dyn FeatureSource>, FormatError> {
 }
 
 fn open_lmdb(path: &Path) -> Result<Box<dyn FeatureSource>, FormatError> {
+    // Whoever has written it, it may be damaged or hostile; LMDB itself would follow any page number.
+    pages::check(path)?;
     match FeatureStore::open(path) {
         Ok(store) => return Ok(Box::new(StoreSource::new(store)?)),
         Err(StoreError::NotAStore { .. }) => {}
@@ -75,7 +77,10 @@ fn open_lmdb(path: &Path) -> Result<Box<dyn FeatureSource>, FormatError> {
         )),
         _ => {
             let key = String::from_utf8_lossy(&key).into_owned();
-            Err(unknown(path, format!("the record `{key}` of this LMDB environment is no pickle, msgpack or npz")))
+            Err(unknown(
+                path,
+                format!("the record `{key}` of this LMDB environment is no pickle, msgpack or npz"),
+            ))
         }
     }
 }

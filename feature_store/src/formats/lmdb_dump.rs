@@ -8,6 +8,7 @@ use heed::{EnvOpenOptions, MdbError};
 
 use super::{FormatError, RecordError};
 use crate::lmdb::{self, Env, LmdbError};
+use crate::pages;
 
 /// Records that are copied out of LMDB in one transaction.
 const PAGE: usize = 64;
@@ -27,6 +28,7 @@ pub(super) struct DumpReader {
 impl DumpReader {
     /// Opens it.
     pub(super) fn open(path: &Path) -> Result<DumpReader, FormatError> {
+        pages::check(path)?;
         let entries = lmdb::main_entries(path)?;
         Ok(DumpReader { path: path.to_owned(), env: lmdb::open_read_only(path)?, entries })
     }
@@ -74,13 +76,19 @@ impl DumpReader {
         })
     }
 
-    fn page(&self, after: &[u8], without: &[&[u8]], size: usize) -> Result<Vec<Entry>, RecordError> {
+    fn page(
+        &self,
+        after: &[u8],
+        without: &[&[u8]],
+        size: usize,
+    ) -> Result<Vec<Entry>, RecordError> {
         let failed = |error: heed::Error| {
             let reason = format!("the records after it cannot be read: {error}");
             RecordError::new(&self.path, String::from_utf8_lossy(after), reason)
         };
         let transaction = self.env.read_txn().map_err(failed)?;
-        let database = self.env.open_database::<Bytes, Bytes>(&transaction, None).map_err(failed)?;
+        let database =
+            self.env.open_database::<Bytes, Bytes>(&transaction, None).map_err(failed)?;
         let Some(database) = database else { return Ok(Vec::new()) };
         // LMDB cannot seek an empty key.
         let start = if after.is_empty() { Bound::Unbounded } else { Bound::Excluded(after) };

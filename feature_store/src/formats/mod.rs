@@ -24,8 +24,8 @@ pub mod volta;
 pub use detect::open;
 pub use store::StoreSource;
 
-/// Largest array of one image that is read; the largest known dump has 5 MB. Bounds what compressed sources can claim.
-pub(crate) const MAX_ARRAY_BYTES: usize = 256 << 20;
+/// Largest array of one image that is read; the largest known dumps have 5 MB. Bounds what compressed sources can claim.
+pub(crate) const MAX_ARRAY_BYTES: usize = 64 << 20;
 
 /// What a source says about itself.
 #[derive(Debug, Clone)]

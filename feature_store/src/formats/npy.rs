@@ -47,7 +47,9 @@ fn parse_object(bytes: &[u8]) -> Result<Value, String> {
     }
     let value = unpickle::read(&bytes[header.start..]).map_err(|error| error.to_string())?;
     match value {
-        Value::ObjectArray { items, .. } if items.len() == 1 => Ok(items.into_iter().next().unwrap_or(Value::None)),
+        Value::ObjectArray { items, .. } if items.len() == 1 => {
+            Ok(items.into_iter().next().unwrap_or(Value::None))
+        }
         other => Ok(other),
     }
 }
@@ -55,7 +57,9 @@ fn parse_object(bytes: &[u8]) -> Result<Value, String> {
 fn header(bytes: &[u8]) -> Result<Header<'_>, String> {
     let version = bytes.strip_prefix(MAGIC).and_then(|rest| rest.first());
     let (length, from) = match (version, bytes) {
-        (Some(1), [_, _, _, _, _, _, _, _, a, b, ..]) => (u32::from(u16::from_le_bytes([*a, *b])), 10),
+        (Some(1), [_, _, _, _, _, _, _, _, a, b, ..]) => {
+            (u32::from(u16::from_le_bytes([*a, *b])), 10)
+        }
         (Some(2 | 3), [_, _, _, _, _, _, _, _, a, b, c, d, ..]) => {
             (u32::from_le_bytes([*a, *b, *c, *d]), 12)
         }
@@ -69,10 +73,12 @@ fn header(bytes: &[u8]) -> Result<Header<'_>, String> {
         Some(after.trim_start().strip_prefix(':')?.trim_start())
     };
     let malformed = || format!("its header is malformed: {}", text.trim());
-    let descr = value_of("descr").and_then(|value| value.strip_prefix('\'')).ok_or_else(malformed)?;
+    let descr =
+        value_of("descr").and_then(|value| value.strip_prefix('\'')).ok_or_else(malformed)?;
     let descr = descr.split_once('\'').ok_or_else(malformed)?.0;
     let fortran = value_of("fortran_order").ok_or_else(malformed)?.starts_with("True");
-    let shape = value_of("shape").and_then(|value| value.strip_prefix('(')).ok_or_else(malformed)?;
+    let shape =
+        value_of("shape").and_then(|value| value.strip_prefix('(')).ok_or_else(malformed)?;
     let shape = shape.split_once(')').ok_or_else(malformed)?.0;
     let shape = shape
         .split(',')
@@ -91,7 +97,8 @@ pub(super) fn serialise(descr: &str, shape: &[usize], items: &[u8]) -> Vec<u8> {
     };
     let mut text = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}");
     // Items begin at a multiple of 64, after a line end.
-    let padding = (MAGIC.len() + 4 + text.len() + 1).next_multiple_of(64) - (MAGIC.len() + 4 + text.len() + 1);
+    let padding = (MAGIC.len() + 4 + text.len() + 1).next_multiple_of(64)
+        - (MAGIC.len() + 4 + text.len() + 1);
     text.push_str(&" ".repeat(padding));
     text.push('\n');
     let mut bytes = [MAGIC, &[1, 0], &(text.len() as u16).to_le_bytes(), text.as_bytes()].concat();
@@ -128,8 +135,12 @@ impl FeatureSource for NpyFolder {
         Ok(Box::new(self.infos.into_iter().map(|info| {
             let name = info.file_name().unwrap_or_default();
             match name.to_str().and_then(|name| name.strip_suffix(INFO)) {
-                Some(id) => Ok(Box::new(NpyRecord { id: id.to_owned(), info }) as Box<dyn SourceRecord>),
-                None => Err(RecordError::new(&info, name.to_string_lossy(), "its name is not UTF-8")),
+                Some(id) => {
+                    Ok(Box::new(NpyRecord { id: id.to_owned(), info }) as Box<dyn SourceRecord>)
+                }
+                None => {
+                    Err(RecordError::new(&info, name.to_string_lossy(), "its name is not UTF-8"))
+                }
             }
         })))
     }
@@ -147,8 +158,10 @@ impl NpyRecord {
             let path = path.to_owned();
             move |reason: String| RecordError::new(&path, self.id.clone(), reason)
         };
-        let features = read(&features_file).and_then(|bytes| parse(&bytes)).map_err(failed(&features_file))?;
-        let info = read(&self.info).and_then(|bytes| parse_object(&bytes)).map_err(failed(&self.info))?;
+        let features =
+            read(&features_file).and_then(|bytes| parse(&bytes)).map_err(failed(&features_file))?;
+        let info =
+            read(&self.info).and_then(|bytes| parse_object(&bytes)).map_err(failed(&self.info))?;
         let Value::Dict(mut fields) = info else {
             return Err(failed(&self.info)("it holds no dictionary".into()));
         };
@@ -229,7 +242,10 @@ impl FeatureSink for NpySink {
             id: id.to_owned(),
             what: fault.to_string(),
         };
-        let object = Value::ObjectArray { shape: Vec::new(), items: vec![info_of(regions).map_err(unwritable)?] };
+        let object = Value::ObjectArray {
+            shape: Vec::new(),
+            items: vec![info_of(regions).map_err(unwritable)?],
+        };
         let pickle = unpickle::write(&object).map_err(unwritable)?;
         let features: Vec<u8> = regions.features.iter().flat_map(|x| x.to_le_bytes()).collect();
         let arrays = [

@@ -53,14 +53,17 @@ impl UniterArrays {
             return Err(format!("it has {rows} boxes, the list of counts says {n}"));
         }
         let floats = |array: &NdArray, name: &str, width: usize| {
-            let mut values =
-                array.to_f32s().ok_or_else(|| format!("its `{name}` are {}", array.dtype().name()))?;
+            let mut values = array
+                .to_f32s()
+                .ok_or_else(|| format!("its `{name}` are {}", array.dtype().name()))?;
             values.truncate(n * width);
             Ok::<_, String>(values)
         };
         let corners = floats(&norm_bb, "norm_bb", columns)?;
         let conf = match self.conf {
-            Some(conf) if conf.shape().iter().product::<usize>() == rows => floats(&conf, "conf", 1)?,
+            Some(conf) if conf.shape().iter().product::<usize>() == rows => {
+                floats(&conf, "conf", 1)?
+            }
             Some(conf) => return Err(format!("its `conf` has the shape {:?}", conf.shape())),
             None => Vec::new(),
         };
@@ -211,8 +214,12 @@ impl FeatureSource for NpzFolder {
         Ok(Box::new(self.files.into_iter().map(|file| {
             let name = file.file_stem().unwrap_or_default();
             match name.to_str() {
-                Some(id) => Ok(Box::new(NpzRecord { id: id.to_owned(), file }) as Box<dyn SourceRecord>),
-                None => Err(RecordError::new(&file, name.to_string_lossy(), "its name is not UTF-8")),
+                Some(id) => {
+                    Ok(Box::new(NpzRecord { id: id.to_owned(), file }) as Box<dyn SourceRecord>)
+                }
+                None => {
+                    Err(RecordError::new(&file, name.to_string_lossy(), "its name is not UTF-8"))
+                }
             }
         })))
     }

@@ -138,7 +138,8 @@ impl FeatureSource for Selected {
         Ok(Box::new(records.filter_map(move |record| match record {
             Ok(inner) => {
                 let id = selection.new_id(inner.id());
-                let record = || Box::new(Renamed { id: id.clone(), inner }) as Box<dyn SourceRecord>;
+                let record =
+                    || Box::new(Renamed { id: id.clone(), inner }) as Box<dyn SourceRecord>;
                 selection.keeps(&id).then(|| Ok(record()))
             }
             Err(error) => Some(Err(error)),

@@ -19,7 +19,15 @@ use crate::{Labels, Regions};
 const BOTTOM_UP: [&str; 6] = ["image_id", "image_w", "image_h", "num_boxes", "boxes", "features"];
 /// Columns of LXMERT's files.
 const LXMERT: [&str; 10] = [
-    "img_id", "img_h", "img_w", "objects_id", "objects_conf", "attrs_id", "attrs_conf", "num_boxes", "boxes",
+    "img_id",
+    "img_h",
+    "img_w",
+    "objects_id",
+    "objects_conf",
+    "attrs_id",
+    "attrs_conf",
+    "num_boxes",
+    "boxes",
     "features",
 ];
 /// Longest line that is read: a line of base64 is a third longer than its bytes.
@@ -81,13 +89,18 @@ impl TsvSource {
             .iter()
             .map(|field| Column::from_name(str::from_utf8(field).unwrap_or("")))
             .collect();
-        let has_header = [Column::Id, Column::Boxes, Column::Features].iter().all(|c| names.contains(c));
+        let has_header =
+            [Column::Id, Column::Boxes, Column::Features].iter().all(|c| names.contains(c));
         let known = |names: &[&str]| names.iter().map(|name| Column::from_name(name)).collect();
         let columns = match fields.len() {
             _ if has_header => names,
             6 => known(&BOTTOM_UP),
             10 => known(&LXMERT),
-            n => return Err(unknown(format!("its first line has {n} tab-separated columns, not 6 or 10"))),
+            n => {
+                return Err(unknown(format!(
+                    "its first line has {n} tab-separated columns, not 6 or 10"
+                )));
+            }
         };
         let fingerprint = super::fingerprint(path)?;
         let info = SourceInfo { format: "tsv", path: path.to_owned(), count: None, fingerprint };
@@ -153,7 +166,8 @@ impl Lines {
         let file = File::open(path).map_err(FormatError::io(path))?;
         let mut reader = BufReader::with_capacity(1 << 20, file);
         let head = reader.fill_buf().map_err(FormatError::io(path))?;
-        let (gzip, zstandard) = (head.starts_with(b"\x1f\x8b"), head.starts_with(b"\x28\xb5\x2f\xfd"));
+        let (gzip, zstandard) =
+            (head.starts_with(b"\x1f\x8b"), head.starts_with(b"\x28\xb5\x2f\xfd"));
         let reader: Box<dyn BufRead + Send> = if gzip {
             let inner = flate2::bufread::MultiGzDecoder::new(reader);
             Box::new(BufReader::with_capacity(1 << 20, inner))
@@ -172,7 +186,8 @@ impl Lines {
             self.number += 1;
             let read = self.reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut bytes);
             let line = Line { number: self.number, offset, bytes };
-            let read = read.map_err(|error| self.error(&line, format!("it cannot be read: {error}")))?;
+            let read =
+                read.map_err(|error| self.error(&line, format!("it cannot be read: {error}")))?;
             if read == 0 {
                 return Ok(None);
             }
@@ -236,7 +251,8 @@ fn parse(line: &[u8], columns: &[Column]) -> Result<Regions, String> {
     if fields.len() != columns.len() {
         return Err(format!("it has {} columns, the first line {}", fields.len(), columns.len()));
     }
-    let field = |wanted: Column| columns.iter().position(|&column| column == wanted).map(|at| fields[at]);
+    let field =
+        |wanted: Column| columns.iter().position(|&column| column == wanted).map(|at| fields[at]);
     let number = |wanted: Column, name: &str| -> Result<u32, String> {
         let text = str::from_utf8(field(wanted).ok_or_else(|| format!("it has no {name}"))?);
         let text = text.unwrap_or("").trim();
@@ -336,7 +352,11 @@ impl TsvSink {
     ///
     /// # Errors
     /// If it exists or cannot be made.
-    pub fn create(path: &Path, order: TsvOrder, compression: TsvCompression) -> Result<TsvSink, FormatError> {
+    pub fn create(
+        path: &Path,
+        order: TsvOrder,
+        compression: TsvCompression,
+    ) -> Result<TsvSink, FormatError> {
         let io = || FormatError::io(path);
         let file = BufWriter::with_capacity(1 << 20, File::create_new(path).map_err(io())?);
         let out = match compression {
@@ -364,7 +384,9 @@ impl TsvSink {
                 let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
                 Ok(format!("{}\t{}", BASE64.encode(bytes), encode_floats(confidences)))
             }
-            _ => Err("it lacks object or attribute labels; write the six columns of `tsv-bottomup`"),
+            _ => {
+                Err("it lacks object or attribute labels; write the six columns of `tsv-bottomup`")
+            }
         };
         let (objects, attributes) = (labels(&regions.objects)?, labels(&regions.attributes)?);
         Ok(format!("{id}\t{h}\t{w}\t{objects}\t{attributes}\t{n}\t{boxes}\t{features}\r\n"))

@@ -79,7 +79,8 @@ impl FeatureSource for UniterSource {
             })?;
             let keep = counts.get(&key).copied();
             let id = key.strip_suffix(".npz").unwrap_or(&key).to_owned();
-            Ok(Box::new(UniterRecord { path: path.clone(), id, value, keep }) as Box<dyn SourceRecord>)
+            Ok(Box::new(UniterRecord { path: path.clone(), id, value, keep })
+                as Box<dyn SourceRecord>)
         })))
     }
 }
@@ -109,7 +110,9 @@ impl SourceRecord for UniterRecord {
         };
         match arrays.and_then(|arrays| arrays.into_regions(self.keep)) {
             Ok(regions) => Ok((self.id, regions)),
-            Err(reason) => Err(RecordError { path: self.path, key: self.id, reason, raw: self.value }),
+            Err(reason) => {
+                Err(RecordError { path: self.path, key: self.id, reason, raw: self.value })
+            }
         }
     }
 
@@ -194,7 +197,11 @@ impl UniterSink {
     ///
     /// # Errors
     /// If it exists or cannot be made.
-    pub fn create(folder: &Path, encoding: UniterEncoding, half: bool) -> Result<UniterSink, FormatError> {
+    pub fn create(
+        folder: &Path,
+        encoding: UniterEncoding,
+        half: bool,
+    ) -> Result<UniterSink, FormatError> {
         std::fs::create_dir(folder).map_err(FormatError::io(folder))?;
         let suffix = if encoding == UniterEncoding::Npz { "_compressed" } else { "" };
         let writer = DumpWriter::create(&folder.join(format!("feat_{SETTINGS}{suffix}")))?;

@@ -36,9 +36,7 @@ pub fn records(
         let id = String::from_utf8_lossy(&key).into_owned();
         match fields(&value) {
             Ok(fields) => Ok(TextRecord { id, fields }),
-            Err(reason) => {
-                Err(RecordError { path: path.clone(), key: id, reason, raw: value })
-            }
+            Err(reason) => Err(RecordError { path: path.clone(), key: id, reason, raw: value }),
         }
     }))
 }

@@ -76,7 +76,9 @@ impl SourceRecord for VoltaRecord {
             .and_then(|value| regions(&value));
         match decoded {
             Ok(regions) => Ok((self.id, regions)),
-            Err(reason) => Err(RecordError { path: self.path, key: self.id, reason, raw: self.pickle }),
+            Err(reason) => {
+                Err(RecordError { path: self.path, key: self.id, reason, raw: self.pickle })
+            }
         }
     }
 

@@ -35,8 +35,7 @@ fn with_object_ids(regions: &Regions) -> Regions {
 fn write(source: &Path, target: &Path, format: ForeignFormat) -> Vec<&'static str> {
     let source = formats::open(source).unwrap();
     let run = AtomicBool::new(false);
-    let report =
-        export(source, target, format, false, &OnError::Fail, &run, &mut |_| {}).unwrap();
+    let report = export(source, target, format, false, &OnError::Fail, &run, &mut |_| {}).unwrap();
     report.left_out.into_iter().collect()
 }
 
@@ -129,7 +128,11 @@ fn parity_uniter_files_round_trip_through_a_store() {
     to_store(&npz, &store);
     for (name, format, soft_labels) in [
         ("npz", ForeignFormat::Npz { half: false }, true),
-        ("msgpack", ForeignFormat::Uniter { encoding: UniterEncoding::Msgpack, half: false }, false),
+        (
+            "msgpack",
+            ForeignFormat::Uniter { encoding: UniterEncoding::Msgpack, half: false },
+            false,
+        ),
         ("deflated", ForeignFormat::Uniter { encoding: UniterEncoding::Npz, half: false }, false),
     ] {
         let target = folder.path().join(name);

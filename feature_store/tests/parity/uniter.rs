@@ -55,11 +55,8 @@ fn locations(regions: &Regions) -> Vec<f32> {
     let mut writer = StoreWriter::create(&path, options).unwrap();
     writer.append("a", regions).unwrap();
     writer.finish().unwrap();
-    let spec = BatchSpec {
-        max_regions: regions.len(),
-        num_locs: 7,
-        global_feature: GlobalFeature::None,
-    };
+    let spec =
+        BatchSpec { max_regions: regions.len(), num_locs: 7, global_feature: GlobalFeature::None };
     let mut batch = RegionBatch::default();
     FeatureStore::open(&path).unwrap().read_batch(&["a"], &spec, &mut batch).unwrap();
     batch.locations
@@ -80,7 +77,9 @@ fn parity_uniter_image_data_bases_give_what_uniter_feeds() {
     let reference = expected();
     let mut compared = BTreeSet::new();
     for (name, tensor) in tensors.tensors() {
-        let [id, precision, part] = name.split('/').collect::<Vec<_>>()[..] else { panic!("{name}") };
+        let [id, precision, part] = name.split('/').collect::<Vec<_>>()[..] else {
+            panic!("{name}")
+        };
         let found = if precision == "fp16" { &half } else { &full };
         // Some images are in the f16 data base only: their f32 numbers are those of the source, cut.
         let of_source;
@@ -120,7 +119,8 @@ fn parity_uniter_image_data_bases_give_what_uniter_feeds() {
 /// An image's first regions with boxes relative to it, as UNITER's extraction computes them.
 fn relative(regions: &Regions, keep: usize) -> Regions {
     let (w, h) = (regions.width as f32, regions.height as f32);
-    let mut cut = Regions { width: 1, height: 1, objects: None, attributes: None, ..regions.clone() };
+    let mut cut =
+        Regions { width: 1, height: 1, objects: None, attributes: None, ..regions.clone() };
     cut.boxes = regions.boxes[..keep]
         .iter()
         .map(|[x1, y1, x2, y2]| [x1 / w, y1 / h, x2 / w, y2 / h])
@@ -145,7 +145,10 @@ fn parity_uniter_npz_files_hold_the_source() {
         assert!(exact || rounded, "{id}");
         assert!(regions.is_relative());
         let probabilities = regions.class_probabilities.as_ref().unwrap();
-        assert!(probabilities.len() > regions.len() && probabilities.iter().all(|p| (0.0..=1.0).contains(p)));
+        assert!(
+            probabilities.len() > regions.len()
+                && probabilities.iter().all(|p| (0.0..=1.0).contains(p))
+        );
         let confidences = &source.objects.as_ref().unwrap().confidences;
         for (found, source) in regions.objects.unwrap().confidences.iter().zip(confidences) {
             assert!((found - source).abs() < 1e-3, "{id}");

@@ -12,7 +12,7 @@ use crossencoders::eval;
 use crossencoders::ranker::Ranker;
 use crossencoders::train::Summary as Trained;
 use feature_store::convert::{ConvertError, OnError, convert};
-use feature_store::validate::{Coverage, validate_store};
+use feature_store::validate::{Coverage, Options, validate_store};
 use feature_store::{FeatureStore, Precision, WriterOptions, dataset, formats};
 use serde::Serialize;
 
@@ -155,7 +155,7 @@ fn convert_features(data: &Path, store: &Path) -> anyhow::Result<bool> {
     let source = formats::open(&data.join("features.lmdb"))?;
     let progress = Progress::start("convert", "images", source.info().count);
     let options = WriterOptions { precision: Precision::F16, ..WriterOptions::default() };
-    let converted = convert(source, store, options, OnError::Fail, interrupt::flag(), &mut |at| {
+    let converted = convert(source, store, options, &OnError::Fail, interrupt::flag(), &mut |at| {
         progress.set(at.images, "")
     });
     progress.finish();
@@ -175,7 +175,8 @@ fn validate(data: &Path, store: &Path) -> anyhow::Result<bool> {
         sets.dedup();
         coverage.push(Coverage { split: split.into(), sets });
     }
-    let Some(report) = validate_store(store, &coverage, interrupt::flag(), &mut |_| ())? else {
+    let options = Options { coverage, ..Options::default() };
+    let Some(report) = validate_store(store, &options, interrupt::flag(), &mut |_| ())? else {
         return Ok(false);
     };
     if !report.is_good() {

@@ -24,6 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use feature_store::Regions;
 use feature_store::dataset::{SET_SIZE, image_id};
+use feature_store::formats::FeatureSink as _;
 use feature_store::formats::FormatError;
 use feature_store::formats::volta::{VoltaEncoding, VoltaSink};
 use rand::seq::SliceRandom;
@@ -253,7 +254,7 @@ fn write_features(
         }
         progress((number + 1) * SET_SIZE);
     }
-    sink.finish()?;
+    Box::new(sink).finish()?;
     Ok(true)
 }
 

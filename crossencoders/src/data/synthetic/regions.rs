@@ -78,6 +78,7 @@ impl Detector {
                 confidences: proposals.iter().map(|proposal| proposal.confidence).collect(),
             }),
             attributes: None,
+            ..Regions::default()
         }
     }
 

@@ -10,10 +10,10 @@ use crate::{Labels, Regions};
 
 /// All groups of the root, in the order of their names.
 pub(super) fn records(path: PathBuf, file: &File) -> Result<Records, FormatError> {
-    let groups = file.root().iter_groups().map_err(|error| FormatError::Malformed {
-        path: path.clone(),
-        what: error.to_string(),
-    })?;
+    let groups = file
+        .root()
+        .iter_groups()
+        .map_err(|error| FormatError::Malformed { path: path.clone(), what: error.to_string() })?;
     if groups.len() == 0 {
         let what = "an HDF5 file without groups of images and without known datasets".to_owned();
         return Err(FormatError::Unknown { path, what });
@@ -70,16 +70,22 @@ fn regions(group: &Group) -> Result<Regions, String> {
     let labels = |ids: &[&'static str], confidences: &[&'static str]| -> Result<_, String> {
         let labels = Labels {
             ids: find(ids).map_or(Ok(Vec::new()), integers)?,
-            confidences: find(confidences).map_or(Ok(Vec::new()), |name| Ok::<_, String>(floats(name)?.1))?,
+            confidences: find(confidences)
+                .map_or(Ok(Vec::new()), |name| Ok::<_, String>(floats(name)?.1))?,
         };
         Ok((labels != Labels::default()).then_some(labels))
     };
     let (shape, features) = floats(find(&["features"]).ok_or("it has no `features`")?)?;
     let (_, boxes) = floats(find(&["boxes", "bbox"]).ok_or("it has no `boxes`")?)?;
-    let [n, dim] = shape[..] else { return Err(format!("its `features` have the shape {shape:?}")) };
+    let [n, dim] = shape[..] else {
+        return Err(format!("its `features` have the shape {shape:?}"));
+    };
     let (boxes, rest) = boxes.as_chunks::<4>();
     if boxes.len() != n || !rest.is_empty() || n == 0 {
-        return Err(format!("its `boxes` hold {} numbers for {n} regions", 4 * boxes.len() + rest.len()));
+        return Err(format!(
+            "its `boxes` hold {} numbers for {n} regions",
+            4 * boxes.len() + rest.len()
+        ));
     }
     let regions = Regions {
         width: size(&["img_w", "image_w", "image_width"])?,
@@ -90,7 +96,9 @@ fn regions(group: &Group) -> Result<Regions, String> {
         objects: labels(&["obj_id", "objects_id", "objects"], &["obj_conf", "objects_conf"])?,
         attributes: labels(&["attr_id", "attrs_id"], &["attr_conf", "attrs_conf"])?,
         extents: None,
-        class_probabilities: find(&["cls_prob"]).map(|name| Ok::<_, String>(floats(name)?.1)).transpose()?,
+        class_probabilities: find(&["cls_prob"])
+            .map(|name| Ok::<_, String>(floats(name)?.1))
+            .transpose()?,
     };
     regions.check()?;
     Ok(regions)

@@ -26,24 +26,30 @@ impl Field {
         datasets: &[String],
         names: &[&'static str],
     ) -> Result<Option<Field>, hdf5_pure::Error> {
-        let Some(name) = names.iter().copied().find(|name| datasets.iter().any(|d| d == name)) else {
+        let Some(name) = names.iter().copied().find(|name| datasets.iter().any(|d| d == name))
+        else {
             return Ok(None);
         };
         let dataset = file.dataset(name)?;
         let shape = dataset.shape()?;
-        let (rows, inner) = shape.split_first().map_or((0, Vec::new()), |(n, rest)| (*n, rest.to_vec()));
+        let (rows, inner) =
+            shape.split_first().map_or((0, Vec::new()), |(n, rest)| (*n, rest.to_vec()));
         Ok(Some(Field { dataset, rows, inner, name }))
     }
 
     /// Values of some rows.
     fn floats(&self, first: u64, count: u64) -> Result<Vec<f32>, String> {
         self.check(first, count)?;
-        self.dataset.read_f32_rows(first, count).map_err(|error| format!("`{}`: {error}", self.name))
+        self.dataset
+            .read_f32_rows(first, count)
+            .map_err(|error| format!("`{}`: {error}", self.name))
     }
 
     fn integers(&self, first: u64, count: u64) -> Result<Vec<i64>, String> {
         self.check(first, count)?;
-        self.dataset.read_i64_rows(first, count).map_err(|error| format!("`{}`: {error}", self.name))
+        self.dataset
+            .read_i64_rows(first, count)
+            .map_err(|error| format!("`{}`: {error}", self.name))
     }
 
     fn check(&self, first: u64, count: u64) -> Result<(), String> {
@@ -51,7 +57,9 @@ impl Field {
         let values = self.inner.iter().try_fold(count, |values, &n| values.checked_mul(n));
         match (end, values) {
             (Some(_), Some(values)) if values <= MAX_ARRAY_BYTES as u64 / 8 => Ok(()),
-            (None, _) => Err(format!("`{}` has {} rows, {first} + {count} wanted", self.name, self.rows)),
+            (None, _) => {
+                Err(format!("`{}` has {} rows, {first} + {count} wanted", self.name, self.rows))
+            }
             _ => Err(format!("`{}` has too much for one image", self.name)),
         }
     }
@@ -81,8 +89,7 @@ impl Index {
         file: &File,
         datasets: &[String],
     ) -> Result<Option<Index>, FormatError> {
-        let malformed =
-            |what: String| FormatError::Malformed { path: path.to_owned(), what };
+        let malformed = |what: String| FormatError::Malformed { path: path.to_owned(), what };
         let find = |names: &[&'static str]| {
             Field::find(file, datasets, names).map_err(|error| malformed(error.to_string()))
         };
@@ -122,7 +129,8 @@ fn ids_in(dataset: &Dataset) -> Result<Vec<(String, u64)>, String> {
     let ids: Vec<String> = match dataset.read_string() {
         Ok(texts) => texts.iter().map(|text| text.trim_end_matches('\0').to_owned()).collect(),
         Err(_) => {
-            let numbers = dataset.read_i64().map_err(|error| format!("the dataset of ids: {error}"))?;
+            let numbers =
+                dataset.read_i64().map_err(|error| format!("the dataset of ids: {error}"))?;
             numbers.iter().map(i64::to_string).collect()
         }
     };
@@ -140,14 +148,17 @@ fn ids_beside(path: &Path) -> Result<Vec<(String, u64)>, FormatError> {
         return Err(FormatError::Malformed { path: path.to_owned(), what });
     };
     let bytes = std::fs::read(&file).map_err(FormatError::io(&file))?;
-    let malformed = |what: &str| FormatError::Malformed { path: file.clone(), what: what.to_owned() };
+    let malformed =
+        |what: &str| FormatError::Malformed { path: file.clone(), what: what.to_owned() };
     let mut ids: Vec<(String, u64)> = if file.extension().is_some_and(|end| end == "json") {
         let map: std::collections::BTreeMap<String, u64> =
             serde_json::from_slice(&bytes).map_err(|error| malformed(&error.to_string()))?;
         map.into_iter().collect()
     } else {
         let value = unpickle::read(&bytes).map_err(|error| malformed(&error.to_string()))?;
-        let unpickle::Value::Dict(pairs) = value else { return Err(malformed("it holds no dictionary")) };
+        let unpickle::Value::Dict(pairs) = value else {
+            return Err(malformed("it holds no dictionary"));
+        };
         let pair = |(key, row): (unpickle::Value, unpickle::Value)| {
             let id = match key.as_str() {
                 Some(text) => text.to_owned(),
@@ -168,11 +179,16 @@ impl Fields {
         let dims = if self.positions.is_some() { 1 } else { 2 };
         if self.features.inner.len() != dims {
             let shape = &self.features.inner;
-            return Err(format!("`{}` has the shape [{}, {shape:?}]", self.features.name, self.features.rows));
+            return Err(format!(
+                "`{}` has the shape [{}, {shape:?}]",
+                self.features.name, self.features.rows
+            ));
         }
         let sized = self.boxes.is_some() && self.width.is_some() && self.height.is_some();
         if !sized && self.spatial.is_none() {
-            return Err("it has neither `boxes` with `image_w` and `image_h` nor `spatial_features`".into());
+            return Err(
+                "it has neither `boxes` with `image_w` and `image_h` nor `spatial_features`".into(),
+            );
         }
         Ok(())
     }
@@ -181,14 +197,16 @@ impl Fields {
         // The rows of this image, and how many of their regions are real.
         let (first, count) = match &self.positions {
             Some(positions) => match positions.integers(row, 1)?[..] {
-                [first, end, ..] if 0 <= first && first < end => (first as u64, (end - first) as u64),
+                [first, end, ..] if 0 <= first && first < end => {
+                    (first as u64, (end - first) as u64)
+                }
                 ref other => return Err(format!("its `pos_boxes` are {other:?}")),
             },
             None => (row, 1),
         };
         let features = self.features.floats(first, count)?;
         let dim = self.features.inner.last().copied().unwrap_or(0) as usize;
-        let stored = if dim == 0 { 0 } else { features.len() / dim };
+        let stored = features.len().checked_div(dim).unwrap_or(0);
         let n = match &self.counts {
             Some(counts) => match counts.integers(row, 1)?.first() {
                 Some(&n) if 0 < n && n as usize <= stored => n as usize,
@@ -224,7 +242,7 @@ impl Fields {
 
 /// The first four columns of the first `n` of `rows` rows.
 fn corners(values: &[f32], rows: usize, n: usize, name: &str) -> Result<Vec<[f32; 4]>, String> {
-    if rows == 0 || values.len() % rows != 0 || values.len() / rows < 4 {
+    if rows == 0 || !values.len().is_multiple_of(rows) || values.len() / rows < 4 {
         return Err(format!("its `{name}` hold {} numbers for {rows} regions", values.len()));
     }
     let columns = values.len() / rows;

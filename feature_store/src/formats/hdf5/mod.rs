@@ -24,7 +24,7 @@ pub struct Hdf5Source {
 
 enum Layout {
     Grouped,
-    Indexed(indexed::Index),
+    Indexed(Box<indexed::Index>),
 }
 
 impl Hdf5Source {
@@ -40,7 +40,7 @@ impl Hdf5Source {
         let file = File::open_streaming(path).map_err(malformed)?;
         let datasets = file.root().datasets().map_err(malformed)?;
         let layout = match indexed::Index::find(path, &file, &datasets)? {
-            Some(index) => Layout::Indexed(index),
+            Some(index) => Layout::Indexed(Box::new(index)),
             None => Layout::Grouped,
         };
         let count = match &layout {
@@ -48,7 +48,11 @@ impl Hdf5Source {
             Layout::Grouped => None,
         };
         let (fingerprint, path) = (super::fingerprint(path)?, path.to_owned());
-        Ok(Hdf5Source { info: SourceInfo { format: "hdf5", path, count, fingerprint }, file, layout })
+        Ok(Hdf5Source {
+            info: SourceInfo { format: "hdf5", path, count, fingerprint },
+            file,
+            layout,
+        })
     }
 }
 

@@ -138,7 +138,12 @@ impl Out {
     }
 
     /// A contiguous dataset; returns the address of its object header.
-    fn dataset(&mut self, bytes: &[u8], shape: &[u64], datatype: &[u8]) -> Result<u64, FormatError> {
+    fn dataset(
+        &mut self,
+        bytes: &[u8],
+        shape: &[u64],
+        datatype: &[u8],
+    ) -> Result<u64, FormatError> {
         let address = if bytes.is_empty() { UNDEFINED } else { self.put_aligned(bytes)? };
         let mut dataspace = vec![1, shape.len() as u8, 0, 0, 0, 0, 0, 0];
         shape.iter().for_each(|size| dataspace.extend(size.to_le_bytes()));
@@ -217,7 +222,11 @@ impl Out {
     }
 
     /// The nodes of one level of a B-tree over `children`: siblings are chained, so addresses are computed beforehand.
-    fn tree_level(&mut self, children: &[(u64, u64)], level: u8) -> Result<Vec<(u64, u64)>, FormatError> {
+    fn tree_level(
+        &mut self,
+        children: &[(u64, u64)],
+        level: u8,
+    ) -> Result<Vec<(u64, u64)>, FormatError> {
         const SIZE: usize = 24 + (2 * INTERNAL_K + 1) * 8 + 2 * INTERNAL_K * 8;
         let chunks: Vec<&[(u64, u64)]> =
             if children.is_empty() { vec![&[]] } else { children.chunks(2 * INTERNAL_K).collect() };

@@ -1,31 +1,45 @@
-//! `xenc store convert`: a feature dump becomes a store.
+//! `xenc store convert`: from any format into a store, or into a foreign format.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::ValueEnum;
-use feature_store::convert::{ConvertError, OnError, convert};
-use feature_store::{Precision, WriterOptions, formats};
+use feature_store::convert::{ConvertError, OnError, SkippedRecord, convert};
+use feature_store::export::{ForeignFormat, export};
+use feature_store::formats::FeatureSource;
+use feature_store::formats::tsv::{TsvCompression, TsvOrder};
+use feature_store::formats::uniter::UniterEncoding;
+use feature_store::formats::volta::VoltaEncoding;
+use feature_store::{WriterOptions, formats};
 
+use super::choices::{CompressionArg, OnErrorArgs, PrecisionArg, SelectionArgs};
 use crate::interrupt;
 use crate::progress::Progress;
 
-/// An interrupted conversion goes on where it stopped when the same command is given again.
+/// The source's format is found from its content. An interrupted conversion into a store goes on where it stopped when
+/// the same command is given again; one into a foreign format starts anew.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The dump: a VOLTA LMDB directory (found by its content)
+    /// The dump: an LMDB directory (VOLTA's, UNITER's, a store), a TSV or HDF5 file, a folder of .npy or .npz files
     source: PathBuf,
-    /// The store to write: a directory that does not exist yet
+    /// What to write: a directory or file that does not exist yet
     target: PathBuf,
-    /// How features are stored
+    /// The format to write
+    #[arg(long, value_enum, default_value_t = Format::Store)]
+    to: Format,
+    /// How features are stored; stores take all, UNITER's formats f32 and f16, the others f32
     #[arg(long, value_enum, default_value_t = PrecisionArg::F32)]
     precision: PrecisionArg,
-    /// What to do with a record that cannot be read
-    #[arg(long, value_enum, default_value_t = OnErrorArg::Fail)]
-    on_error: OnErrorArg,
-    /// Replace the target if it exists, once the new store is complete
+    /// How records of a store are compressed, where that saves a sixteenth or more
+    #[arg(long, value_enum, default_value_t = CompressionArg::None)]
+    compression: CompressionArg,
+    #[command(flatten)]
+    selection: SelectionArgs,
+    #[command(flatten)]
+    on_error: OnErrorArgs,
+    /// Replace the target if it exists, once the new one is complete
     #[arg(long)]
     force: bool,
     /// Print the report as JSON
@@ -33,57 +47,105 @@ pub struct Args {
     json: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum PrecisionArg {
-    /// Lossless
-    F32,
-    /// Half the size, rounded
-    F16,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum OnErrorArg {
-    /// Stop at the first one
-    Fail,
-    /// Leave it out, report it, exit with 1
-    Skip,
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Format {
+    /// xenc's own store
+    Store,
+    /// VOLTA's LMDB, arrays in base64
+    Volta,
+    /// VOLTA's LMDB, arrays as NumPy pickles
+    VoltaRaw,
+    /// VOLTA's HDF5, a group per image
+    Hdf5,
+    /// TSV with LXMERT's ten columns
+    Tsv,
+    /// TSV with bottom-up-attention's six columns
+    TsvBottomup,
+    /// As tsv, in gzip
+    TsvGz,
+    /// As tsv, in Zstandard
+    TsvZst,
+    /// UNITER's image LMDB of msgpack, with its list of counts
+    Uniter,
+    /// UNITER's image LMDB of deflated npz
+    UniterCompressed,
+    /// A folder of UNITER's npz files
+    Npz,
+    /// A folder of .npy and _info.npy files
+    Npy,
 }
 
 /// Converts, with progress on stderr and the report on stdout.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let source = formats::open(&args.source).context("cannot read the source")?;
-    let info = source.info().clone();
-    let options = WriterOptions {
-        precision: match args.precision {
-            PrecisionArg::F32 => Precision::F32,
-            PrecisionArg::F16 => Precision::F16,
+    let source = args.selection.apply(source)?;
+    let on_error = args.on_error.resolve(&args.target);
+    let outcome = match foreign(args.to, args.precision)? {
+        None => to_store(&args, source, &on_error),
+        Some(_) if args.compression != CompressionArg::None => {
+            bail!("--compression is for stores; tsv-gz and tsv-zst are formats of their own")
+        }
+        Some(format) => to_foreign(&args, source, format, &on_error),
+    };
+    match outcome {
+        Err(error) => match error.downcast_ref::<ConvertError>() {
+            Some(stopped @ (ConvertError::Interrupted { .. } | ConvertError::Abandoned)) => {
+                eprintln!("{stopped}");
+                Ok(interrupt::exit_code())
+            }
+            _ => Err(error.context(format!("cannot convert {}", args.source.display()))),
         },
+        done => done,
+    }
+}
+
+fn foreign(format: Format, precision: PrecisionArg) -> anyhow::Result<Option<ForeignFormat>> {
+    let half = precision == PrecisionArg::F16;
+    let tsv = |order, compression| Some(ForeignFormat::Tsv(order, compression));
+    let (format, halves) = match format {
+        Format::Store => return Ok(None),
+        Format::Volta => (Some(ForeignFormat::Volta(VoltaEncoding::Base64)), false),
+        Format::VoltaRaw => (Some(ForeignFormat::Volta(VoltaEncoding::Raw)), false),
+        Format::Hdf5 => (Some(ForeignFormat::Hdf5), false),
+        Format::Tsv => (tsv(TsvOrder::Lxmert, TsvCompression::Plain), false),
+        Format::TsvBottomup => (tsv(TsvOrder::BottomUp, TsvCompression::Plain), false),
+        Format::TsvGz => (tsv(TsvOrder::Lxmert, TsvCompression::Gzip), false),
+        Format::TsvZst => (tsv(TsvOrder::Lxmert, TsvCompression::Zstd), false),
+        Format::Uniter => {
+            (Some(ForeignFormat::Uniter { encoding: UniterEncoding::Msgpack, half }), true)
+        }
+        Format::UniterCompressed => {
+            (Some(ForeignFormat::Uniter { encoding: UniterEncoding::Npz, half }), true)
+        }
+        Format::Npz => (Some(ForeignFormat::Npz { half }), true),
+        Format::Npy => (Some(ForeignFormat::Npy), false),
+    };
+    if precision != PrecisionArg::F32 && !(halves && half) {
+        bail!("this format holds {}", if halves { "f32 or f16" } else { "f32 only" });
+    }
+    Ok(format)
+}
+
+fn to_store(
+    args: &Args,
+    source: Box<dyn FeatureSource>,
+    on_error: &OnError,
+) -> anyhow::Result<ExitCode> {
+    let options = WriterOptions {
+        precision: args.precision.into(),
+        compression: args.compression.into(),
         overwrite: args.force,
         ..WriterOptions::default()
     };
-    let on_error = match args.on_error {
-        OnErrorArg::Fail => OnError::Fail,
-        OnErrorArg::Skip => OnError::Skip,
-    };
-    let started = Instant::now();
-    let progress = Progress::start("convert", "images", info.count);
+    let (started, total) = (Instant::now(), source.info().count);
+    let progress = Progress::start("convert", "images", total);
     let converted =
         convert(source, &args.target, options, on_error, interrupt::flag(), &mut |at| {
-            let remark =
-                if at.skipped > 0 { format!("{} skipped", at.skipped) } else { String::new() };
-            progress.set(at.images, &remark);
+            progress.set(at.images, &super::skipped_remark(at.skipped));
         });
     progress.finish();
-    let report = match converted {
-        Err(error @ ConvertError::Interrupted { .. }) => {
-            eprintln!("{error}");
-            return Ok(interrupt::exit_code());
-        }
-        other => other.with_context(|| format!("cannot convert {}", args.source.display()))?,
-    };
-    for record in &report.skipped {
-        eprintln!("skipped: {}", record.reason);
-    }
+    let report = converted?;
+    say_skipped(&report.skipped);
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
@@ -100,4 +162,44 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         );
     }
     Ok(ExitCode::from(u8::from(!report.skipped.is_empty())))
+}
+
+fn to_foreign(
+    args: &Args,
+    source: Box<dyn FeatureSource>,
+    format: ForeignFormat,
+    on_error: &OnError,
+) -> anyhow::Result<ExitCode> {
+    let (started, total) = (Instant::now(), source.info().count);
+    let progress = Progress::start("convert", "images", total);
+    let target: &Path = &args.target;
+    let exported =
+        export(source, target, format, args.force, on_error, interrupt::flag(), &mut |at| {
+            progress.set(at.images, &super::skipped_remark(at.skipped));
+        });
+    progress.finish();
+    let report = exported?;
+    say_skipped(&report.skipped);
+    if !report.left_out.is_empty() {
+        let parts: Vec<&str> = report.left_out.iter().copied().collect();
+        eprintln!("the format has no place for: {}", parts.join(", "));
+    }
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        println!(
+            "{}: {} images, {} skipped, {:.1} s",
+            target.display(),
+            report.images,
+            report.skipped.len(),
+            started.elapsed().as_secs_f64(),
+        );
+    }
+    Ok(ExitCode::from(u8::from(!report.skipped.is_empty())))
+}
+
+fn say_skipped(skipped: &[SkippedRecord]) {
+    for record in skipped {
+        eprintln!("skipped: {}", record.reason);
+    }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use feature_store::{FeatureStore, Schema};
+use feature_store::{FeatureStore, Precision, Schema};
 use serde_json::json;
 
 /// What a store says about itself, without reading its records.
@@ -27,7 +27,16 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     println!("images       {}", schema.count);
     println!("regions      {} per image", region_count(schema));
-    println!("features     {} values, {:?}", schema.dim, schema.precision);
+    println!("features     {} values, {}", schema.dim, schema.precision.name());
+    if schema.precision != Precision::F32 {
+        let rounding = &schema.rounding;
+        println!(
+            "rounding     {:.3e} at most, {:.3e} on average, of what was given",
+            rounding.largest,
+            rounding.mean()
+        );
+    }
+    println!("compression  {}", schema.compression.name());
     println!("size         {:.1} MiB", bytes as f64 / f64::from(1 << 20));
     println!("digest       {:016x}", schema.digest);
     println!("source       {} ({})", schema.provenance.source, schema.provenance.source_format);

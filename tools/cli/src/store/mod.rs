@@ -1,9 +1,16 @@
 //! `xenc store`: everything about feature stores.
 
+mod append;
+mod bench;
+mod captions;
+mod choices;
 mod convert;
+mod diff;
 mod get;
 mod info;
 mod ls;
+mod merge;
+mod repair;
 mod validate;
 
 use std::process::ExitCode;
@@ -13,9 +20,9 @@ use clap::Subcommand;
 /// The commands below `xenc store`.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Convert a feature dump into a store
+    /// Convert a feature dump into a store, or into another format
     Convert(convert::Args),
-    /// Check every record of a store, and whether it covers a data set
+    /// Check every record of a store or dump, and whether it covers a data set
     Validate(validate::Args),
     /// Say what a store holds
     Info(info::Args),
@@ -23,6 +30,22 @@ pub enum Command {
     Ls(ls::Args),
     /// Show the regions of one image
     Get(get::Args),
+    /// Say what two stores differ in
+    Diff(diff::Args),
+    /// Add images to a store
+    Append(append::Args),
+    /// Make one store of several
+    Merge(merge::MergeArgs),
+    /// Divide a store
+    Shard(merge::ShardArgs),
+    /// Rewrite a store without unused pages
+    Compact(repair::CompactArgs),
+    /// Salvage what can be read of a damaged store
+    Repair(repair::RepairArgs),
+    /// Measure how fast a store is read, beside memcpy
+    Bench(bench::Args),
+    /// List the descriptions in UNITER's text data base
+    Captions(captions::Args),
 }
 
 /// Runs one of them.
@@ -33,5 +56,18 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Info(args) => info::run(args),
         Command::Ls(args) => ls::run(args),
         Command::Get(args) => get::run(args),
+        Command::Diff(args) => diff::run(args),
+        Command::Append(args) => append::run(args),
+        Command::Merge(args) => merge::run_merge(args),
+        Command::Shard(args) => merge::run_shard(args),
+        Command::Compact(args) => repair::run_compact(args),
+        Command::Repair(args) => repair::run_repair(args),
+        Command::Bench(args) => bench::run(args),
+        Command::Captions(args) => captions::run(args),
     }
+}
+
+/// What progress says of records that were left out.
+fn skipped_remark(skipped: u64) -> String {
+    if skipped > 0 { format!("{skipped} skipped") } else { String::new() }
 }

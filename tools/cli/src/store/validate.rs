@@ -1,24 +1,32 @@
 //! `xenc store validate`: is a store sound, and does it hold what a data set needs?
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
-use feature_store::validate::{Coverage, Report, validate_store};
-use feature_store::{FeatureStore, dataset};
+use anyhow::Context;
+use feature_store::formats;
+use feature_store::validate::{Options, Report, validate_source, validate_store};
+
+use super::choices::splits;
 
 use crate::interrupt;
 use crate::progress::Progress;
 
-/// Exit codes: 0 good, 1 findings, 2 could not run.
+/// Checks structure, checksums, values, boxes and confidences of every record, and whether a data set's images are
+/// there. Exit codes: 0 good, 1 findings, 2 could not run.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The store
+    /// The store, or a dump in any format: nothing is converted
     store: PathBuf,
     /// An ImageCoDe annotation file, or a directory with some (*.json): are all its sets' images there?
     #[arg(long)]
     dataset: Option<PathBuf>,
+    /// Also look for images that are there twice, and for statistics that no sound dump has
+    #[arg(long)]
+    deep: bool,
+    /// Keep bad records, with the reasons, in this folder
+    #[arg(long, value_name = "FOLDER")]
+    quarantine: Option<PathBuf>,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
@@ -26,55 +34,29 @@ pub struct Args {
 
 /// Checks and prints the report.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let images = FeatureStore::open(&args.store)?.len();
     let coverage = match &args.dataset {
         Some(path) => splits(path)?,
         None => Vec::new(),
     };
-    let progress = Progress::start("validate", "images", Some(images));
-    let report = validate_store(&args.store, &coverage, interrupt::flag(), &mut |done| {
-        progress.set(done, "")
-    });
+    let options = Options { coverage, deep: args.deep, quarantine: args.quarantine };
+    let source = formats::open(&args.store)?;
+    let is_store = source.info().format == "store";
+    let progress = Progress::start("validate", "images", source.info().count);
+    let mut tell = |done| progress.set(done, "");
+    let checked = if is_store {
+        validate_store(&args.store, &options, interrupt::flag(), &mut tell).map_err(Into::into)
+    } else {
+        validate_source(source, &options, interrupt::flag(), &mut tell)
+    };
     progress.finish();
-    let Some(report) = report? else { return Ok(interrupt::exit_code()) };
+    let checked = checked.with_context(|| format!("cannot validate {}", args.store.display()))?;
+    let Some(report) = checked else { return Ok(interrupt::exit_code()) };
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
         print(&report);
     }
     Ok(ExitCode::from(u8::from(!report.is_good())))
-}
-
-/// The sets that each annotation file names; files of a directory that are no annotations are left out, with a word.
-fn splits(path: &Path) -> anyhow::Result<Vec<Coverage>> {
-    if path.is_file() {
-        return Ok(vec![coverage(path)?]);
-    }
-    let entries =
-        std::fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let mut files: Vec<PathBuf> =
-        entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
-    files.retain(|file| file.extension().is_some_and(|extension| extension == "json"));
-    files.sort();
-    let mut splits = Vec::new();
-    for file in files {
-        match coverage(&file) {
-            Ok(split) => splits.push(split),
-            Err(error) => eprintln!("left out: {error:#}"),
-        }
-    }
-    if splits.is_empty() {
-        bail!("{} holds no ImageCoDe annotation file (*.json)", path.display());
-    }
-    Ok(splits)
-}
-
-fn coverage(file: &Path) -> anyhow::Result<Coverage> {
-    let descriptions = dataset::load_split(file)?;
-    let sets: BTreeSet<String> =
-        descriptions.into_iter().map(|description| description.directory).collect();
-    let split = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(Coverage { split, sets: sets.into_iter().collect() })
 }
 
 fn print(report: &Report) {
@@ -99,6 +81,18 @@ fn print(report: &Report) {
         for set in &split.first_incomplete {
             println!("  missing: {set}");
         }
+    }
+    if !report.coverage.is_empty() {
+        println!("superfluous  {} images are in none of the sets", report.superfluous);
+    }
+    if let Some(statistics) = &report.statistics {
+        println!(
+            "features     mean {:.4}, {:.1} % zero, at most {:.2}",
+            statistics.mean,
+            100.0 * statistics.zeros,
+            statistics.largest
+        );
+        println!("boxes        {:.1} % of the image on average", 100.0 * statistics.box_area);
     }
     println!("verdict      {}", if report.is_good() { "good" } else { "findings" });
 }

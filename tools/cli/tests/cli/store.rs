@@ -38,7 +38,7 @@ fn what_cannot_be_done_is_said_with_exit_code_2_and_loses_nothing() {
     let folder_text = folder.path().to_str().unwrap();
     for (arguments, said) in [
         (vec!["store", "convert", "/nowhere", store], "/nowhere does not exist"),
-        (vec!["store", "convert", folder_text, store], "has no data.mdb"),
+        (vec!["store", "convert", folder_text, store], "known are LMDB directories"),
         (vec!["store", "info", source], "not a feature store"),
         (vec!["store", "validate", "/nowhere"], "/nowhere does not exist"),
     ] {
@@ -55,7 +55,7 @@ fn what_cannot_be_done_is_said_with_exit_code_2_and_loses_nothing() {
             .status
             .success()
     );
-    assert!(text(&xenc(&["store", "info", store]).stdout).contains("F16"));
+    assert!(text(&xenc(&["store", "info", store]).stdout).contains("f16"));
     let missing = xenc(&["store", "get", store, "nobody"]);
     assert!(text(&missing.stderr).contains("holds no image `nobody`"));
 }

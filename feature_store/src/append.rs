@@ -1,0 +1,114 @@
+//! More images into a finished store, and a store without unused pages: both make a new file and swap it in.
+//!
+//! Readers map the file they have opened and are never disturbed: they see the store as it was until they open it
+//! again. That is why readers need no lock file and leave no stale entries in one. Where the file system can share
+//! blocks between files (btrfs, XFS), the copy costs nothing.
+
+use std::fs;
+use std::path::Path;
+
+use heed::{CompactionOption, EnvOpenOptions};
+
+use crate::lmdb::{self, LmdbError};
+use crate::store::{META, SCHEMA};
+use crate::{
+    FeatureStore, Provenance, Schema, StoreError, StoreWriter, WriterOptions, codec, pages, target,
+};
+
+/// Opens a finished store for more images: a copy of it becomes the partial of its successor.
+///
+/// # Errors
+/// What [`FeatureStore::open`] and [`StoreWriter::create`] say; [`StoreError::OtherPartial`] if an interrupted run with
+/// another source left a partial.
+pub fn reopen(path: &Path, provenance: Provenance) -> Result<StoreWriter, StoreError> {
+    let schema = FeatureStore::open(path)?.schema().clone();
+    pages::check(path)?;
+    let partial = target::sibling(path, "partial")?;
+    let provenance = Provenance {
+        source_format: format!("{}, {}", schema.provenance.source_format, provenance.source_format),
+        source: format!("{}, {}", schema.provenance.source, provenance.source),
+        // The store before and what is added to it: only the same addition is resumed.
+        fingerprint: format!("{:016x}+{}", schema.digest, provenance.fingerprint),
+        tool_version: provenance.tool_version,
+    };
+    if !partial.exists() {
+        copy_as_partial(
+            path,
+            &partial,
+            Schema { complete: false, provenance: provenance.clone(), ..schema.clone() },
+        )?;
+    }
+    let Schema { precision, compression, .. } = schema;
+    StoreWriter::create(
+        path,
+        WriterOptions {
+            precision,
+            compression,
+            provenance,
+            overwrite: true,
+            ..WriterOptions::default()
+        },
+    )
+}
+
+/// Copies a store's file, marks the copy incomplete and renames it to where a writer looks for a partial.
+fn copy_as_partial(path: &Path, partial: &Path, schema: Schema) -> Result<(), StoreError> {
+    let copy = target::sibling(path, "copy")?;
+    fs::create_dir_all(&copy).map_err(StoreError::io(&copy))?;
+    let lock = target::lock(&copy.join("writer.lock"), &copy)?;
+    let (from, to) = (path.join("data.mdb"), copy.join("data.mdb"));
+    fs::copy(&from, &to).map_err(StoreError::io(&to))?;
+    let mut options = EnvOpenOptions::new();
+    let size = fs::metadata(&to).map_err(StoreError::io(&to))?.len() as usize;
+    options.map_size((size + (1 << 24)).next_multiple_of(1 << 16)).max_dbs(4);
+    {
+        let failed = || LmdbError::heed(&copy);
+        // SAFETY: the copy is this call's own, as the lock on its directory says.
+        let env = unsafe { options.open(&copy) }.map_err(failed())?;
+        let mut transaction = env.write_txn().map_err(failed())?;
+        let meta =
+            env.open_database::<heed::types::Str, heed::types::Bytes>(&transaction, Some(META));
+        if let Some(meta) = meta.map_err(failed())? {
+            meta.put(&mut transaction, SCHEMA, &codec::encode(&schema)).map_err(failed())?;
+        }
+        transaction.commit().map_err(failed())?;
+        env.prepare_for_closing().wait();
+    }
+    let _ = fs::remove_file(copy.join("lock.mdb"));
+    fs::rename(&copy, partial).map_err(StoreError::io(partial))?;
+    drop(lock);
+    Ok(())
+}
+
+/// Rewrites a store without unused pages, pages in the order of ids; returns its size before and after, in bytes.
+///
+/// # Errors
+/// What [`FeatureStore::open`] says; [`StoreError::Io`].
+pub fn compact(path: &Path) -> Result<(u64, u64), StoreError> {
+    let size = |path: &Path| -> Result<u64, StoreError> {
+        Ok(fs::metadata(path).map_err(StoreError::io(path))?.len())
+    };
+    FeatureStore::open(path)?;
+    pages::check(path)?;
+    let before = size(&path.join("data.mdb"))?;
+    let copy = target::sibling(path, "compact")?;
+    fs::create_dir_all(&copy).map_err(StoreError::io(&copy))?;
+    let lock = target::lock(&copy.join("writer.lock"), &copy)?;
+    let file = copy.join("data.mdb");
+    let _ = fs::remove_file(&file);
+    let env = FeatureStore::open(path)?;
+    env.environment().copy_to_path(&file, CompactionOption::Enabled).map_err(
+        |error| match error {
+            heed::Error::Io(source) => {
+                StoreError::Io { path: file.clone(), source: lmdb::write_error(source) }
+            }
+            error => LmdbError::heed(&file)(error).into(),
+        },
+    )?;
+    let after = size(&file)?;
+    fs::File::open(&file).and_then(|file| file.sync_all()).map_err(StoreError::io(&file))?;
+    let _ = fs::remove_file(copy.join("writer.lock"));
+    target::publish(&copy, path, true)?;
+    drop(lock);
+    Ok((before, after))
+}

@@ -1,0 +1,407 @@
+//! What must hold when processes are killed, disks fill up, and several read and write at once.
+//!
+//! The test binary runs itself as the process that is killed: `XENC_CHILD` tells it what to do.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use feature_store::append::compact;
+use feature_store::convert::{OnError, append, convert};
+use feature_store::diff::diff;
+use feature_store::formats::volta::{VoltaEncoding, VoltaSink};
+use feature_store::formats::{self, FeatureSink as _};
+use feature_store::merge::{Conflict, ShardBy, merge, shard};
+use feature_store::repair::repair;
+use feature_store::{
+    Compression, FeatureStore, Precision, Regions, Schema, StoreError, StoreWriter, WriterOptions,
+    pages,
+};
+
+static RUN: AtomicBool = AtomicBool::new(false);
+
+/// An image of `dim` values in two regions; every seed gives other values.
+fn image(seed: u32, dim: usize) -> Regions {
+    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12345);
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        (state % 4096) as f32 / 512.0
+    };
+    Regions {
+        width: 100,
+        height: 80,
+        boxes: vec![[1.0, 2.0, 50.0, 60.0], [0.0, 0.0, 100.0, 80.0]],
+        features: (0..2 * dim).map(|_| next()).collect(),
+        dim,
+        ..Regions::default()
+    }
+}
+
+fn write(path: &Path, ids: impl IntoIterator<Item = u32>, dim: usize) -> Schema {
+    let mut writer = StoreWriter::create(path, WriterOptions::default()).unwrap();
+    ids.into_iter().for_each(|n| writer.append(&format!("img{n:07}"), &image(n, dim)).unwrap());
+    writer.finish().unwrap()
+}
+
+fn volta(path: &Path, ids: impl IntoIterator<Item = u32>, dim: usize) {
+    let mut sink = VoltaSink::create(path, VoltaEncoding::Raw).unwrap();
+    ids.into_iter().for_each(|n| sink.append(&format!("img{n:07}"), &image(n, dim)).unwrap());
+    Box::new(sink).finish().unwrap();
+}
+
+fn to_store(source: &Path, target: &Path) -> Schema {
+    let source = formats::open(source).unwrap();
+    let options = WriterOptions::default();
+    convert(source, target, options, &OnError::Fail, &RUN, &mut |_| {}).unwrap().schema
+}
+
+/// Starts this binary again, to do one of the things in [`child`].
+fn spawn(what: &str, paths: &[&Path]) -> Child {
+    let joined = std::env::join_paths(paths).unwrap();
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child", "--nocapture"])
+        .env("XENC_CHILD", what)
+        .env("XENC_CHILD_PATHS", joined)
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// What a child process does; nothing when the tests are run as such.
+#[test]
+fn child() {
+    let Some(what) = std::env::var_os("XENC_CHILD") else { return };
+    let joined = std::env::var_os("XENC_CHILD_PATHS").unwrap();
+    let paths: Vec<PathBuf> = std::env::split_paths(&joined).collect();
+    match what.to_str().unwrap() {
+        "convert" => {
+            // Slow enough to be killed anywhere: a commit after every few images.
+            let source = formats::open(&paths[0]).unwrap();
+            let options = WriterOptions { transaction_bytes: 1 << 20, ..WriterOptions::default() };
+            let result = convert(source, &paths[1], options, &OnError::Fail, &RUN, &mut |_| {});
+            std::process::exit(i32::from(result.is_err()));
+        }
+        "append" => {
+            let source = formats::open(&paths[0]).unwrap();
+            let result = append(source, &paths[1], &OnError::Fail, &RUN, &mut |_| {});
+            std::process::exit(i32::from(result.is_err()));
+        }
+        "read" => loop {
+            let store = FeatureStore::open(&paths[0]).unwrap();
+            for id in store.ids().map(|id| id.unwrap()).collect::<Vec<_>>() {
+                // A record that does not fit its checksum ends the child with an error.
+                store.get(&id).unwrap();
+            }
+        },
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn killed_a_hundred_times_a_conversion_ends_with_the_same_digest() {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, target) = (folder.path().join("volta"), folder.path().join("store"));
+    volta(&source, 0..1000, 2048);
+    let whole = to_store(&source, &folder.path().join("whole"));
+    let started = Instant::now();
+    assert!(spawn("convert", &[&source, &target]).wait().unwrap().success());
+    let usual = started.elapsed();
+    std::fs::remove_dir_all(&target).unwrap();
+    let mut done = false;
+    for round in 0..100u32 {
+        let mut process = spawn("convert", &[&source, &target]);
+        // Anywhere between the start and a little after the usual end.
+        std::thread::sleep(usual * (round * 37 % 100) / 90);
+        process.kill().unwrap();
+        process.wait().unwrap();
+        if target.exists() {
+            // Whatever is visible is whole.
+            assert_eq!(FeatureStore::open(&target).unwrap().schema().digest, whole.digest);
+            std::fs::remove_dir_all(&target).unwrap();
+            done = true;
+        }
+    }
+    let resumed = to_store(&source, &target);
+    assert_eq!((resumed.digest, resumed.count), (whole.digest, 1000));
+    assert!(done, "some round was long enough to finish");
+}
+
+#[test]
+fn readers_are_not_disturbed_by_appending_and_leave_nothing_behind_when_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    write(&store, 0..200, 256);
+    let opened_before = FeatureStore::open(&store).unwrap();
+    let mut readers: Vec<Child> = (0..6).map(|_| spawn("read", &[&store])).collect();
+    for round in 1..=5u32 {
+        let more = folder.path().join(format!("more{round}"));
+        volta(&more, round * 200..(round + 1) * 200, 256);
+        assert!(spawn("append", &[&more, &store]).wait().unwrap().success());
+        // One reader is killed in the middle of whatever it does.
+        if let Some(mut reader) = readers.pop() {
+            assert!(reader.try_wait().unwrap().is_none(), "a reader met an error");
+            reader.kill().unwrap();
+            reader.wait().unwrap();
+        }
+    }
+    for mut reader in readers {
+        assert!(reader.try_wait().unwrap().is_none(), "a reader met an error");
+        reader.kill().unwrap();
+        reader.wait().unwrap();
+    }
+    assert_eq!(opened_before.len(), 200);
+    opened_before.get("img0000007").unwrap();
+    drop(opened_before);
+    let now = FeatureStore::open(&store).unwrap();
+    assert_eq!(now.len(), 1200);
+    let whole = folder.path().join("whole");
+    assert_eq!(write(&whole, 0..1200, 256).digest, now.schema().digest);
+    let names: Vec<_> =
+        std::fs::read_dir(&store).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names, ["data.mdb"], "no lock file, so no stale readers in one");
+}
+
+#[test]
+fn an_append_that_was_killed_is_resumed_or_leaves_the_store_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, more) = (folder.path().join("store"), folder.path().join("more"));
+    let before = write(&store, 0..500, 1024);
+    volta(&more, 500..1500, 1024);
+    for round in 0..20u64 {
+        let mut process = spawn("append", &[&more, &store]);
+        std::thread::sleep(Duration::from_millis(round * 3));
+        process.kill().unwrap();
+        process.wait().unwrap();
+        let count = FeatureStore::open(&store).unwrap().len();
+        assert!(count == before.count || count == 1500, "{count}");
+        if count == 1500 {
+            break;
+        }
+    }
+    if FeatureStore::open(&store).unwrap().len() == before.count {
+        let source = formats::open(&more).unwrap();
+        append(source, &store, &OnError::Fail, &RUN, &mut |_| {}).unwrap();
+    }
+    let whole = write(&folder.path().join("whole"), 0..1500, 1024);
+    assert_eq!(FeatureStore::open(&store).unwrap().schema().digest, whole.digest);
+}
+
+#[test]
+fn an_image_that_is_there_with_other_contents_is_not_appended() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, more) = (folder.path().join("store"), folder.path().join("more"));
+    let before = write(&store, 0..10, 64);
+    let mut sink = VoltaSink::create(&more, VoltaEncoding::Raw).unwrap();
+    sink.append("img0000003", &image(99, 64)).unwrap();
+    Box::new(sink).finish().unwrap();
+    let source = formats::open(&more).unwrap();
+    let error = append(source, &store, &OnError::Fail, &RUN, &mut |_| {}).unwrap_err();
+    assert!(error.to_string().contains("img0000003"), "{error}");
+    assert_eq!(FeatureStore::open(&store).unwrap().schema().digest, before.digest);
+}
+
+#[test]
+fn a_million_tiny_records_are_written_found_and_compacted() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let mut writer = StoreWriter::create(&path, WriterOptions::default()).unwrap();
+    let tiny = Regions {
+        width: 10,
+        height: 10,
+        boxes: vec![[0.0, 0.0, 5.0, 5.0]],
+        features: vec![0.5],
+        dim: 1,
+        ..Regions::default()
+    };
+    // In no order: multiplication by an odd number permutes the numbers below a power of two.
+    let id = |n: u32| format!("{:05x}", n.wrapping_mul(0x9_E375) & 0xF_FFFF);
+    (0..1 << 20).for_each(|n| writer.append(&id(n), &tiny).unwrap());
+    assert_eq!(writer.finish().unwrap().count, 1 << 20);
+    let started = Instant::now();
+    let store = FeatureStore::open(&path).unwrap();
+    assert_eq!(store.get(&id(777_777)).unwrap(), tiny);
+    assert!(started.elapsed() < Duration::from_secs(5), "opening does not list a million ids");
+    drop(store);
+    let (before, after) = compact(&path).unwrap();
+    assert!(after < before, "{before} {after}");
+    assert_eq!(FeatureStore::open(&path).unwrap().ids().count(), 1 << 20);
+}
+
+#[test]
+fn a_store_moved_and_copied_while_it_is_read_stays_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, moved) = (folder.path().join("store"), folder.path().join("moved"));
+    let schema = write(&path, 0..300, 512);
+    let store = FeatureStore::open(&path).unwrap();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                (0..300).for_each(|n| drop(store.get(&format!("img{n:07}")).unwrap()));
+            }
+        });
+        let copy = folder.path().join("copy");
+        assert!(Command::new("cp").arg("-r").args([&path, &copy]).status().unwrap().success());
+        std::fs::rename(&path, &moved).unwrap();
+        assert_eq!(FeatureStore::open(&copy).unwrap().schema(), &schema);
+        assert_eq!(FeatureStore::open(&moved).unwrap().schema(), &schema);
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn every_precision_and_compression_survives_resuming_merging_and_sharding() {
+    let folder = tempfile::tempdir().unwrap();
+    for precision in Precision::ALL {
+        for compression in Compression::ALL {
+            let name = format!("{}-{}", precision.name(), compression.name());
+            let path = folder.path().join(&name);
+            let options = WriterOptions { precision, compression, ..WriterOptions::default() };
+            let mut writer = StoreWriter::create(&path, options.clone()).unwrap();
+            (0..60).for_each(|n| writer.append(&format!("img{n:07}"), &image(n, 64)).unwrap());
+            writer.commit().unwrap();
+            drop(writer);
+            let mut writer = StoreWriter::create(&path, options).unwrap();
+            assert_eq!(writer.committed(), 60, "{name}");
+            (60..90).for_each(|n| writer.append(&format!("img{n:07}"), &image(n, 64)).unwrap());
+            let schema = writer.finish().unwrap();
+            assert_eq!(schema.rounding.values, 90 * 128, "{name}");
+            assert_eq!(schema.rounding.largest == 0.0, precision == Precision::F32, "{name}");
+
+            let store = FeatureStore::open(&path).unwrap();
+            let largest = f64::from(store.get("img0000089").unwrap().features[3]);
+            let given = f64::from(image(89, 64).features[3]);
+            assert!((largest - given).abs() <= schema.rounding.largest, "{name}");
+            for by in [ShardBy::Hash, ShardBy::Range] {
+                let shards = folder.path().join(format!("{name}-{by:?}"));
+                let shards = shard(&store, &shards, by, 4, &RUN, &mut |_| {}).unwrap();
+                let counts: Vec<u64> =
+                    shards.iter().map(|path| FeatureStore::open(path).unwrap().len()).collect();
+                assert_eq!(counts.iter().sum::<u64>(), 90, "{name} {counts:?}");
+                let merged = folder.path().join(format!("{name}-{by:?}-merged"));
+                merge(&shards, &merged, Conflict::Fail, false, &RUN, &mut |_| {}).unwrap();
+                let merged = FeatureStore::open(&merged).unwrap();
+                assert_eq!(merged.schema().digest, schema.digest, "{name}");
+                assert!(diff(&store, &merged, 0.0, &RUN, &mut |_| {}).unwrap().unwrap().is_equal());
+            }
+        }
+    }
+}
+
+#[test]
+fn merging_follows_its_conflict_rule() {
+    let folder = tempfile::tempdir().unwrap();
+    let [a, b] = ["a", "b"].map(|name| folder.path().join(name));
+    write(&a, 0..4, 8);
+    let mut writer = StoreWriter::create(&b, WriterOptions::default()).unwrap();
+    writer.append("img0000002", &image(2, 8)).unwrap();
+    writer.append("img0000003", &image(33, 8)).unwrap();
+    writer.finish().unwrap();
+    let inputs = [a, b];
+    let run = |name: &str, rule| {
+        let target = folder.path().join(name);
+        let report = merge(&inputs, &target, rule, false, &RUN, &mut |_| {})?;
+        let kept = FeatureStore::open(&target)?.get("img0000003")?;
+        Ok::<_, feature_store::convert::ConvertError>((report.repeated, report.conflicts, kept))
+    };
+    assert!(run("fail", Conflict::Fail).unwrap_err().to_string().contains("img0000003"));
+    assert_eq!(run("first", Conflict::First).unwrap(), (1, 1, image(3, 8)));
+    assert_eq!(run("last", Conflict::Last).unwrap(), (1, 1, image(33, 8)));
+    let wide = folder.path().join("wide");
+    write(&wide, 0..1, 16);
+    let mixed = [inputs[0].clone(), wide];
+    let target = folder.path().join("mixed");
+    let error = merge(&mixed, &target, Conflict::Fail, false, &RUN, &mut |_| {}).unwrap_err();
+    assert!(error.to_string().contains("16 values per region"), "{error}");
+}
+
+#[test]
+fn repair_salvages_all_but_what_was_damaged() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    write(&path, 0..400, 1024);
+    let whole = std::fs::read(path.join("data.mdb")).unwrap();
+    let damage = |name: &str, bytes: &[u8]| {
+        let damaged = folder.path().join(name);
+        std::fs::create_dir(&damaged).unwrap();
+        std::fs::write(damaged.join("data.mdb"), bytes).unwrap();
+        let target = folder.path().join(format!("{name}.repaired"));
+        let report = repair(&damaged, &target, &RUN, &mut |_, _| {});
+        report.map(|report| {
+            let store = FeatureStore::open(&target).unwrap();
+            for id in store.ids().map(|id| id.unwrap()) {
+                let number: u32 = id["img".len()..].parse().unwrap();
+                assert_eq!(store.get(&id).unwrap(), image(number, 1024));
+            }
+            (report.unwrap(), store.len())
+        })
+    };
+    // Both meta pages gone: no tree can be found, every record can.
+    let mut headless = whole.clone();
+    headless[..8192].fill(0xAB);
+    assert_eq!(damage("headless", &headless).unwrap().1, 400);
+    // The last third cut off.
+    let (report, salvaged) = damage("cut", &whole[..whole.len() * 2 / 3]).unwrap();
+    assert!((150..400).contains(&salvaged), "{salvaged}");
+    assert!(report.lost.iter().all(|(id, _)| id.starts_with("img")));
+    // A hole in the middle: its records are lost, and named where the index survives.
+    let mut holed = whole.clone();
+    let middle = holed.len() / 2;
+    holed[middle..middle + 40_000].fill(0);
+    let (report, salvaged) = damage("holed", &holed).unwrap();
+    assert!((380..400).contains(&salvaged), "{salvaged}");
+    assert_eq!(report.expected, Some(400));
+    assert!(damage("nothing", &[0; 100_000]).is_err());
+}
+
+#[test]
+fn a_data_file_with_any_byte_damaged_never_ends_the_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    write(&path, 0..60, 8);
+    let whole = std::fs::read(path.join("data.mdb")).unwrap();
+    let mut state = 0x2545_F491_4F6C_DD1D_u64;
+    let mut random = move |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % below as u64) as usize
+    };
+    let (mut refused, mut read) = (0, 0);
+    for round in 0..1500 {
+        let mut bytes = whole.clone();
+        for _ in 0..=random(3) {
+            let at = random(bytes.len());
+            bytes[at] = random(256) as u8;
+        }
+        let damaged = folder.path().join(format!("damaged{round}"));
+        std::fs::create_dir(&damaged).unwrap();
+        std::fs::write(damaged.join("data.mdb"), bytes).unwrap();
+        if pages::check(&damaged).is_err() {
+            refused += 1;
+        } else if let Ok(store) = FeatureStore::open(&damaged) {
+            for id in store.ids().map_while(Result::ok) {
+                let _ = store.get(&id);
+            }
+            read += 1;
+        }
+        std::fs::remove_dir_all(&damaged).unwrap();
+    }
+    assert!(refused > 0 && read > 0, "{refused} refused, {read} read");
+}
+
+#[test]
+fn a_read_only_folder_is_told_and_nothing_is_left_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    // Root may write anywhere; a file in place of the folder stops it as well.
+    let blocked = folder.path().join("file");
+    std::fs::write(&blocked, "").unwrap();
+    let error =
+        StoreWriter::create(&blocked.join("store"), WriterOptions::default()).err().unwrap();
+    assert!(matches!(error, StoreError::Io { .. }), "{error}");
+    assert!(error.to_string().contains("file"), "{error}");
+}

@@ -1,0 +1,287 @@
+//! Hostile and damaged input in every format: an error or a result, never a panic, a crash, or memory beyond reason.
+//!
+//! The same entry points as the fuzz targets in `fuzz/`, with a fixed number of mutations of sound files, and the files
+//! in `attacks/`. An allocator that counts refuses what no input of these sizes can need.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use feature_store::convert::{OnError, convert};
+use feature_store::export::{ForeignFormat, export};
+use feature_store::formats::tsv::{TsvCompression, TsvOrder};
+use feature_store::formats::uniter::UniterEncoding;
+use feature_store::formats::volta::VoltaEncoding;
+use feature_store::formats::{self, uniter_text};
+use feature_store::validate::{Options, validate_source};
+use feature_store::{Regions, StoreWriter, WriterOptions, pages};
+
+/// Largest single allocation that was asked for since it was last set to zero.
+static LARGEST: AtomicUsize = AtomicUsize::new(0);
+
+struct Counting;
+
+// SAFETY: every call is passed on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        LARGEST.fetch_max(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        LARGEST.fetch_max(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller keeps the contract of `alloc_zeroed`.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        LARGEST.fetch_max(size, Ordering::Relaxed);
+        // SAFETY: the caller keeps the contract of `realloc`.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the contract of `dealloc`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// No input here needs more in one piece: files of some kilobytes, caches and buffers of a few megabytes.
+const REASONABLE: usize = 150 << 20;
+
+static RUN: AtomicBool = AtomicBool::new(false);
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % limit.max(1) as u64) as usize
+    }
+}
+
+/// Sound bytes with some of them changed, cut, repeated or replaced by extreme numbers.
+fn mutate(sound: &[u8], random: &mut Random) -> Vec<u8> {
+    let mut bytes = sound.to_vec();
+    // The first kilobytes are where headers are.
+    let near = if random.below(2) == 0 { bytes.len().min(2048) } else { bytes.len() };
+    for _ in 0..=random.below(4) {
+        let at = random.below(near.min(bytes.len()));
+        match random.below(6) {
+            0 | 1 if at < bytes.len() => bytes[at] = random.below(256) as u8,
+            2 if at < bytes.len() => bytes[at] ^= 1 << random.below(8),
+            3 => bytes.truncate(at),
+            4 => {
+                let extreme =
+                    [u64::MAX, 1 << 63, 1 << 40, 1 << 31, 0][random.below(5)].to_le_bytes();
+                let end = (at + 8).min(bytes.len());
+                bytes[at..end].copy_from_slice(&extreme[..end - at]);
+            }
+            _ => {
+                let part = bytes[at..bytes.len().min(at + 64)].to_vec();
+                bytes.splice(at..at, part);
+            }
+        }
+        if bytes.is_empty() {
+            break;
+        }
+    }
+    bytes
+}
+
+fn image(seed: usize) -> Regions {
+    Regions {
+        width: 100,
+        height: 80,
+        boxes: vec![[1.0, 2.0, 50.0, 60.0], [0.0, 0.0, 100.0, 80.0]],
+        features: (0..32).map(|i| (i * (seed + 1)) as f32).collect(),
+        dim: 16,
+        objects: Some(feature_store::Labels { ids: vec![1, 2], confidences: vec![0.5, 0.25] }),
+        attributes: Some(feature_store::Labels { ids: vec![3, 4], confidences: vec![0.5, 0.25] }),
+        ..Regions::default()
+    }
+}
+
+/// Sound dumps of three images in every format that can be written.
+fn dumps(folder: &Path) -> Vec<PathBuf> {
+    let store = folder.join("store");
+    let mut writer = StoreWriter::create(&store, WriterOptions::default()).unwrap();
+    (0..3).for_each(|n| writer.append(&format!("img{n}"), &image(n)).unwrap());
+    writer.finish().unwrap();
+    let tsv = |compression| ForeignFormat::Tsv(TsvOrder::Lxmert, compression);
+    let mut paths = vec![store.clone()];
+    for (name, format) in [
+        ("volta", ForeignFormat::Volta(VoltaEncoding::Base64)),
+        ("volta_raw", ForeignFormat::Volta(VoltaEncoding::Raw)),
+        ("uniter", ForeignFormat::Uniter { encoding: UniterEncoding::Msgpack, half: true }),
+        ("uniter_npz", ForeignFormat::Uniter { encoding: UniterEncoding::Npz, half: false }),
+        ("npz", ForeignFormat::Npz { half: false }),
+        ("tsv", tsv(TsvCompression::Plain)),
+        ("tsv_gzip", tsv(TsvCompression::Gzip)),
+        ("tsv_zstd", tsv(TsvCompression::Zstd)),
+        ("hdf5", ForeignFormat::Hdf5),
+        ("npy", ForeignFormat::Npy),
+    ] {
+        let path = folder.join(name);
+        let source = formats::open(&store).unwrap();
+        export(source, &path, format, false, &OnError::Fail, &RUN, &mut |_| {}).unwrap();
+        paths.push(path);
+    }
+    paths
+}
+
+/// All files of a dump.
+fn files(path: &Path) -> Vec<PathBuf> {
+    if path.is_file() {
+        return vec![path.to_owned()];
+    }
+    let mut found: Vec<PathBuf> =
+        std::fs::read_dir(path).unwrap().flat_map(|entry| files(&entry.unwrap().path())).collect();
+    found.sort();
+    found
+}
+
+/// Reads all that can be read; how many records were good.
+fn read_everything(path: &Path) -> usize {
+    let Ok(source) = formats::open(path) else { return 0 };
+    let Ok(records) = source.records() else { return 0 };
+    // A damaged index may name more rows than there are: some are enough.
+    records.take(50).filter_map(|record| record.ok()?.decode().ok()).count()
+}
+
+#[test]
+fn mutated_dumps_of_every_format_are_refused_or_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut random = Random(0x9E37_79B9_7F4A_7C15);
+    for dump in dumps(folder.path()) {
+        assert_eq!(read_everything(&dump), 3, "{}", dump.display());
+        LARGEST.store(0, Ordering::Relaxed);
+        for file in files(&dump) {
+            let sound = std::fs::read(&file).unwrap();
+            // Half of what is changed in an LMDB file is its tree, which its own test changes byte by byte.
+            let rounds = if file.ends_with("data.mdb") { 150 } else { 400 };
+            for _ in 0..rounds {
+                let mutant = mutate(&sound, &mut random);
+                // A new file each time: a mapped one must not change under its readers.
+                std::fs::remove_file(&file).unwrap();
+                std::fs::write(&file, mutant).unwrap();
+                read_everything(&dump);
+            }
+            std::fs::remove_file(&file).unwrap();
+            std::fs::write(&file, sound).unwrap();
+        }
+        let largest = LARGEST.load(Ordering::Relaxed);
+        assert!(largest < REASONABLE, "{}: {largest} bytes at once", dump.display());
+        assert_eq!(read_everything(&dump), 3, "{}", dump.display());
+    }
+}
+
+#[test]
+fn mutated_text_data_bases_are_refused_or_read() {
+    let fixture =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/fixtures/features/uniter/txt_db");
+    let sound = std::fs::read(fixture.join("data.mdb")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut random = Random(0x2545_F491_4F6C_DD1D);
+    for round in 0..300 {
+        let path = folder.path().join(round.to_string());
+        std::fs::create_dir(&path).unwrap();
+        std::fs::write(path.join("data.mdb"), mutate(&sound, &mut random)).unwrap();
+        if let Ok(records) = uniter_text::records(&path) {
+            assert!(records.take(50).count() <= 50);
+        }
+    }
+}
+
+/// Where the hostile files are, with a README that says what each tries.
+fn attacks() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../attacks")
+}
+
+#[test]
+fn every_attack_is_refused_by_name() {
+    let readme = std::fs::read_to_string(attacks().join("README.md")).unwrap();
+    let mut tried = 0;
+    let mut entries: Vec<PathBuf> =
+        std::fs::read_dir(attacks()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    entries.sort();
+    for path in entries {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if name == "README.md" || name.ends_with(".py") {
+            continue;
+        }
+        assert!(readme.contains(&format!("`{name}`")), "{name} is explained");
+        LARGEST.store(0, Ordering::Relaxed);
+        let refusal = refusal_of(&path).unwrap_or_else(|| panic!("{name} was taken for sound"));
+        let largest = LARGEST.load(Ordering::Relaxed);
+        assert!(largest < REASONABLE, "{name}: {largest} bytes at once");
+        assert!(!refusal.is_empty());
+        tried += 1;
+    }
+    assert!(tried >= 15, "{tried}");
+    assert!(!Path::new("PWNED").exists());
+}
+
+/// What is said of a file, by whatever step refuses it.
+fn refusal_of(path: &Path) -> Option<String> {
+    if path.join("data.mdb").exists()
+        && let Err(error) = pages::check(path)
+    {
+        return Some(error.to_string());
+    }
+    let source = match formats::open(path) {
+        Ok(source) => source,
+        Err(error) => return Some(error.to_string()),
+    };
+    match validate_source(source, &Options::default(), &RUN, &mut |_| {}) {
+        Err(error) => Some(error.to_string()),
+        Ok(Some(report)) if report.images == 0 => Some("it holds no images".into()),
+        Ok(Some(report)) => report.findings.into_iter().next().map(|finding| finding.what),
+        Ok(None) => None,
+    }
+}
+
+#[test]
+fn ids_that_lead_out_of_a_folder_are_not_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    let mut writer = StoreWriter::create(&store, WriterOptions::default()).unwrap();
+    writer.append("../../outside", &image(1)).unwrap();
+    writer.finish().unwrap();
+    for format in [ForeignFormat::Npy, ForeignFormat::Npz { half: false }, ForeignFormat::Hdf5] {
+        let source = formats::open(&store).unwrap();
+        let target = folder.path().join("target");
+        let error = export(source, &target, format, false, &OnError::Fail, &RUN, &mut |_| {});
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("../../outside") && error.contains("--rename"), "{error}");
+        assert!(!target.exists());
+    }
+}
+
+#[test]
+fn what_was_quarantined_is_there_with_its_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let dump = folder.path().join("dump.tsv");
+    let sound = dumps(folder.path()).into_iter().find(|path| path.ends_with("tsv")).unwrap();
+    let text = std::fs::read_to_string(sound).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    std::fs::write(&dump, format!("{}\r\n{}\r\n{}\r\n", lines[0], &lines[1][..60], lines[2]))
+        .unwrap();
+    let quarantine = folder.path().join("bad");
+    let (source, target) = (formats::open(&dump).unwrap(), folder.path().join("out"));
+    let rule = OnError::Quarantine(quarantine.clone());
+    let report =
+        convert(source, &target, WriterOptions::default(), &rule, &RUN, &mut |_| {}).unwrap();
+    assert_eq!((report.schema.count, report.skipped.len()), (2, 1));
+    let listed = std::fs::read_to_string(quarantine.join("report.jsonl")).unwrap();
+    let listed: serde_json::Value = serde_json::from_str(listed.trim()).unwrap();
+    assert!(listed["reason"].as_str().unwrap().contains("line 2"), "{listed}");
+    let kept = std::fs::read(quarantine.join(listed["file"].as_str().unwrap())).unwrap();
+    assert_eq!(kept, &lines[1].as_bytes()[..60]);
+}

@@ -1,0 +1,24 @@
+//! `xenc store captions`: the descriptions in UNITER's text data base.
+
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use feature_store::formats::uniter_text;
+
+/// One JSON object a line: id, image, word pieces and whatever else the data base holds.
+#[derive(clap::Args)]
+pub struct Args {
+    /// UNITER's text LMDB directory
+    directory: PathBuf,
+}
+
+/// Prints the records.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    for record in uniter_text::records(&args.directory)? {
+        writeln!(out, "{}", serde_json::to_string(&record?.fields)?)?;
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
