@@ -11,7 +11,7 @@ use crate::{Regions, dataset};
 /// How an id is changed.
 #[derive(Debug, Clone)]
 pub enum Rename {
-    /// Every match of a pattern becomes a replacement, in which `$1` is the first group.
+    /// Every match of a pattern becomes a replacement, in which `${1}` is the first group.
     Replace(Regex, String),
     /// A path becomes its file name without extension: `images/007.jpg` → `007`.
     Stem,
@@ -49,8 +49,26 @@ impl std::str::FromStr for Rename {
             return Err(wrong("expected two parts, each with the separator after it"));
         };
         let pattern = Regex::new(pattern).map_err(|error| wrong(&error.to_string()))?;
-        Ok(Rename::Replace(pattern, replacement.to_owned()))
+        Ok(Rename::Replace(pattern, braced(replacement)))
     }
+}
+
+/// A replacement with `${1}` for `$1` and `\1`: `$1_x` would otherwise name a group `1_x`.
+fn braced(replacement: &str) -> String {
+    let mut out = String::new();
+    let mut rest = replacement;
+    while let Some(at) = rest.find(['$', '\\']) {
+        let digits = rest[at + 1..].chars().take_while(char::is_ascii_digit).count();
+        out += &rest[..at];
+        let end = at + 1 + digits;
+        if digits > 0 {
+            out += &format!("${{{}}}", &rest[at + 1..end]);
+        } else {
+            out += &rest[at..end];
+        }
+        rest = &rest[end..];
+    }
+    out + rest
 }
 
 impl Rename {
@@ -186,6 +204,7 @@ mod tests {
         assert_eq!(renamed("imagecode", "x/open-images-1_a/img5.jpg"), "openimages1aimg5");
         assert_eq!(renamed(r"s/^0*(\d+)$/coco_$1/", "000123"), "coco_123");
         assert_eq!(renamed("s|/|_|", "a/b/c"), "a_b_c");
+        assert_eq!(renamed(r"s/(.*)img(\d+)/\1_$2x/", "setimg5"), "set_5x");
     }
 
     #[test]

@@ -59,3 +59,164 @@ fn what_cannot_be_done_is_said_with_exit_code_2_and_loses_nothing() {
     let missing = xenc(&["store", "get", store, "nobody"]);
     assert!(text(&missing.stderr).contains("holds no image `nobody`"));
 }
+
+fn fixture(name: &str) -> String {
+    let path = volta_lmdb("..").join(name);
+    path.canonicalize().unwrap().to_str().unwrap().to_owned()
+}
+
+/// Runs a command that must succeed; what it prints.
+fn done(arguments: &[&str]) -> String {
+    let output = xenc(arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+#[test]
+fn every_foreign_format_can_be_written_and_converted_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let source = path("source");
+    done(&["store", "convert", &fixture("volta.h5"), &source]);
+    for (format, lossless) in [
+        ("volta", true),
+        ("volta-raw", true),
+        ("hdf5", true),
+        ("tsv", true),
+        ("tsv-gz", true),
+        ("tsv-zst", true),
+        ("tsv-bottomup", false),
+        ("npy", false),
+    ] {
+        let (there, back) = (path(format), path(&format!("{format}.store")));
+        done(&["store", "convert", &source, &there, "--to", format]);
+        done(&["store", "convert", &there, &back]);
+        let compared = xenc(&["store", "diff", &source, &back]);
+        assert_eq!(compared.status.code(), Some(i32::from(!lossless)), "{format}");
+        assert!(text(&compared.stdout).contains("differ by at most 0"), "{format}");
+        assert_eq!(xenc(&["store", "validate", &there]).status.code(), Some(0), "{format}");
+    }
+    for format in ["uniter", "uniter-compressed", "npz"] {
+        let there = path(format);
+        let written =
+            xenc(&["store", "convert", &source, &there, "--to", format, "--precision", "f16"]);
+        assert!(written.status.success(), "{}", text(&written.stderr));
+        assert!(text(&written.stderr).contains("no place for: attributes, image size, object ids"));
+        assert_eq!(xenc(&["store", "validate", &there]).status.code(), Some(0), "{format}");
+    }
+    let refused =
+        xenc(&["store", "convert", &source, &path("x"), "--to", "hdf5", "--precision", "f16"]);
+    assert_eq!(refused.status.code(), Some(2));
+}
+
+#[test]
+fn images_are_chosen_and_renamed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (source, store) = (fixture("volta.h5"), path("store"));
+    let id = "openimages411480d72ee0f97da49img9";
+    std::fs::write(path("ids"), format!("{id}\n\n")).unwrap();
+    done(&["store", "convert", &source, &store, "--ids", &path("ids")]);
+    assert_eq!(done(&["store", "ls", &store]).trim(), id);
+
+    let split = r#"{"open-images-1815_f91d6f546e63f20d": {"0": "a door"}}"#;
+    std::fs::write(path("valid.json"), split).unwrap();
+    let of_split = path("of_split");
+    done(&["store", "convert", &source, &of_split, "--dataset", &path("valid.json")]);
+    assert_eq!(done(&["store", "ls", &of_split]).lines().count(), 2);
+
+    let renamed = path("renamed");
+    done(&["store", "convert", &store, &renamed, "--rename", "s/^(.*)img(\\d+)$/$1_$2/"]);
+    assert_eq!(done(&["store", "ls", &renamed]).trim(), "openimages411480d72ee0f97da49_9");
+    let wrong = xenc(&["store", "convert", &store, &path("x"), "--rename", "s/(/"]);
+    assert_eq!(wrong.status.code(), Some(2));
+}
+
+#[test]
+fn stores_are_appended_to_merged_sharded_compacted_and_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (all, some) = (path("all"), path("some"));
+    done(&["store", "convert", &fixture("volta.h5"), &all]);
+    done(&["store", "convert", &fixture("lxmert_order.tsv"), &some]);
+    let added = done(&["store", "append", &some, &fixture("volta.h5")]);
+    assert!(added.contains("now 8 images"), "{added}");
+    assert_eq!(xenc(&["store", "diff", &all, &some]).status.code(), Some(0));
+
+    let shards = done(&["store", "shard", &all, &path("part"), "-n", "3", "--by", "range"]);
+    let shards: Vec<&str> = shards.lines().collect();
+    assert_eq!(shards.len(), 3);
+    assert!(shards[2].ends_with("part-00002-of-00003"));
+    let merged = path("merged");
+    done(&[&["store", "merge", &merged], shards.as_slice()].concat());
+    assert_eq!(xenc(&["store", "diff", &all, &merged]).status.code(), Some(0));
+    done(&["store", "compact", &merged]);
+    assert_eq!(xenc(&["store", "validate", &merged, "--deep"]).status.code(), Some(0));
+
+    let measured = done(&["store", "bench", &merged, "--seconds", "0.05", "--random", "--json"]);
+    let measured: Value = serde_json::from_str(&measured).unwrap();
+    assert!(measured["images_per_second"].as_f64().unwrap() > 0.0);
+    assert!(measured["memcpy_bytes_per_second"].as_f64().unwrap() > 0.0);
+    done(&["store", "bench", &merged, "--cold", "--prefetch", "--threads", "2"]);
+}
+
+#[test]
+fn lossy_stores_tell_their_error_and_compressed_ones_are_smaller() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let source = fixture("volta.h5");
+    let size = |store: &str| std::fs::metadata(format!("{store}/data.mdb")).unwrap().len();
+    let mut sizes = Vec::new();
+    for precision in ["f32", "f16", "bf16", "int8"] {
+        let store = path(precision);
+        done(&["store", "convert", &source, &store, "--precision", precision]);
+        let info = done(&["store", "info", &store]);
+        assert!(info.contains(precision), "{info}");
+        assert_eq!(info.contains("rounding"), precision != "f32", "{info}");
+        assert_eq!(xenc(&["store", "validate", &store]).status.code(), Some(0));
+        sizes.push(size(&store));
+    }
+    assert!(sizes[0] > sizes[1] && sizes[1] == sizes[2] && sizes[2] > sizes[3], "{sizes:?}");
+    let packed = path("packed");
+    done(&["store", "convert", &source, &packed, "--compression", "zstd"]);
+    assert!(size(&packed) < sizes[0]);
+    assert_eq!(xenc(&["store", "diff", &path("f32"), &packed]).status.code(), Some(0));
+}
+
+#[test]
+fn a_damaged_store_is_repaired_and_captions_are_listed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (store, repaired) = (path("store"), path("repaired"));
+    done(&["store", "convert", &fixture("volta.h5"), &store]);
+    let file = format!("{store}/data.mdb");
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[..8192].fill(0);
+    std::fs::write(&file, bytes).unwrap();
+    assert_eq!(xenc(&["store", "validate", &store]).status.code(), Some(2));
+    assert!(done(&["store", "repair", &store, &repaired]).contains("8 images salvaged"));
+    assert_eq!(xenc(&["store", "validate", &repaired]).status.code(), Some(0));
+
+    let captions = done(&["store", "captions", &fixture("uniter/txt_db")]);
+    let first: Value = serde_json::from_str(captions.lines().next().unwrap()).unwrap();
+    assert!(first["input_ids"].as_array().unwrap().len() > 1);
+}
+
+#[test]
+fn bad_records_of_a_dump_are_kept_in_quarantine() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let dump = path("dump.tsv");
+    let mut lines = std::fs::read_to_string(fixture("lxmert_order.tsv")).unwrap();
+    lines.push_str("broken\t1\t2\n");
+    std::fs::write(&dump, lines).unwrap();
+    assert_eq!(xenc(&["store", "convert", &dump, &path("a")]).status.code(), Some(2));
+    let store = path("b");
+    let converted = xenc(&["store", "convert", &dump, &store, "--on-error", "quarantine"]);
+    assert_eq!(converted.status.code(), Some(1), "{}", text(&converted.stderr));
+    let report = std::fs::read_to_string(format!("{store}.quarantine/report.jsonl")).unwrap();
+    assert!(report.contains("\"broken\"") && report.contains("3 columns"), "{report}");
+    let validated = xenc(&["store", "validate", &dump, "--quarantine", &path("bad")]);
+    assert_eq!(validated.status.code(), Some(1));
+    assert!(std::fs::exists(path("bad/report.jsonl")).unwrap());
+}
