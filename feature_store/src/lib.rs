@@ -35,6 +35,7 @@ mod batch;
 mod codec;
 mod compression;
 pub mod convert;
+pub mod cookbook;
 pub mod dataset;
 pub mod diff;
 mod error;

@@ -11,6 +11,8 @@ pub type Env = heed::Env<WithoutTls>;
 
 /// First four bytes of LMDB's meta pages, after the page header.
 const MAGIC: u32 = 0xBEEF_C0DE;
+/// The flag of databases whose keys are integers.
+const INTEGER_KEYS: u32 = 0x08;
 /// Bytes before the meta data in a meta page (64-bit builds).
 const PAGE_HEADER: usize = 16;
 
@@ -148,12 +150,13 @@ pub(crate) fn newest_meta(dir: &Path) -> Result<(PathBuf, Meta), LmdbError> {
     let mut head = Vec::new();
     file.by_ref().take(3 * 65536).read_to_end(&mut head).map_err(io)?;
 
-    let first = meta(&head, 0).ok_or_else(|| LmdbError::NotLmdb(path.clone()))?;
+    let not_lmdb = || LmdbError::NotLmdb(path.clone());
+    let first = meta(&head, 0).ok_or_else(not_lmdb)?;
+    // LMDB divides by the page size of whichever is newer: both must be sound, and agree.
     let second = usize::try_from(first.page_size).ok().and_then(|offset| meta(&head, offset));
-    let mut newest = match second {
-        Some(second) if second.transaction > first.transaction => second,
-        _ => first,
-    };
+    let second =
+        second.filter(|second| second.page_size == first.page_size).ok_or_else(not_lmdb)?;
+    let mut newest = if second.transaction > first.transaction { second } else { first };
     let expected = newest.last_page.saturating_add(1).saturating_mul(newest.page_size);
     if found < expected {
         return Err(LmdbError::Truncated { path, expected, found });
@@ -172,7 +175,10 @@ fn meta(head: &[u8], offset: usize) -> Option<Meta> {
     }
     let page_size = u64::from(u32_at(24)?);
     let plausible = page_size.is_power_of_two() && (512..=65536).contains(&page_size);
-    plausible.then_some(())?;
+    // Flags of the environment and of the unnamed database. LMDB obeys them, so that a file could ask to be mapped at
+    // an address of its own; integer keys of the free pages' tree are all that is ever set.
+    let flags = (u32_at(28)? & 0xFFFF, u32_at(76)? & 0xFFFF);
+    (plausible && flags == (INTEGER_KEYS, 0)).then_some(())?;
     Some(Meta {
         page_size,
         free_root: u64_at(64)?,

@@ -19,6 +19,9 @@ const NODE_HEADER: usize = 8;
 const BRANCH: u16 = 0x01;
 const LEAF: u16 = 0x02;
 const OVERFLOW: u16 = 0x04;
+/// Flags that tell what a page is: those above, meta pages, and two kinds for several values per key. The others say
+/// what a writer was doing with it.
+const KIND: u16 = 0x6F;
 /// A node whose value is on pages of its own.
 const BIG_VALUE: u16 = 0x01;
 /// A node whose value describes a named database.
@@ -127,7 +130,7 @@ impl PageFile {
         if u64_at(&page, 0) != root {
             return Err(damaged("it has another number"));
         }
-        match u16_at(&page, 10) & (BRANCH | LEAF | OVERFLOW) {
+        match u16_at(&page, 10) & KIND {
             BRANCH => {
                 let children =
                     branch_children(&page).ok_or_else(|| damaged("its branches are malformed"))?;
@@ -157,7 +160,8 @@ impl PageFile {
         let damaged = |what| LmdbError::Damaged { path: self.path.clone(), page: leaf, what };
         match node.value {
             Place::Inline(database) if node.is_database => {
-                if database.len() != DATABASE_SIZE {
+                // Flags of a database change how LMDB reads its pages; those of known writers have none.
+                if database.len() != DATABASE_SIZE || u16_at(&database, 4) != 0 {
                     return Err(damaged("a database in it is malformed"));
                 }
                 self.check_tree(u64_at(&database, DATABASE_ROOT), meta, depth + 1, seen)
@@ -173,7 +177,7 @@ impl PageFile {
                 let head = self
                     .bytes(page, 0, PAGE_HEADER)
                     .map_err(|_| damaged("a value of it cannot be read"))?;
-                if u64_at(&head, 0) != page || u16_at(&head, 10) & OVERFLOW == 0 {
+                if u64_at(&head, 0) != page || u16_at(&head, 10) & KIND != OVERFLOW {
                     return Err(damaged("a value of it is not where it should be"));
                 }
                 Ok(())
@@ -184,9 +188,7 @@ impl PageFile {
 
 /// Whether a page says that it is a leaf, under its own number.
 pub(crate) fn is_leaf(page: &[u8], number: u64) -> bool {
-    page.len() > PAGE_HEADER
-        && u64_at(page, 0) == number
-        && u16_at(page, 10) & (BRANCH | LEAF | OVERFLOW) == LEAF
+    page.len() > PAGE_HEADER && u64_at(page, 0) == number && u16_at(page, 10) & KIND == LEAF
 }
 
 /// Offsets of a page's nodes; `None` if they lie outside the page.

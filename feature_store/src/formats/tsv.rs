@@ -91,11 +91,14 @@ impl TsvSource {
             .collect();
         let has_header =
             [Column::Id, Column::Boxes, Column::Features].iter().all(|c| names.contains(c));
-        let known = |names: &[&str]| names.iter().map(|name| Column::from_name(name)).collect();
+        let known = |names: &[&str]| -> Vec<Column> {
+            names.iter().map(|name| Column::from_name(name)).collect()
+        };
         let columns = match fields.len() {
             _ if has_header => names,
             6 => known(&BOTTOM_UP),
-            10 => known(&LXMERT),
+            // VOLTA's scripts name up to three more, which nothing reads.
+            n @ 10..=13 => [known(&LXMERT), vec![Column::Other; n - 10]].concat(),
             n => {
                 return Err(unknown(format!(
                     "its first line has {n} tab-separated columns, not 6 or 10"
