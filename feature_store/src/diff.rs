@@ -94,7 +94,7 @@ pub fn diff(
         }
         let compared: Vec<_> = common
             .par_iter()
-            .map(|id| Ok(compare(&first.get(id)?, &second.get(id)?, tolerance)))
+            .map(|id| Ok(compare(&first.get_once(id)?, &second.get_once(id)?, tolerance)))
             .collect::<Result<_, StoreError>>()?;
         for (id, (largest, what)) in common.into_iter().zip(compared) {
             report.common += 1;

@@ -82,15 +82,26 @@ impl LmdbError {
     }
 }
 
-/// Asks the system to read mapped bytes ahead; whether it does is its own affair.
+/// Asks the system to read mapped bytes ahead, in one piece instead of page by page.
 pub(crate) fn will_need(bytes: &[u8]) {
+    advise(bytes, libc::MADV_WILLNEED);
+}
+
+/// Lets the process forget mapped bytes that are read only once; they stay in the page cache, and would be read again
+/// if they were touched after all.
+pub(crate) fn not_needed(bytes: &[u8]) {
+    advise(bytes, libc::MADV_DONTNEED);
+}
+
+/// Whether the system follows an advice is its own affair.
+fn advise(bytes: &[u8], advice: libc::c_int) {
     const PAGE: usize = 4096;
     let start = bytes.as_ptr() as usize / PAGE * PAGE;
     let length = bytes.as_ptr() as usize + bytes.len() - start;
-    // SAFETY: the range is part of a live mapping (whole pages around a borrowed slice of it), and advice changes no
-    // memory. A failure is of no consequence.
+    // SAFETY: the range is part of a live, shared, read-only file mapping (whole pages around a borrowed slice of it):
+    // neither advice changes what is read there.
     unsafe {
-        libc::madvise(start as *mut libc::c_void, length, libc::MADV_WILLNEED);
+        libc::madvise(start as *mut libc::c_void, length, advice);
     }
 }
 

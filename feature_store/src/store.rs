@@ -175,13 +175,32 @@ impl FeatureStore {
         &self.shared.env
     }
 
-    /// A record's bytes as they are stored.
+    /// A record's bytes as they are stored, for one pass over a store of any size: read in one piece, then let go.
     pub(crate) fn record_bytes(&self, id: &str) -> Result<Vec<u8>, StoreError> {
         let shared = &self.shared;
         let transaction = shared.read()?;
         let bytes = shared.regions.get(&transaction, id).map_err(shared.heed())?;
         let not_found = || StoreError::NotFound { path: shared.path.clone(), id: id.to_owned() };
-        Ok(bytes.ok_or_else(not_found)?.to_vec())
+        let bytes = bytes.ok_or_else(not_found)?;
+        lmdb::will_need(bytes);
+        let copy = bytes.to_vec();
+        lmdb::not_needed(bytes);
+        Ok(copy)
+    }
+
+    /// As [`get`](FeatureStore::get), for one pass over a store of any size.
+    pub(crate) fn get_once(&self, id: &str) -> Result<Regions, StoreError> {
+        let bytes = self.record_bytes(id)?;
+        let damaged =
+            |what| StoreError::Damaged { path: self.path().to_owned(), key: id.to_owned(), what };
+        let record = RecordView::parse(&bytes).map_err(damaged)?;
+        if record.dim != self.schema().dim as usize {
+            return Err(damaged("its dim is not the store's"));
+        }
+        if !record.is_intact() {
+            return Err(damaged("its checksum does not fit"));
+        }
+        Ok(record.to_regions())
     }
 
     /// Calls `read` with a record in place, inside a transaction of its own.

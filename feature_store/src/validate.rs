@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::convert::{ConvertError, next_chunk};
 use crate::formats::{FeatureSource, RecordError, SourceRecord};
 use crate::quarantine::Quarantine;
+use crate::record::RecordView;
 use crate::schema::image_digest;
 use crate::{FeatureStore, Regions, Schema, StoreError, dataset, pages};
 
@@ -280,22 +281,35 @@ impl<'a> Walk<'a> {
 }
 
 fn check_stored(store: &FeatureStore, id: &str) -> (u64, Result<Regions, String>) {
-    let schema = store.schema();
-    let checked = store.with_record(id, false, |record| {
-        let part = image_digest(id, record.checksum());
-        if !record.is_intact() {
-            return Ok((part, Err("its checksum does not fit".to_owned())));
-        }
-        let (count, range) = (record.regions as u32, schema.min_regions..=schema.max_regions);
-        if !range.contains(&count) {
-            let what =
-                format!("{count} regions; the store says {} to {}", range.start(), range.end());
-            return Ok((part, Err(what)));
-        }
-        let regions = record.to_regions();
-        Ok((part, check_regions(&regions).map(|()| regions)))
-    });
-    checked.unwrap_or_else(|error| (0, Err(error.to_string())))
+    let bytes = match store.record_bytes(id) {
+        Ok(bytes) => bytes,
+        Err(error) => return (0, Err(error.to_string())),
+    };
+    let record = match RecordView::parse(&bytes) {
+        Ok(record) => record,
+        Err(what) => return (0, Err(format!("its record is damaged: {what}"))),
+    };
+    let part = image_digest(id, record.checksum());
+    (part, check_record(&record, store.schema()))
+}
+
+fn check_record(record: &RecordView, schema: &Schema) -> Result<Regions, String> {
+    if !record.is_intact() {
+        return Err("its checksum does not fit".into());
+    }
+    if record.dim != schema.dim as usize {
+        return Err(format!("{} values per region; the store says {}", record.dim, schema.dim));
+    }
+    let (count, range) = (record.regions as u32, schema.min_regions..=schema.max_regions);
+    if !range.contains(&count) {
+        return Err(format!(
+            "{count} regions; the store says {} to {}",
+            range.start(),
+            range.end()
+        ));
+    }
+    let regions = record.to_regions();
+    check_regions(&regions).map(|()| regions)
 }
 
 /// The regions, and what is wrong with them although they could be read.

@@ -85,6 +85,19 @@ fn child() {
             let result = convert(source, &paths[1], options, &OnError::Fail, &RUN, &mut |_| {});
             std::process::exit(i32::from(result.is_err()));
         }
+        "convert-to-a-full-disk" => {
+            // A file may not grow beyond 4 MiB: to a writer that looks like a full disk, and needs no disk to fill.
+            let limit = libc::rlimit { rlim_cur: 4 << 20, rlim_max: 4 << 20 };
+            // SAFETY: plain system calls with valid arguments; the process is this test's own and ends below.
+            unsafe {
+                libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+                libc::setrlimit(libc::RLIMIT_FSIZE, &limit);
+            }
+            let source = formats::open(&paths[0]).unwrap();
+            let options = WriterOptions { transaction_bytes: 1 << 20, ..WriterOptions::default() };
+            let result = convert(source, &paths[1], options, &OnError::Fail, &RUN, &mut |_| {});
+            std::process::exit(i32::from(result.is_err()));
+        }
         "append" => {
             let source = formats::open(&paths[0]).unwrap();
             let result = append(source, &paths[1], &OnError::Fail, &RUN, &mut |_| {});
@@ -128,6 +141,24 @@ fn killed_a_hundred_times_a_conversion_ends_with_the_same_digest() {
     let resumed = to_store(&source, &target);
     assert_eq!((resumed.digest, resumed.count), (whole.digest, 1000));
     assert!(done, "some round was long enough to finish");
+}
+
+#[test]
+fn a_full_disk_stops_a_conversion_that_can_then_be_resumed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, target) = (folder.path().join("volta"), folder.path().join("store"));
+    volta(&source, 0..500, 2048);
+    let whole = to_store(&source, &folder.path().join("whole"));
+    for _ in 0..2 {
+        let status = spawn("convert-to-a-full-disk", &[&source, &target]).wait().unwrap();
+        assert_eq!(status.code(), Some(1), "an error, not a crash");
+        assert!(!target.exists());
+    }
+    let options = WriterOptions::default();
+    let source = formats::open(&source).unwrap();
+    let report = convert(source, &target, options, &OnError::Fail, &RUN, &mut |_| {}).unwrap();
+    assert!(report.resumed > 0, "what fitted was kept");
+    assert_eq!(report.schema.digest, whole.digest);
 }
 
 #[test]

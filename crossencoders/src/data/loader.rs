@@ -103,7 +103,12 @@ impl Loader {
         let (sender, receiver) = sync_channel(PREFETCHED);
         thread::spawn(move || {
             let mut regions = RegionBatch::default();
-            for items in batches {
+            let mut batches = batches.into_iter().peekable();
+            while let Some(items) = batches.next() {
+                if let Some(next) = batches.peek() {
+                    // Its pages come from the disk while this batch is assembled; what cannot be read is told then.
+                    let _ = store.prefetch(&images(&sets.examples, next));
+                }
                 let batch = assemble(&store, &sets.examples, &spec, items, &mut regions);
                 let failed = batch.is_err();
                 if sender.send(batch).is_err() || failed {
@@ -123,6 +128,17 @@ impl Iterator for Loader {
     }
 }
 
+/// Ids of a batch's images, candidate by candidate.
+fn images<'a>(examples: &'a [Example], items: &[Item]) -> Vec<&'a String> {
+    items
+        .iter()
+        .flat_map(|item| match *item {
+            Item::Set(example) => examples[example].images.as_slice(),
+            Item::Pair(example, candidate) => &examples[example].images[candidate..=candidate],
+        })
+        .collect()
+}
+
 fn assemble(
     store: &FeatureStore,
     examples: &[Example],
@@ -131,14 +147,7 @@ fn assemble(
     regions: &mut RegionBatch,
 ) -> Result<Batch, DataError> {
     let of = |item: &Item| &examples[item.example()];
-    let images: Vec<&String> = items
-        .iter()
-        .flat_map(|item| match *item {
-            Item::Set(example) => examples[example].images.as_slice(),
-            Item::Pair(example, candidate) => &examples[example].images[candidate..=candidate],
-        })
-        .collect();
-    store.read_batch(&images, spec, regions)?;
+    store.read_batch(&images(examples, &items), spec, regions)?;
     let video: Vec<bool> = items.iter().map(|item| of(item).video).collect();
     Ok(Batch {
         text: text(items.iter().map(|item| of(item).input_ids.as_slice())),

@@ -94,11 +94,19 @@ impl DumpReader {
         let start = if after.is_empty() { Bound::Unbounded } else { Bound::Excluded(after) };
         let range = (start, Bound::Unbounded);
         let entries = database.range(&transaction, &range).map_err(failed)?;
-        entries
+        let entries: Vec<(&[u8], &[u8])> = entries
             .filter(|entry| !matches!(entry, Ok((key, _)) if without.contains(key)))
             .take(size)
-            .map(|entry| entry.map(|(key, value)| (key.to_vec(), value.to_vec())).map_err(failed))
-            .collect()
+            .collect::<Result<_, _>>()
+            .map_err(failed)?;
+        entries.iter().for_each(|(_, value)| lmdb::will_need(value));
+        let copied = entries.into_iter().map(|(key, value)| {
+            let entry = (key.to_vec(), value.to_vec());
+            // Each is read once: a dump larger than memory must not fill it.
+            lmdb::not_needed(value);
+            entry
+        });
+        Ok(copied.collect())
     }
 }
 
