@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: demo test lint docs setup setup-cuda help
+.PHONY: demo test bench lint docs setup setup-cuda help
 
 help:            ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -12,6 +12,9 @@ demo: setup      ## The main job end to end on a data set that is drawn on the s
 
 test: setup      ## Run all tests
 	$(CARGO) test --workspace
+
+bench: setup     ## Measure the store against memcpy (benches/store.sh has the peers)
+	$(CARGO) bench --package feature_store
 
 lint: setup      ## Formatting, clippy, and that the store tools need no libtorch
 	$(CARGO) fmt --all --check

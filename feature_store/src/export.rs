@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::convert::{ConvertError, OnError, Progress, SkippedRecord, Tally, next_chunk};
-use crate::formats::hdf5::Hdf5Sink;
+use crate::formats::hdf5::{Hdf5Sink, IndexedHdf5Sink};
 use crate::formats::npy::NpySink;
 use crate::formats::npz::NpzSink;
 use crate::formats::tsv::{TsvCompression, TsvOrder, TsvSink};
@@ -38,6 +38,8 @@ pub enum ForeignFormat {
     Tsv(TsvOrder, TsvCompression),
     /// VOLTA's HDF5 file.
     Hdf5,
+    /// An HDF5 file with one dataset per field.
+    IndexedHdf5,
     /// A folder of `.npy` and `_info.npy` files.
     Npy,
 }
@@ -58,6 +60,7 @@ impl ForeignFormat {
                 Box::new(TsvSink::create(path, order, compression)?)
             }
             ForeignFormat::Hdf5 => Box::new(Hdf5Sink::create(path)?),
+            ForeignFormat::IndexedHdf5 => Box::new(IndexedHdf5Sink::create(path)?),
             ForeignFormat::Npy => Box::new(NpySink::create(path)?),
         })
     }

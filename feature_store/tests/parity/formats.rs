@@ -83,6 +83,7 @@ fn parity_every_format_round_trips_through_a_store() {
         ("zstd", tsv(lxmert, TsvCompression::Zstd), identity, vec![]),
         ("six", tsv(bottom_up, TsvCompression::Plain), bare, vec!["attributes", "objects"]),
         ("hdf5", ForeignFormat::Hdf5, identity, vec![]),
+        ("indexed", ForeignFormat::IndexedHdf5, bare, vec!["attributes", "objects"]),
         ("npy", ForeignFormat::Npy, with_object_ids, vec!["attributes", "object confidences"]),
     ] {
         // The name tells nothing about the format: it is found from the content.
@@ -144,4 +145,31 @@ fn parity_uniter_files_round_trip_through_a_store() {
         }
         assert_eq!(read_all(&target), expected, "{name}");
     }
+}
+
+#[test]
+fn images_of_different_size_round_trip_through_one_dataset_per_field() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, target) = (folder.path().join("store"), folder.path().join("indexed"));
+    let mut writer = feature_store::StoreWriter::create(&store, WriterOptions::default()).unwrap();
+    let images: BTreeMap<String, Regions> = (1..6usize)
+        .map(|n| {
+            let regions = Regions {
+                width: 640,
+                height: 480,
+                boxes: (0..n).map(|i| [i as f32, 1.0, 50.0 + i as f32, 60.0]).collect(),
+                features: (0..n * 8).map(|i| i as f32 * 0.5).collect(),
+                dim: 8,
+                ..Regions::default()
+            };
+            (format!("{}img{n}", "long".repeat(n)), regions)
+        })
+        .collect();
+    images.iter().for_each(|(id, regions)| writer.append(id, regions).unwrap());
+    writer.finish().unwrap();
+    assert!(write(&store, &target, ForeignFormat::IndexedHdf5).is_empty());
+    assert_eq!(read_all(&target), images);
+    let left: Vec<_> =
+        std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "{left:?}");
 }

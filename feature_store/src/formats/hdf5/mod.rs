@@ -1,11 +1,13 @@
 //! HDF5 files: VOLTA's group per image, and the older layout of one big dataset per field with an index.
 //!
-//! Read with `hdf5-pure`, which fetches what is asked for and never the whole file; VOLTA's layout is also written, by
-//! [`Hdf5Sink`].
+//! Read with `hdf5-pure`, which fetches what is asked for and never the whole file; written by
+//! [`Hdf5Sink`] and [`IndexedHdf5Sink`].
 
 mod grouped;
 mod indexed;
+mod out;
 mod write;
+mod write_indexed;
 
 use std::path::Path;
 
@@ -14,6 +16,7 @@ use hdf5_pure::{Dataset, File};
 use super::{FeatureSource, FormatError, MAX_ARRAY_BYTES, Records, SourceInfo};
 
 pub use write::Hdf5Sink;
+pub use write_indexed::IndexedHdf5Sink;
 
 /// An HDF5 file of region features.
 pub struct Hdf5Source {

@@ -57,6 +57,8 @@ enum Format {
     VoltaRaw,
     /// VOLTA's HDF5, a group per image
     Hdf5,
+    /// HDF5 with one dataset per field
+    Hdf5Indexed,
     /// TSV with LXMERT's ten columns
     Tsv,
     /// TSV with bottom-up-attention's six columns
@@ -107,6 +109,7 @@ fn foreign(format: Format, precision: PrecisionArg) -> anyhow::Result<Option<For
         Format::Volta => (Some(ForeignFormat::Volta(VoltaEncoding::Base64)), false),
         Format::VoltaRaw => (Some(ForeignFormat::Volta(VoltaEncoding::Raw)), false),
         Format::Hdf5 => (Some(ForeignFormat::Hdf5), false),
+        Format::Hdf5Indexed => (Some(ForeignFormat::IndexedHdf5), false),
         Format::Tsv => (tsv(TsvOrder::Lxmert, TsvCompression::Plain), false),
         Format::TsvBottomup => (tsv(TsvOrder::BottomUp, TsvCompression::Plain), false),
         Format::TsvGz => (tsv(TsvOrder::Lxmert, TsvCompression::Gzip), false),

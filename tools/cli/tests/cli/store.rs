@@ -86,6 +86,7 @@ fn every_foreign_format_can_be_written_and_converted_back() {
         ("tsv-gz", true),
         ("tsv-zst", true),
         ("tsv-bottomup", false),
+        ("hdf5-indexed", false),
         ("npy", false),
     ] {
         let (there, back) = (path(format), path(&format!("{format}.store")));
