@@ -87,6 +87,22 @@ pub(crate) fn will_need(bytes: &[u8]) {
     advise(bytes, libc::MADV_WILLNEED);
 }
 
+/// Has the system read mapped bytes in one piece if they are not in memory yet; a look at one page tells. Page faults
+/// would fetch them 4 KiB at a time, an advice for what is there already would cost a quarter of its reading.
+pub(crate) fn fetch_if_cold(bytes: &[u8]) {
+    const PAGE: usize = 4096;
+    if bytes.len() < 8 * PAGE {
+        return;
+    }
+    let middle = (bytes.as_ptr() as usize + bytes.len() / 2) / PAGE * PAGE;
+    let mut resident = 1u8;
+    // SAFETY: the page lies within a live mapping, and one byte is written for one page.
+    let asked = unsafe { libc::mincore(middle as *mut libc::c_void, PAGE, &mut resident) };
+    if asked == 0 && resident & 1 == 0 {
+        will_need(bytes);
+    }
+}
+
 /// Lets the process forget mapped bytes that are read only once; they stay in the page cache, and would be read again
 /// if they were touched after all.
 pub(crate) fn not_needed(bytes: &[u8]) {

@@ -218,6 +218,7 @@ impl FeatureStore {
         let transaction = shared.read()?;
         let bytes =
             shared.regions.get(&transaction, id).map_err(shared.heed())?.ok_or_else(not_found)?;
+        lmdb::fetch_if_cold(bytes);
         let damaged =
             |what| StoreError::Damaged { path: shared.path.clone(), key: id.to_owned(), what };
         let record = RecordView::parse(bytes).map_err(damaged)?;
