@@ -10,7 +10,7 @@ use crate::convert::ConvertError;
 use crate::record::Encoded;
 use crate::store::StoreCursor;
 use crate::{
-    FeatureStore, Provenance, RoundingError, Schema, StoreError, StoreWriter, WriterOptions,
+    FeatureStore, Provenance, RoundingError, Schema, StoreError, StoreWriter, WriterOptions, target,
 };
 
 /// What to do with an image that several stores hold with different contents.
@@ -112,12 +112,13 @@ pub fn shard(
     let paths: Vec<PathBuf> = (0..count)
         .map(|index| target.with_file_name(format!("{name}-{index:05}-of-{count:05}")))
         .collect();
+    if let Some(last) = paths.last() {
+        target::refuse_existing(last, false)?;
+    }
     let mut done = 0;
     for (index, path) in (0..).zip(&paths) {
         // A run that was interrupted has left some shards complete: they are not written again.
-        if index > 0
-            && FeatureStore::open(path)
-                .is_ok_and(|shard| is_shard_of(&shard, store, by, index, count))
+        if FeatureStore::open(path).is_ok_and(|shard| is_shard_of(&shard, store, by, index, count))
         {
             continue;
         }

@@ -33,6 +33,11 @@ pub(crate) fn lock(path: &Path, what: &Path) -> Result<File, StoreError> {
 
 /// Refuses a target that is there already.
 pub(crate) fn refuse_existing(target: &Path, overwrite: bool) -> Result<(), StoreError> {
+    if overwrite && target.is_symlink() {
+        let source =
+            io::Error::new(io::ErrorKind::InvalidInput, "it is a link; name what it leads to");
+        return Err(StoreError::Io { path: target.to_owned(), source });
+    }
     // A dangling link is something that is there, too.
     if !overwrite && target.symlink_metadata().is_ok() {
         return Err(StoreError::Exists(target.to_owned()));

@@ -313,6 +313,11 @@ fn every_precision_and_compression_survives_resuming_merging_and_sharding() {
                 let counts: Vec<u64> =
                     shards.iter().map(|path| FeatureStore::open(path).unwrap().len()).collect();
                 assert_eq!(counts.iter().sum::<u64>(), 90, "{name} {counts:?}");
+                // A run that was interrupted goes on with the shards that are missing.
+                std::fs::remove_dir_all(&shards[3]).unwrap();
+                let again = shards[0].with_file_name(format!("{name}-{by:?}"));
+                assert_eq!(shard(&store, &again, by, 4, &RUN, &mut |_| {}).unwrap(), shards);
+                assert!(shard(&store, &again, by, 4, &RUN, &mut |_| {}).is_err(), "all are there");
                 let merged = folder.path().join(format!("{name}-{by:?}-merged"));
                 merge(&shards, &merged, Conflict::Fail, false, &RUN, &mut |_| {}).unwrap();
                 let merged = FeatureStore::open(&merged).unwrap();

@@ -34,23 +34,27 @@ fn open_directory(path: &Path) -> Result<Box<dyn FeatureSource>, FormatError> {
     if path.join("data.mdb").is_file() {
         return open_lmdb(path);
     }
-    if !super::files_below(path, "_info.npy")?.is_empty() {
-        return Ok(Box::new(npy::NpyFolder::open(path)?));
-    }
     // UNITER keeps its environment one level down, beside the JSON file that counts boxes.
-    let environments: Vec<_> = super::files_below(path, "data.mdb")?;
-    match environments.as_slice() {
-        [] => {}
-        [one] => return open_lmdb(one.parent().unwrap_or(path)),
-        several => {
-            let what = format!("{} LMDB environments are in it; name one of them", several.len());
-            return Err(unknown(path, what));
+    let environments = super::files_below(path, "data.mdb")?;
+    let infos = super::files_below(path, "_info.npy")?;
+    let archives = super::files_below(path, ".npz")?;
+    match (environments.as_slice(), infos.is_empty(), archives.is_empty()) {
+        ([], true, true) => {
+            Err(unknown(path, "a directory without data.mdb, *_info.npy or *.npz files"))
+        }
+        ([one], true, true) => open_lmdb(one.parent().unwrap_or(path)),
+        ([], false, true) => Ok(Box::new(npy::NpyFolder::open(path)?)),
+        ([], true, false) => Ok(Box::new(npz::NpzFolder::open(path)?)),
+        (several, ..) => {
+            let what = format!(
+                "several dumps are in it ({} LMDB environments, {} _info.npy and {} .npz files); name one of them",
+                several.len(),
+                infos.len(),
+                archives.len()
+            );
+            Err(unknown(path, what))
         }
     }
-    if !super::files_below(path, ".npz")?.is_empty() {
-        return Ok(Box::new(npz::NpzFolder::open(path)?));
-    }
-    Err(unknown(path, "a directory without data.mdb, *_info.npy or *.npz files"))
 }
 
 fn open_lmdb(path: &Path) -> Result<Box<dyn FeatureSource>, FormatError> {

@@ -17,13 +17,13 @@ pub struct Args {
     #[arg(long)]
     random: bool,
     /// Threads that read
-    #[arg(long, default_value_t = 1)]
-    threads: usize,
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: u16,
     /// Images in a batch
-    #[arg(long, default_value_t = 64)]
-    batch: usize,
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    batch: u32,
     /// Seconds to measure
-    #[arg(long, default_value_t = 5.0)]
+    #[arg(long, default_value_t = 5.0, value_parser = seconds)]
     seconds: f64,
     /// Drop the store's pages from the page cache before (Linux: POSIX_FADV_DONTNEED) and read each image once
     #[arg(long)]
@@ -34,6 +34,13 @@ pub struct Args {
     /// Print as JSON
     #[arg(long)]
     json: bool,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.0..=3600.0).contains(&seconds) => Ok(seconds),
+        _ => Err("a number of seconds up to 3600 is expected".into()),
+    }
 }
 
 #[derive(Serialize)]
@@ -50,9 +57,6 @@ struct Measured {
 
 /// Measures.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    if args.threads == 0 || args.batch == 0 {
-        bail!("--threads and --batch begin at 1");
-    }
     if args.cold {
         drop_from_cache(&args.store)?;
     }
@@ -70,7 +74,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         // Listing the ids has read the index; the records are what is measured.
         drop_from_cache(&args.store)?;
     }
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(args.threads).build()?;
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(args.threads.into()).build()?;
     let measured = pool.install(|| measure(&args, &store, &ids, open_seconds))?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&measured)?);
@@ -98,15 +102,15 @@ fn measure(
         global_feature: GlobalFeature::None,
     };
     let mut batch = RegionBatch::default();
-    let batches: Vec<&[String]> = ids.chunks(args.batch).collect();
+    let batches: Vec<&[String]> = ids.chunks(args.batch as usize).collect();
     if !args.cold {
         // The page cache and the batch's own memory are warm from here on.
         for ids in &batches {
             store.read_batch(ids, &spec, &mut batch)?;
         }
     }
-    let values = args.batch.min(ids.len()) * spec.max_regions * schema.dim as usize;
-    let mut copy = Copy::new(values, args.threads);
+    let values = (args.batch as usize).min(ids.len()) * spec.max_regions * schema.dim as usize;
+    let mut copy = Copy::new(values, args.threads.into());
     let (mut images, mut reading) = (0, Duration::ZERO);
     let limit = if args.cold { f64::INFINITY } else { args.seconds };
     'measure: loop {

@@ -36,9 +36,17 @@ fn what_cannot_be_done_is_said_with_exit_code_2_and_loses_nothing() {
     let source = volta_lmdb("raw_p4_np1");
     let (source, store) = (source.to_str().unwrap(), store.to_str().unwrap());
     let folder_text = folder.path().to_str().unwrap();
+    let dumps = &fixture(".");
+    let link = folder.path().join("link");
+    std::os::unix::fs::symlink("elsewhere", &link).unwrap();
+    let link = link.to_str().unwrap();
     for (arguments, said) in [
         (vec!["store", "convert", "/nowhere", store], "/nowhere does not exist"),
         (vec!["store", "convert", folder_text, store], "known are LMDB directories"),
+        (vec!["store", "convert", dumps, store], "several dumps are in it"),
+        (vec!["store", "bench", source, "--threads", "100000"], "not in 1..=256"),
+        (vec!["store", "bench", source, "--seconds", "nan"], "seconds up to 3600"),
+        (vec!["store", "convert", source, link, "--force"], "it is a link"),
         (vec!["store", "info", source], "not a feature store"),
         (vec!["store", "validate", "/nowhere"], "/nowhere does not exist"),
     ] {

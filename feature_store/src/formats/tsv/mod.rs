@@ -3,17 +3,20 @@
 //! Ten columns (LXMERT's `obj36.tsv`, VOLTA's extraction) put the height before the width and have labels; six columns
 //! (bottom-up-attention's own) put the width first. A first line of column names overrules both.
 
-use std::collections::BTreeSet;
+mod write;
+
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use super::{FeatureSink, FeatureSource, FormatError, LeftOut, MAX_ARRAY_BYTES, RecordError};
+use super::{FeatureSource, FormatError, MAX_ARRAY_BYTES, RecordError};
 use super::{Records, SourceInfo, SourceRecord};
 use crate::{Labels, Regions};
+
+pub use write::{TsvCompression, TsvOrder, TsvSink};
 
 /// Columns of bottom-up-attention's own files.
 const BOTTOM_UP: [&str; 6] = ["image_id", "image_w", "image_h", "num_boxes", "boxes", "features"];
@@ -311,127 +314,5 @@ fn numbers<const N: usize>(text: &[u8], name: &str) -> Result<Vec<[u8; N]>, Stri
     match bytes.as_chunks::<N>() {
         (items, []) => Ok(items.to_vec()),
         _ => Err(format!("its {name} are {} bytes, no multiple of {N}", bytes.len())),
-    }
-}
-
-/// Which columns a [`TsvSink`] writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum TsvOrder {
-    /// LXMERT's ten: height before width, with labels.
-    #[default]
-    Lxmert,
-    /// bottom-up-attention's six: width before height.
-    BottomUp,
-}
-
-/// How a [`TsvSink`] compresses its file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum TsvCompression {
-    /// Not at all.
-    #[default]
-    Plain,
-    /// gzip.
-    Gzip,
-    /// Zstandard.
-    Zstd,
-}
-
-/// Writes a TSV as Python's `csv` does: lines end in CR LF.
-pub struct TsvSink {
-    path: PathBuf,
-    out: Out,
-    order: TsvOrder,
-    left_out: LeftOut,
-}
-
-enum Out {
-    Plain(BufWriter<File>),
-    Gzip(flate2::write::GzEncoder<BufWriter<File>>),
-    Zstd(zstd::Encoder<'static, BufWriter<File>>),
-}
-
-impl TsvSink {
-    /// Begins a file, which must not exist yet.
-    ///
-    /// # Errors
-    /// If it exists or cannot be made.
-    pub fn create(
-        path: &Path,
-        order: TsvOrder,
-        compression: TsvCompression,
-    ) -> Result<TsvSink, FormatError> {
-        let io = || FormatError::io(path);
-        let file = BufWriter::with_capacity(1 << 20, File::create_new(path).map_err(io())?);
-        let out = match compression {
-            TsvCompression::Plain => Out::Plain(file),
-            TsvCompression::Gzip => {
-                Out::Gzip(flate2::write::GzEncoder::new(file, flate2::Compression::fast()))
-            }
-            TsvCompression::Zstd => Out::Zstd(zstd::Encoder::new(file, 1).map_err(io())?),
-        };
-        Ok(TsvSink { path: path.to_owned(), out, order, left_out: LeftOut::new() })
-    }
-
-    fn line(&self, id: &str, regions: &Regions) -> Result<String, &'static str> {
-        if id.contains(['\t', '\n', '\r', '"']) {
-            return Err("its id would need quotes; rename it with --rename");
-        }
-        let (w, h, n) = (regions.width, regions.height, regions.len());
-        let boxes = encode_floats(regions.boxes.as_flattened());
-        let features = encode_floats(&regions.features);
-        if self.order == TsvOrder::BottomUp {
-            return Ok(format!("{id}\t{w}\t{h}\t{n}\t{boxes}\t{features}\r\n"));
-        }
-        let labels = |labels: &Option<Labels>| match labels {
-            Some(Labels { ids, confidences }) if ids.len() == n && confidences.len() == n => {
-                let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
-                Ok(format!("{}\t{}", BASE64.encode(bytes), encode_floats(confidences)))
-            }
-            _ => {
-                Err("it lacks object or attribute labels; write the six columns of `tsv-bottomup`")
-            }
-        };
-        let (objects, attributes) = (labels(&regions.objects)?, labels(&regions.attributes)?);
-        Ok(format!("{id}\t{h}\t{w}\t{objects}\t{attributes}\t{n}\t{boxes}\t{features}\r\n"))
-    }
-}
-
-fn encode_floats(values: &[f32]) -> String {
-    let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
-    BASE64.encode(bytes)
-}
-
-impl FeatureSink for TsvSink {
-    fn append(&mut self, id: &str, regions: &Regions) -> Result<(), FormatError> {
-        let line = self.line(id, regions).map_err(|what| FormatError::Unwritable {
-            path: self.path.clone(),
-            id: id.to_owned(),
-            what: what.to_owned(),
-        })?;
-        let without_labels = self.order == TsvOrder::BottomUp;
-        self.left_out.note("objects", without_labels && regions.objects.is_some());
-        self.left_out.note("attributes", without_labels && regions.attributes.is_some());
-        self.left_out.note("extents", regions.extents.is_some());
-        self.left_out.note("class probabilities", regions.class_probabilities.is_some());
-        let written = match &mut self.out {
-            Out::Plain(out) => out.write_all(line.as_bytes()),
-            Out::Gzip(out) => out.write_all(line.as_bytes()),
-            Out::Zstd(out) => out.write_all(line.as_bytes()),
-        };
-        written.map_err(FormatError::io(&self.path))
-    }
-
-    fn finish(self: Box<Self>) -> Result<(), FormatError> {
-        let io = || FormatError::io(&self.path);
-        let mut out = match self.out {
-            Out::Plain(out) => out,
-            Out::Gzip(out) => out.finish().map_err(io())?,
-            Out::Zstd(out) => out.finish().map_err(io())?,
-        };
-        out.flush().and_then(|()| out.get_ref().sync_all()).map_err(io())
-    }
-
-    fn left_out(&self) -> BTreeSet<&'static str> {
-        self.left_out.0.clone()
     }
 }
