@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use regex::Regex;
+use regex_lite::Regex;
 
 use super::{FeatureSource, FormatError, RecordError, Records, SourceInfo, SourceRecord};
 use crate::{Regions, dataset};
@@ -11,7 +11,7 @@ use crate::{Regions, dataset};
 /// How an id is changed.
 #[derive(Debug, Clone)]
 pub enum Rename {
-    /// Every match of a pattern becomes a replacement, in which `${1}` is the first group.
+    /// Every match of a pattern (classes such as `\d` are ASCII) becomes a replacement, in which `${1}` is the first group.
     Replace(Regex, String),
     /// A path becomes its file name without extension: `images/007.jpg` → `007`.
     Stem,
