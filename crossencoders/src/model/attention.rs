@@ -1,9 +1,9 @@
 //! The gated attention sublayer: each stream attends to itself, to the other, to both or not at all.
 
-use tch::Tensor;
-use tch::nn::{self, Module};
+use tch::nn;
+use tch::{Device, Tensor};
 
-use super::layers::{Sharing, Streams, SublayerOutput, linear};
+use super::layers::{Linear, Sharing, Streams, SublayerOutput, linear};
 use crate::config::{AttentionSize, ModelConfig};
 
 #[derive(Debug)]
@@ -18,9 +18,9 @@ pub(crate) struct Attention {
 /// Queries, keys and values of one stream.
 #[derive(Debug)]
 struct Projections {
-    query: nn::Linear,
-    key: nn::Linear,
-    value: nn::Linear,
+    query: Linear,
+    key: Linear,
+    value: Linear,
     heads: i64,
 }
 
@@ -81,17 +81,19 @@ impl Attention {
         }
     }
 
-    /// The next states of both streams; one without queries here comes back unchanged. Masks are additive,
-    /// `[batch, 1, 1, length]`.
+    /// The next states of both streams; one without queries here comes back unchanged. With `First`, only the states of
+    /// position 0 are computed, `[batch, 1, width]`: all positions are attended to, but only those attend.
     pub(crate) fn forward(
         &self,
-        (text, text_mask): (&Tensor, &Tensor),
-        (vision, vision_mask): (&Tensor, &Tensor),
+        text: &Stream,
+        vision: &Stream,
+        queries: Queries,
         train: bool,
     ) -> (Tensor, Tensor) {
         let [tt, tv, vt, vv] = self.gates;
-        let text_keys = Keys::new(self.projections.text(), text, text_mask, tt || vt);
-        let vision_keys = Keys::new(self.projections.vision(), vision, vision_mask, tv || vv);
+        let text_keys = Keys::new(self.projections.text(), text, tt || vt);
+        let vision_keys = Keys::new(self.projections.vision(), vision, tv || vv);
+        let (text, vision) = (queries.of(&text.states), queries.of(&vision.states));
         let attend = |projections: Option<&Projections>,
                       x: &Tensor,
                       keys: [Option<&Keys>; 2],
@@ -104,17 +106,38 @@ impl Attention {
         let from_text = [text_keys.as_ref().filter(|_| tt), vision_keys.as_ref().filter(|_| tv)];
         let from_vision = [text_keys.as_ref().filter(|_| vt), vision_keys.as_ref().filter(|_| vv)];
         let next_text = (tt || tv)
-            .then(|| attend(self.projections.text(), text, from_text, self.dropout.0))
+            .then(|| attend(self.projections.text(), &text, from_text, self.dropout.0))
             .flatten()
-            .and_then(|context| self.output.text(&context, text, train));
+            .and_then(|context| self.output.text(&context, &text, train));
         let next_vision = (vt || vv)
-            .then(|| attend(self.projections.vision(), vision, from_vision, self.dropout.1))
+            .then(|| attend(self.projections.vision(), &vision, from_vision, self.dropout.1))
             .flatten()
-            .and_then(|context| self.output.vision(&context, vision, train));
-        (
-            next_text.unwrap_or_else(|| text.shallow_clone()),
-            next_vision.unwrap_or_else(|| vision.shallow_clone()),
-        )
+            .and_then(|context| self.output.vision(&context, &vision, train));
+        (next_text.unwrap_or(text), next_vision.unwrap_or(vision))
+    }
+}
+
+/// States of a stream, `[batch, length, width]`, and its additive mask, `[batch, 1, 1, length]`.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) states: Tensor,
+    pub(crate) mask: Tensor,
+}
+
+/// Which positions attend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Queries {
+    All,
+    /// Position 0, which is all that poolers look at.
+    First,
+}
+
+impl Queries {
+    fn of(self, states: &Tensor) -> Tensor {
+        match self {
+            Queries::All => states.shallow_clone(),
+            Queries::First => states.narrow(1, 0, 1),
+        }
     }
 }
 
@@ -126,40 +149,72 @@ struct Keys {
 }
 
 impl Keys {
-    fn new(
-        projections: Option<&Projections>,
-        x: &Tensor,
-        mask: &Tensor,
-        wanted: bool,
-    ) -> Option<Keys> {
+    fn new(projections: Option<&Projections>, stream: &Stream, wanted: bool) -> Option<Keys> {
         let projections = projections.filter(|_| wanted)?;
         Some(Keys {
-            keys: projections.split_heads(projections.key.forward(x)),
-            values: projections.split_heads(projections.value.forward(x)),
-            mask: mask.shallow_clone(),
+            keys: projections.split_heads(projections.key.forward(&stream.states)),
+            values: projections.split_heads(projections.value.forward(&stream.states)),
+            mask: stream.mask.shallow_clone(),
         })
     }
 }
 
 /// One softmax over the keys of all attended streams together: `[batch, length, width]`.
 fn attend(projections: &Projections, x: &Tensor, attended: &[&Keys], dropout: f64) -> Tensor {
-    let join = |part: fn(&Keys) -> &Tensor, dim: i64| {
-        let parts: Vec<&Tensor> = attended.iter().map(|keys| part(keys)).collect();
-        Tensor::cat(&parts, dim)
+    let join = |part: fn(&Keys) -> &Tensor, dim: i64| match attended {
+        [one] => part(one).shallow_clone(),
+        many => {
+            let parts: Vec<&Tensor> = many.iter().map(|keys| part(keys)).collect();
+            Tensor::cat(&parts, dim)
+        }
     };
     let query = projections.split_heads(projections.query.forward(x));
     let (keys, values) = (join(|k| &k.keys, 2), join(|k| &k.values, 2));
     let mask = join(|k| &k.mask, 3);
-    let context = Tensor::scaled_dot_product_attention(
-        &query,
-        &keys,
-        &values,
-        Some(&mask),
+    let context = dot_product_attention(&query, &keys, &values, &mask, dropout);
+    // [batch, heads, length, size] to [batch, length, heads * size]
+    context.transpose(1, 2).flatten(2, 3)
+}
+
+/// `[batch, heads, length, size]` from queries like that, keys and values `[batch, heads, keys, size]` and an additive
+/// mask `[batch, 1, 1, keys]`.
+fn dot_product_attention(
+    query: &Tensor,
+    keys: &Tensor,
+    values: &Tensor,
+    mask: &Tensor,
+    dropout: f64,
+) -> Tensor {
+    if dropout > 0.0 && query.device() == Device::Cpu {
+        // libtorch's fused attention has no dropout on the processor, and its unfused one draws masks slowly.
+        return attention_with_dropout(query, keys, values, mask, dropout);
+    }
+    Tensor::scaled_dot_product_attention(
+        query,
+        keys,
+        values,
+        Some(mask),
         dropout,
         false,
         None,
         false,
-    );
-    // [batch, heads, length, size] to [batch, length, heads * size]
-    context.transpose(1, 2).flatten(2, 3)
+    )
+}
+
+fn attention_with_dropout(
+    query: &Tensor,
+    keys: &Tensor,
+    values: &Tensor,
+    mask: &Tensor,
+    p: f64,
+) -> Tensor {
+    let (batch, heads, length, size) = query.size4().unwrap_or_default();
+    let count = keys.size()[2];
+    // [batch, heads, …] to [batch * heads, …]
+    let flat = |x: &Tensor| x.flatten(0, 1);
+    let mask = flat(&mask.expand([batch, heads, 1, count], false));
+    let scale = 1.0 / (size as f64).sqrt();
+    let scores = mask.baddbmm(&flat(query), &flat(keys).transpose(1, 2), 1.0, scale);
+    let weights = super::dropout::dropout(&scores.softmax(-1, query.kind()), p, true);
+    weights.bmm(&flat(values)).view([batch, heads, length, size])
 }

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 use tch::nn::{self, Module};
 
-use super::layers::{embedding, layer_norm, linear};
+use super::dropout::add_dropped;
+use super::layers::{Linear, embedding, layer_norm, linear};
 use crate::config::ModelConfig;
 
 /// Whatever the configuration of the encoder says.
@@ -41,7 +42,7 @@ pub struct ContextConfig {
 pub struct ContextModule {
     layers: Vec<ContextLayer>,
     positions: Option<nn::Embedding>,
-    prediction: nn::Linear,
+    prediction: Linear,
     config: ContextConfig,
 }
 
@@ -95,13 +96,13 @@ impl ContextModule {
 /// A post-LayerNorm BERT layer.
 #[derive(Debug)]
 struct ContextLayer {
-    query: nn::Linear,
-    key: nn::Linear,
-    value: nn::Linear,
-    attended: nn::Linear,
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    attended: Linear,
     attention_norm: nn::LayerNorm,
-    intermediate: nn::Linear,
-    output: nn::Linear,
+    intermediate: Linear,
+    output: Linear,
     output_norm: nn::LayerNorm,
     attention_dropout: f64,
     hidden_dropout: f64,
@@ -150,11 +151,12 @@ impl ContextLayer {
             false,
         );
         let context = context.transpose(1, 2).flatten(2, 3);
-        let attended = self.attended.forward(&context).dropout(self.hidden_dropout, train);
-        let x = self.attention_norm.forward(&(attended + x));
+        let attended = self.attended.forward(&context);
+        let x = add_dropped(x, &attended, self.hidden_dropout, train);
+        let x = self.attention_norm.forward(&x);
         let inner = self.intermediate.forward(&x).gelu("none");
-        let output = self.output.forward(&inner).dropout(self.hidden_dropout, train);
-        self.output_norm.forward(&(output + x))
+        let output = self.output.forward(&inner);
+        self.output_norm.forward(&add_dropped(&x, &output, self.hidden_dropout, train))
     }
 }
 

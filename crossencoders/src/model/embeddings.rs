@@ -3,7 +3,8 @@
 use tch::nn::{self, Module};
 use tch::{Kind, Tensor};
 
-use super::layers::{embedding, layer_norm, linear};
+use super::dropout::dropout;
+use super::layers::{Linear, embedding, layer_norm, linear};
 use super::{Text, Vision};
 use crate::config::{ImageEmbeddings, ModelConfig};
 
@@ -13,8 +14,8 @@ pub(crate) struct Embeddings {
     positions: nn::Embedding,
     types: nn::Embedding,
     norm: nn::LayerNorm,
-    features: nn::Linear,
-    locations: nn::Linear,
+    features: Linear,
+    locations: Linear,
     v_norm: nn::LayerNorm,
     /// UNITER normalises features and locations before it adds them.
     own_norms: Option<(nn::LayerNorm, nn::LayerNorm)>,
@@ -74,18 +75,18 @@ impl Embeddings {
         let sum = self.words.forward(&text.input_ids)
             + self.positions.forward(&positions)
             + self.types.forward(&text.token_type_ids);
-        self.norm.forward(&sum).dropout(self.dropout.0, train)
+        dropout(&self.norm.forward(&sum), self.dropout.0, train)
     }
 
-    /// `[images, regions, v_hidden]`.
-    pub(crate) fn vision(&self, vision: &Vision, train: bool) -> Tensor {
-        let features = self.features.forward(&vision.features);
+    /// `[images, regions, v_hidden]`; features are projected in the given precision.
+    pub(crate) fn vision(&self, vision: &Vision, kind: Kind, train: bool) -> Tensor {
+        let features = self.features.forward(&vision.features.to_kind(kind));
         let locations = self.locations.forward(&vision.locations);
         let sum = match &self.own_norms {
             None => features + locations,
             // Regions have token type 1.
             Some((f, l)) => f.forward(&features) + l.forward(&locations) + self.types.ws.get(1),
         };
-        self.v_norm.forward(&sum).dropout(self.dropout.1, train)
+        dropout(&self.v_norm.forward(&sum), self.dropout.1, train)
     }
 }

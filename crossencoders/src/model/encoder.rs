@@ -1,12 +1,12 @@
 //! The encoder: embeddings, gated sublayers in order, poolers.
 
-use tch::nn::{self, Module};
+use tch::nn;
 use tch::{Kind, Tensor};
 
-use super::attention::Attention;
+use super::attention::{Attention, Queries, Stream};
 use super::embeddings::Embeddings;
 use super::feed_forward::FeedForward;
-use super::layers::linear;
+use super::layers::{Linear, linear};
 use super::{Text, Vision};
 use crate::config::{ConfigError, FusionMethod, ModelConfig};
 
@@ -20,8 +20,12 @@ pub struct CrossEncoder {
     sublayers: Vec<Sublayer>,
     /// Index of the first sublayer in which the text attends to regions or regions to the text.
     first_cross_modal: usize,
-    t_pooler: nn::Linear,
-    v_pooler: nn::Linear,
+    /// Index of the last sublayer that attends: after it, no position depends on another.
+    last_attention: usize,
+    /// What the sublayers compute in.
+    kind: Kind,
+    t_pooler: Linear,
+    v_pooler: Linear,
     fusion: FusionMethod,
 }
 
@@ -66,6 +70,10 @@ impl CrossEncoder {
             embeddings: Embeddings::new(&bert, config),
             sublayers: sublayers.collect(),
             first_cross_modal: cross_modal.map_or(usize::MAX, |&index| index as usize),
+            last_attention: (0..config.num_sublayers())
+                .rfind(|&index| config.is_attention(index))
+                .map_or(usize::MAX, |index| index as usize),
+            kind: Kind::Float,
             t_pooler: linear(
                 &bert / "t_pooler" / "dense",
                 config,
@@ -82,6 +90,12 @@ impl CrossEncoder {
         })
     }
 
+    /// Chooses what the sublayers compute in: f32, or bf16, which needs half the memory and, where the processor knows it,
+    /// half the time. Parameters, poolers and heads stay f32.
+    pub fn set_kind(&mut self, kind: Kind) {
+        self.kind = kind;
+    }
+
     /// Encodes every image with its description: image `i` goes with description `i / (images / sets)`.
     ///
     /// What depends on the text alone is computed once per description: its states are expanded only before the first
@@ -93,30 +107,56 @@ impl CrossEncoder {
         train: bool,
         observe: &mut dyn FnMut(Option<usize>, &Tensor, &Tensor),
     ) -> Encoded {
+        self.encode(text, vision, Queries::All, train, observe)
+    }
+
+    /// The same for those who need the pooled vectors only: after the last attention, nothing is computed for other
+    /// positions than the first of each stream. `text` and `vision` of what comes back hold that one position.
+    pub fn forward_pooled(&self, text: &Text, vision: &Vision, train: bool) -> Encoded {
+        self.encode(text, vision, Queries::First, train, &mut |_, _, _| {})
+    }
+
+    fn encode(
+        &self,
+        text: &Text,
+        vision: &Vision,
+        last_queries: Queries,
+        train: bool,
+        observe: &mut dyn FnMut(Option<usize>, &Tensor, &Tensor),
+    ) -> Encoded {
         let candidates = vision.features.size()[0] / text.input_ids.size()[0].max(1);
-        let mut t = self.embeddings.text(text, train);
-        let mut v = self.embeddings.vision(vision, train);
-        let mut t_mask = additive_mask(&text.mask, t.kind());
-        let v_mask = additive_mask(&vision.mask, v.kind());
-        observe(None, &t, &v);
+        let mut t = Stream {
+            states: self.embeddings.text(text, train).to_kind(self.kind),
+            mask: additive_mask(&text.mask, self.kind),
+        };
+        let mut v = Stream {
+            states: self.embeddings.vision(vision, self.kind, train).to_kind(self.kind),
+            mask: additive_mask(&vision.mask, self.kind),
+        };
+        observe(None, &t.states, &v.states);
         for (index, sublayer) in self.sublayers.iter().enumerate() {
             if index == self.first_cross_modal {
-                t = expand(&t, candidates);
-                t_mask = expand(&t_mask, candidates);
+                t = Stream {
+                    states: expand(&t.states, candidates),
+                    mask: expand(&t.mask, candidates),
+                };
             }
-            (t, v) = match sublayer {
-                Sublayer::Attention(attention) => {
-                    attention.forward((&t, &t_mask), (&v, &v_mask), train)
+            let queries = if index == self.last_attention { last_queries } else { Queries::All };
+            (t.states, v.states) = match sublayer {
+                Sublayer::Attention(attention) => attention.forward(&t, &v, queries, train),
+                Sublayer::FeedForward(feed_forward) => {
+                    feed_forward.forward(&t.states, &v.states, train)
                 }
-                Sublayer::FeedForward(feed_forward) => feed_forward.forward(&t, &v, train),
             };
-            observe(Some(index), &t, &v);
+            observe(Some(index), &t.states, &v.states);
         }
+        let (mut t, v) = (t.states, v.states);
         if self.first_cross_modal >= self.sublayers.len() {
             t = expand(&t, candidates);
         }
-        let pooled_text = self.t_pooler.forward(&t.select(1, 0)).relu();
-        let pooled_vision = self.v_pooler.forward(&v.select(1, 0)).relu();
+        let first = |x: &Tensor| x.select(1, 0).to_kind(Kind::Float);
+        let pooled_text = self.t_pooler.forward(&first(&t)).relu();
+        let pooled_vision = self.v_pooler.forward(&first(&v)).relu();
         Encoded { text: t, vision: v, pooled_text, pooled_vision }
     }
 
@@ -146,6 +186,9 @@ fn expand(x: &Tensor, candidates: i64) -> Tensor {
     if candidates == 1 {
         x.shallow_clone()
     } else {
-        x.repeat_interleave_self_int(candidates, 0, None)
+        // A view that is copied: its gradient is a plain sum, not a scattered one.
+        let mut size = x.size();
+        size.insert(1, candidates);
+        x.unsqueeze(1).expand(size, false).flatten(0, 1)
     }
 }

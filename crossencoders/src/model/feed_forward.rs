@@ -1,14 +1,14 @@
 //! The feed-forward sublayer of either stream or both.
 
 use tch::Tensor;
-use tch::nn::{self, Module};
+use tch::nn;
 
-use super::layers::{Sharing, Streams, SublayerOutput, activate, linear};
+use super::layers::{Linear, Sharing, Streams, SublayerOutput, activate, linear};
 use crate::config::{Activation, ModelConfig};
 
 #[derive(Debug)]
 pub(crate) struct FeedForward {
-    intermediate: Streams<nn::Linear>,
+    intermediate: Streams<Linear>,
     output: SublayerOutput,
     activations: (Activation, Activation),
     has: (bool, bool),

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use tch::nn::{self, Module};
 use tch::{Kind, Tensor};
 
-use super::layers::{activate, layer_norm, linear};
+use super::layers::{Linear, activate, layer_norm, linear};
 use super::{CrossEncoder, Encoded};
 use crate::config::{Activation, ModelConfig};
 
 /// The pre-trained image-text matching head, `cls.bi_seq_relationship`.
 #[derive(Debug)]
 pub struct AlignmentHead {
-    relationship: nn::Linear,
+    relationship: Linear,
 }
 
 impl AlignmentHead {
@@ -36,9 +36,9 @@ impl AlignmentHead {
 /// VOLTA's own classifier, `clfs_dict.TASK*`: Linear, gelu, LayerNorm, Linear.
 #[derive(Debug)]
 pub struct VlClassifier {
-    dense: nn::Linear,
+    dense: Linear,
     norm: nn::LayerNorm,
-    output: nn::Linear,
+    output: Linear,
 }
 
 impl VlClassifier {
@@ -66,12 +66,12 @@ pub struct PretrainingHeads {
     text_bias: Tensor,
     vision: Transform,
     /// By VOLTA's number of the visual target.
-    decoders: BTreeMap<String, nn::Linear>,
+    decoders: BTreeMap<String, Linear>,
 }
 
 #[derive(Debug)]
 struct Transform {
-    dense: nn::Linear,
+    dense: Linear,
     norm: nn::LayerNorm,
     activation: Activation,
 }

@@ -3,20 +3,35 @@
 use tch::Tensor;
 use tch::nn::{self, Init, Module};
 
+use super::dropout::add_dropped;
 use crate::config::{Activation, ModelConfig};
 
 /// BERT's, not PyTorch's default of 1e-5.
 const LAYER_NORM_EPS: f64 = 1e-12;
 
-pub(crate) fn linear(
-    path: nn::Path,
-    config: &ModelConfig,
-    inputs: i64,
-    outputs: i64,
-) -> nn::Linear {
+/// A projection that computes in the precision of what comes in; its parameters stay in theirs.
+#[derive(Debug)]
+pub(crate) struct Linear {
+    weight: Tensor,
+    bias: Option<Tensor>,
+}
+
+impl Linear {
+    pub(crate) fn forward(&self, x: &Tensor) -> Tensor {
+        let like = |parameter: &Tensor| match parameter.kind() == x.kind() {
+            true => parameter.shallow_clone(),
+            false => parameter.to_kind(x.kind()),
+        };
+        x.linear(&like(&self.weight), self.bias.as_ref().map(like))
+    }
+}
+
+pub(crate) fn linear(path: nn::Path, config: &ModelConfig, inputs: i64, outputs: i64) -> Linear {
     let ws_init = Init::Randn { mean: 0.0, stdev: config.initializer_range };
     let bs_init = Some(Init::Const(0.0));
-    nn::linear(path, inputs, outputs, nn::LinearConfig { ws_init, bs_init, bias: true })
+    let nn::Linear { ws, bs } =
+        nn::linear(path, inputs, outputs, nn::LinearConfig { ws_init, bs_init, bias: true });
+    Linear { weight: ws, bias: bs }
 }
 
 pub(crate) fn layer_norm(path: nn::Path, size: i64) -> nn::LayerNorm {
@@ -81,7 +96,7 @@ impl<T> Streams<T> {
 /// What ends every sublayer: projection, dropout, residual connection, normalisation.
 #[derive(Debug)]
 pub(crate) struct SublayerOutput {
-    dense: Streams<nn::Linear>,
+    dense: Streams<Linear>,
     norm: Streams<nn::LayerNorm>,
     dropout: (f64, f64),
 }
@@ -126,12 +141,12 @@ impl SublayerOutput {
     }
 
     pub(crate) fn text(&self, x: &Tensor, residual: &Tensor, train: bool) -> Option<Tensor> {
-        let x = self.dense.text()?.forward(x).dropout(self.dropout.0, train);
-        Some(self.norm.text()?.forward(&(x + residual)))
+        let x = self.dense.text()?.forward(x);
+        Some(self.norm.text()?.forward(&add_dropped(residual, &x, self.dropout.0, train)))
     }
 
     pub(crate) fn vision(&self, x: &Tensor, residual: &Tensor, train: bool) -> Option<Tensor> {
-        let x = self.dense.vision()?.forward(x).dropout(self.dropout.1, train);
-        Some(self.norm.vision()?.forward(&(x + residual)))
+        let x = self.dense.vision()?.forward(x);
+        Some(self.norm.vision()?.forward(&add_dropped(residual, &x, self.dropout.1, train)))
     }
 }

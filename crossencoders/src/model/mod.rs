@@ -4,6 +4,7 @@
 
 mod attention;
 mod contextual;
+mod dropout;
 mod embeddings;
 mod encoder;
 mod feed_forward;

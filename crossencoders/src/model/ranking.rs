@@ -1,11 +1,12 @@
 //! Ranking the candidates of a set.
 
 use tch::Tensor;
-use tch::nn::{self, Module};
+use tch::nn;
 
 use super::contextual::{ContextConfig, ContextModule};
+use super::dropout::dropout;
 use super::heads::AlignmentHead;
-use super::layers::linear;
+use super::layers::{Linear, linear};
 use super::{Candidates, CrossEncoder, Text, Vision};
 use crate::config::{ConfigError, ModelConfig};
 
@@ -33,7 +34,7 @@ pub struct RankingModel {
 #[derive(Debug)]
 enum Head {
     Alignment(AlignmentHead),
-    Linear(nn::Linear),
+    Linear(Linear),
     Contextual(ContextModule),
 }
 
@@ -85,8 +86,8 @@ impl RankingModel {
             locations: candidates.locations.flatten(0, 1),
             mask: candidates.mask.flatten(0, 1),
         };
-        let encoded = self.encoder.forward(text, &vision, train, &mut |_, _, _| {});
-        let fused = self.encoder.fuse(&encoded).dropout(FUSED_DROPOUT, train);
+        let encoded = self.encoder.forward_pooled(text, &vision, train);
+        let fused = dropout(&self.encoder.fuse(&encoded), FUSED_DROPOUT, train);
         match &self.head {
             Head::Alignment(head) => head.probability(&fused).view([sets, count]),
             Head::Linear(linear) => linear.forward(&fused).view([sets, count]),

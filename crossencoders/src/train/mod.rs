@@ -5,6 +5,7 @@ mod optimizer;
 mod recipe;
 mod schedule;
 mod trainer;
+mod update;
 
 pub use loss::{contrastive, non_contrastive};
 pub use optimizer::{AdamW, AdamWConfig};

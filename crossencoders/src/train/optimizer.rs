@@ -6,6 +6,7 @@ use std::path::Path;
 use tch::nn::VarStore;
 use tch::{Kind, Tensor};
 
+use super::update::{self, Constants, Update};
 use crate::weights::{self, WeightsError};
 
 /// Names that contain one of these are not decayed. `image_layer_norm.weight` contains none, and decays.
@@ -34,6 +35,8 @@ impl Default for AdamWConfig {
 pub struct AdamW {
     config: AdamWConfig,
     parameters: Vec<Parameter>,
+    /// What the next step multiplies gradients by.
+    gradient_scale: f64,
 }
 
 #[derive(Debug)]
@@ -67,7 +70,7 @@ impl AdamW {
                 state: None,
             }
         });
-        AdamW { config, parameters: parameters.collect() }
+        AdamW { config, parameters: parameters.collect(), gradient_scale: 1.0 }
     }
 
     /// Forgets all gradients.
@@ -77,8 +80,9 @@ impl AdamW {
         }
     }
 
-    /// Scales the gradients so that their common norm is at most `max_norm`; returns the norm they had.
-    pub fn clip_grad_norm(&self, max_norm: f64) -> f64 {
+    /// Returns the norm of all gradients together, and has the next step scale them so that it is at most `max_norm`: the
+    /// gradients themselves stay as they are, which saves a pass over them.
+    pub fn clip_grad_norm(&mut self, max_norm: f64) -> f64 {
         let gradients: Vec<Tensor> =
             self.parameters.iter().filter_map(Parameter::gradient).collect();
         let norms: Vec<Tensor> = gradients.iter().map(Tensor::norm).collect();
@@ -86,14 +90,7 @@ impl AdamW {
             return 0.0;
         }
         let norm = Tensor::stack(&norms, 0).norm().double_value(&[]);
-        let coefficient = max_norm / (norm + 1e-6);
-        if coefficient < 1.0 {
-            tch::no_grad(|| {
-                gradients
-                    .into_iter()
-                    .for_each(|mut gradient| drop(gradient.g_mul_scalar_(coefficient)))
-            });
-        }
+        self.gradient_scale = (max_norm / (norm + 1e-6)).min(1.0);
         norm
     }
 
@@ -155,13 +152,18 @@ impl AdamW {
         }
     }
 
-    /// One update. A parameter without gradient is left as it is: neither moved nor decayed.
+    /// One update, with gradients scaled as [`clip_grad_norm`](AdamW::clip_grad_norm) has found. A parameter without
+    /// gradient is left as it is: neither moved nor decayed.
     pub fn step(&mut self, learning_rate: f64) {
+        let scale = std::mem::replace(&mut self.gradient_scale, 1.0);
         let config = self.config;
         tch::no_grad(|| {
-            self.parameters
+            let updates: Vec<_> = self
+                .parameters
                 .iter_mut()
-                .for_each(|parameter| parameter.update(&config, learning_rate));
+                .filter_map(|parameter| parameter.prepare(&config, learning_rate, scale))
+                .collect();
+            update::apply(updates);
         });
     }
 }
@@ -171,8 +173,14 @@ impl Parameter {
         Some(self.variable.grad()).filter(Tensor::defined)
     }
 
-    fn update(&mut self, config: &AdamWConfig, learning_rate: f64) {
-        let Some(gradient) = self.gradient() else { return };
+    /// Counts the step; what is to be done to the parameter, if it has a gradient.
+    fn prepare(
+        &mut self,
+        config: &AdamWConfig,
+        learning_rate: f64,
+        scale: f64,
+    ) -> Option<Update<'_>> {
+        let gradient = self.gradient()?;
         let (beta1, beta2) = config.betas;
         let state = self.state.get_or_insert_with(|| Moments {
             steps: 0,
@@ -180,13 +188,19 @@ impl Parameter {
             second: self.variable.zeros_like(),
         });
         state.steps += 1;
-        state.first = &state.first * beta1 + &gradient * (1.0 - beta1);
-        state.second = &state.second * beta2 + gradient.square() * (1.0 - beta2);
         let correction = (1.0 - beta2.powi(state.steps)).sqrt() / (1.0 - beta1.powi(state.steps));
-        let direction = &state.first / (state.second.sqrt() + config.eps);
-        self.variable -= direction * (learning_rate * correction);
-        if self.weight_decay > 0.0 {
-            self.variable *= 1.0 - learning_rate * self.weight_decay;
-        }
+        Some(Update {
+            variable: &mut self.variable,
+            gradient,
+            first: &mut state.first,
+            second: &mut state.second,
+            constants: Constants {
+                scale,
+                betas: config.betas,
+                eps: config.eps,
+                rate: learning_rate * correction,
+                decay: 1.0 - learning_rate * self.weight_decay,
+            },
+        })
     }
 }
