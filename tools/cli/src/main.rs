@@ -4,6 +4,8 @@
 //! produces goes to stdout, what it has to say goes to stderr. Exit codes: 0 done, 1 done with findings (invalid or
 //! skipped records, too low an accuracy), 2 could not run, 130 interrupted.
 
+#[cfg(all(feature = "torch", not(target_env = "msvc")))]
+mod allocator;
 #[cfg(feature = "torch")]
 mod child;
 #[cfg(feature = "torch")]
