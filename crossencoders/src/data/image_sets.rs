@@ -17,6 +17,9 @@ const NAMED: usize = 3;
 pub struct Example {
     /// Directory of the image set.
     pub directory: String,
+    /// The description's number in its set: in labelled splits the described image's position among the set's ten (also
+    /// in ImageCoDe-simple), in unlabelled ones the position in the list.
+    pub number: usize,
     /// The text.
     pub text: String,
     /// Its word pieces.
@@ -69,6 +72,7 @@ impl ImageSets {
         max_tokens: usize,
     ) -> Result<ImageSets, DataError> {
         let mut images: HashMap<String, Vec<String>> = HashMap::new();
+        let mut unlabelled: HashMap<String, usize> = HashMap::new();
         let mut split = ImageSets { examples: Vec::new(), skipped: Vec::new(), sets: 0 };
         for description in dataset::load_split(annotations)? {
             let directory = &description.directory;
@@ -83,7 +87,12 @@ impl ImageSets {
             }
             let set = &images[directory];
             if set.len() == SET_SIZE {
-                split.examples.push(example(description, set, tokenizer, max_tokens));
+                let number = description.target.unwrap_or_else(|| {
+                    let next = unlabelled.entry(directory.clone()).or_default();
+                    *next += 1;
+                    *next - 1
+                });
+                split.examples.push(example(description, number, set, tokenizer, max_tokens));
             }
         }
         if split.examples.is_empty() {
@@ -116,6 +125,7 @@ impl ImageSets {
 
 fn example(
     description: Description,
+    number: usize,
     set: &[String],
     tokenizer: &Tokenizer,
     max_tokens: usize,
@@ -133,6 +143,7 @@ fn example(
             .target
             .and_then(|target| candidates.iter().position(|&candidate| candidate == target)),
         video: !dataset::is_static(&description.directory),
+        number,
         directory: description.directory,
         text: description.text,
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::Example;
+use super::Prediction;
 
 /// Ranking quality over some descriptions.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -32,16 +32,15 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Metrics of labelled examples and the scores of their candidates; unlabelled ones do not count.
-    pub fn new(examples: &[Example], scores: &[Vec<f32>]) -> Metrics {
+    /// Metrics of predictions; those without a target do not count.
+    pub fn new(predictions: &[Prediction]) -> Metrics {
         let mut groups = [Group::default(); 3];
-        let (mut ties, mut candidates) = (0, 0);
-        for (example, scores) in examples.iter().zip(scores) {
-            let Some(target) = example.target else { continue };
-            let rank = rank(scores, target);
-            ties += usize::from(is_tie(scores));
-            candidates += scores.len();
-            let kind = if example.video { 1 } else { 2 };
+        let (mut ties, mut chance) = (0, 0.0);
+        for prediction in predictions {
+            let Some(rank) = prediction.rank else { continue };
+            ties += usize::from(prediction.tie);
+            chance += 1.0 / prediction.scores.len() as f64;
+            let kind = if prediction.video { 1 } else { 2 };
             for group in [0, kind] {
                 groups[group].descriptions += 1;
                 groups[group].accuracy += f64::from(u8::from(rank == 1));
@@ -54,44 +53,36 @@ impl Metrics {
             group.mrr /= count;
         }
         let [all, video, photographs] = groups;
-        let chance = all.descriptions as f64 / candidates.max(1) as f64;
+        let chance = chance / all.descriptions.max(1) as f64;
         Metrics { all, video, photographs, chance, ties }
     }
-}
-
-/// 1 for the best; among equal scores the earlier candidate is better.
-pub(super) fn rank(scores: &[f32], target: usize) -> usize {
-    let better = |(position, &score): (usize, &f32)| {
-        score > scores[target] || (score == scores[target] && position < target)
-    };
-    1 + scores.iter().enumerate().filter(|&candidate| better(candidate)).count()
-}
-
-fn is_tie(scores: &[f32]) -> bool {
-    let highest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    scores.iter().filter(|&&score| score == highest).count() > 1
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Example;
 
-    fn example(target: usize, video: bool) -> Example {
-        Example {
+    fn prediction(target: usize, video: bool, scores: &[f32]) -> Prediction {
+        let example = Example {
             directory: "set".into(),
+            number: target,
             text: String::new(),
             input_ids: vec![],
-            images: vec![String::new(); 4],
+            images: vec![String::new(); scores.len()],
             target: Some(target),
             video,
-        }
+        };
+        Prediction::new(&example, scores.to_vec())
     }
 
     #[test]
     fn accuracy_rank_and_ties_by_kind_of_set() {
-        let examples = [example(2, true), example(0, true), example(3, false)];
-        let scores = [vec![0.0, 1.0, 3.0, 2.0], vec![1.0, 2.0, 2.0, 0.0], vec![5.0, 1.0, 2.0, 5.0]];
-        let metrics = Metrics::new(&examples, &scores);
+        let metrics = Metrics::new(&[
+            prediction(2, true, &[0.0, 1.0, 3.0, 2.0]),
+            prediction(0, true, &[1.0, 2.0, 2.0, 0.0]),
+            prediction(3, false, &[5.0, 1.0, 2.0, 5.0]),
+        ]);
         assert_eq!(metrics.all.descriptions, 3);
         assert!((metrics.all.accuracy - 1.0 / 3.0).abs() < 1e-12);
         assert!((metrics.all.mrr - (1.0 + 1.0 / 3.0 + 0.5) / 3.0).abs() < 1e-12);

@@ -1,7 +1,10 @@
-//! Ranking a split: scores, metrics, the leaderboard's file.
+//! Ranking a split: scores, predictions, metrics, the leaderboard's file.
 
+mod annotations;
 mod metrics;
+mod predictions;
 mod submission;
+mod whole_file;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +12,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use feature_store::FeatureStore;
 use tch::Kind;
 
+pub use annotations::{AnnotationsError, Annotator, Annotators, Phenomena, phenomenon_name};
 pub use metrics::{Group, Metrics};
+pub use predictions::{Prediction, PredictionsError, read_predictions, write_predictions};
 pub use submission::{SubmissionError, check as check_submission, write_submission};
 
 use crate::data::{DataError, ImageSets, Item, Loader, by_length};
@@ -72,6 +77,32 @@ pub fn score(
     Ok(Some(scores))
 }
 
+/// Predictions for a labelled split, in its order; `None` if cancelled. See [`score`].
+///
+/// # Errors
+/// [`EvalError`].
+pub fn predict(
+    ranker: &Ranker,
+    store: &FeatureStore,
+    sets: &Arc<ImageSets>,
+    batch_size: usize,
+    cancelled: &AtomicBool,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Option<Vec<Prediction>>, EvalError> {
+    if sets.examples.iter().any(|example| example.target.is_none()) {
+        return Err(EvalError::Unlabelled);
+    }
+    let scores = score(ranker, store, sets, batch_size, cancelled, progress)?;
+    let predictions = |scores: Vec<Vec<f32>>| {
+        sets.examples
+            .iter()
+            .zip(scores)
+            .map(|(example, row)| Prediction::new(example, row))
+            .collect()
+    };
+    Ok(scores.map(predictions))
+}
+
 /// Metrics of a labelled split; `None` if cancelled. See [`score`].
 ///
 /// # Errors
@@ -84,9 +115,6 @@ pub fn evaluate(
     cancelled: &AtomicBool,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Option<Metrics>, EvalError> {
-    if sets.examples.iter().any(|example| example.target.is_none()) {
-        return Err(EvalError::Unlabelled);
-    }
-    let scores = score(ranker, store, sets, batch_size, cancelled, progress)?;
-    Ok(scores.map(|scores| Metrics::new(&sets.examples, &scores)))
+    let predictions = predict(ranker, store, sets, batch_size, cancelled, progress)?;
+    Ok(predictions.as_deref().map(Metrics::new))
 }

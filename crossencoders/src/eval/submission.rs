@@ -1,13 +1,14 @@
 //! The file that ImageCoDe's leaderboard takes: `{set directory: [position of the image, …]}`, in the order of
 //! the unlabelled split.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use feature_store::dataset::SET_SIZE;
 use serde_json::{Map, Value};
 
-use super::metrics::rank;
+use super::predictions::best;
+use super::whole_file::write_whole;
 use crate::data::{ImageSets, SkippedSet};
 
 /// Sets named in an error.
@@ -75,15 +76,14 @@ pub fn write_submission(
     check(sets)?;
     let mut answers = Map::new();
     for (example, scores) in sets.examples.iter().zip(scores) {
-        let best = (0..scores.len()).find(|&candidate| rank(scores, candidate) == 1).unwrap_or(0);
         let answer = answers.entry(&example.directory).or_insert_with(|| Value::Array(Vec::new()));
         if let Value::Array(answers) = answer {
-            answers.push(best.into());
+            answers.push(best(scores).into());
         }
     }
-    let text = serde_json::to_string_pretty(&answers).unwrap_or_default() + "\n";
-    let io = |source| SubmissionError::Io { path: path.to_owned(), source };
-    let partial = path.with_extension("partial");
-    std::fs::write(&partial, text).map_err(io)?;
-    std::fs::rename(&partial, path).map_err(io)
+    write_whole(path, |out| {
+        serde_json::to_writer_pretty(&mut *out, &answers)?;
+        out.write_all(b"\n")
+    })
+    .map_err(|source| SubmissionError::Io { path: path.to_owned(), source })
 }
