@@ -1,6 +1,9 @@
-//! Ranking a split: scores, predictions, metrics, the leaderboard's file.
+//! Ranking a split: scores, predictions, metrics with intervals, comparison of two runs, the leaderboard's file.
 
 mod annotations;
+mod bootstrap;
+mod comparison;
+mod evaluation;
 mod metrics;
 mod predictions;
 mod submission;
@@ -13,6 +16,9 @@ use feature_store::FeatureStore;
 use tch::Kind;
 
 pub use annotations::{AnnotationsError, Annotator, Annotators, Phenomena, phenomenon_name};
+pub use bootstrap::{Bootstrap, Interval};
+pub use comparison::{CompareError, Comparison, Difference, mcnemar};
+pub use evaluation::{ByAnnotator, ByPhenomenon, Estimate, Evaluation, Phenomenon, Row};
 pub use metrics::{Group, Metrics};
 pub use predictions::{Prediction, PredictionsError, read_predictions, write_predictions};
 pub use submission::{SubmissionError, check as check_submission, write_submission};
@@ -31,6 +37,9 @@ pub enum EvalError {
         "the model's scores for a description of {0} are not finite: its weights or the features are broken"
     )]
     NotFinite(String),
+    /// An annotation file that is not about the split.
+    #[error(transparent)]
+    Annotations(#[from] AnnotationsError),
     /// Accuracy without answers.
     #[error("the split is not labelled: `predict` ranks it, but there is nothing to compare with")]
     Unlabelled,

@@ -49,17 +49,21 @@ pub enum AnnotationsError {
         /// Its number.
         number: usize,
     },
-    /// A description has another text in the file: the numbers do not mean the same.
+    /// Most descriptions have another text in the file: the numbers do not mean the same.
     #[error(
-        "{path}: description {number} of {directory} is `{annotated}` there, but `{ranked}` was ranked: \
-         is it the file of this split?"
+        "{path} has another text for {others} of {known} descriptions (first: {number} of {directory}, \
+         `{annotated}` there, but `{ranked}` was ranked): is it the file of this split?"
     )]
     OtherText {
         /// The file.
         path: PathBuf,
-        /// The set.
+        /// How many have another text.
+        others: usize,
+        /// How many the file has.
+        known: usize,
+        /// The first one's set.
         directory: String,
-        /// The description's number.
+        /// Its number.
         number: usize,
         /// The text in the file.
         annotated: String,
@@ -128,8 +132,12 @@ mod tests {
     fn phenomena_of_other_descriptions_are_refused() {
         let phenomena = Phenomena::load(file(YAML).path()).unwrap();
         let grass = prediction(7, "Green grass in the corner  below birds.");
-        phenomena.check(&[prediction(1, "unknown"), grass]).unwrap();
-        let error = phenomena.check(&[prediction(3, "Nothing: at  sea")]).unwrap_err();
+        let changed = prediction(3, "Nothing: at  sea");
+        assert_eq!(
+            phenomena.check(&[prediction(1, "unknown"), grass, changed.clone()]).unwrap(),
+            1
+        );
+        let error = phenomena.check(&[changed]).unwrap_err();
         assert!(error.to_string().contains("`Nothing: at all` there"), "{error}");
         let error = phenomena.check(&[prediction(1, "unknown")]).unwrap_err();
         assert!(error.to_string().contains("first: 1 of set_1"), "{error}");
