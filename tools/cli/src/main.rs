@@ -37,9 +37,12 @@ enum Command {
     /// Train a cross-encoder on image sets
     #[cfg(feature = "torch")]
     Train(train::Args),
-    /// Rank a labelled split: accuracy and mean reciprocal rank
+    /// Rank a labelled split: accuracy and mean reciprocal rank, with intervals
     #[cfg(feature = "torch")]
     Eval(rank::eval::Args),
+    /// Say whether one run ranks better than another, or is only luckier
+    #[cfg(feature = "torch")]
+    Compare(rank::compare::Args),
     /// Rank an unlabelled split: the leaderboard's file
     #[cfg(feature = "torch")]
     Predict(rank::predict::Args),
@@ -72,6 +75,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Train(args) => train::run(args),
         #[cfg(feature = "torch")]
         Command::Eval(args) => rank::eval::run(args),
+        #[cfg(feature = "torch")]
+        Command::Compare(args) => rank::compare::run(args),
         #[cfg(feature = "torch")]
         Command::Predict(args) => rank::predict::run(args),
         #[cfg(feature = "torch")]

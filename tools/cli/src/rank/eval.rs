@@ -1,46 +1,83 @@
 //! `xenc eval`: how well a model ranks a labelled split.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crossencoders::eval;
+use anyhow::{Context, bail};
+use crossencoders::eval::{Annotators, Evaluation, Phenomena, write_predictions};
 
-use super::{RankArgs, Ranking, print_metrics};
+use super::{
+    BootstrapArgs, RankOptions, check_folder, check_options, is_predictions, predictions, table,
+};
 use crate::interrupt;
 
 /// What to evaluate.
 #[derive(clap::Args)]
 pub struct Args {
+    /// A training run (its best checkpoint), a checkpoint, a recipe with pre-trained weights (zero-shot), or a predictions
+    /// file (*.jsonl)
+    model: PathBuf,
     #[command(flatten)]
-    rank: RankArgs,
-    /// `valid` or `train` of the recipe, or an annotation file in any of ImageCoDe's layouts
-    #[arg(long, default_value = "valid")]
-    split: String,
+    options: RankOptions,
+    /// `valid` or `train` of the recipe, or an annotation file in any of ImageCoDe's layouts [default: valid]
+    #[arg(long)]
+    split: Option<String>,
+    /// Phenomena of the descriptions (ImageCoDe's manual_annotation_valid.yaml): accuracy for each
+    #[arg(long, value_name = "FILE")]
+    phenomena: Option<PathBuf>,
+    /// Annotators of the descriptions (ImageCoDe's annotator_split_valid.json): accuracy for seen and unseen ones
+    #[arg(long, value_name = "FILE")]
+    annotators: Option<PathBuf>,
+    /// Write every description's scores and rank, one a line (*.jsonl)
+    #[arg(long, value_name = "FILE")]
+    predictions: Option<PathBuf>,
+    /// Write the metrics as CSV
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+    #[command(flatten)]
+    bootstrap: BootstrapArgs,
     /// Print the metrics as JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Evaluates and prints.
+/// Evaluates, writes the files that are asked for, and prints.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let ranking = Ranking::open(&args.rank, &args.split)?;
-    if let Some(message) = ranking.sets.skip_message() {
-        eprintln!("{message}");
+    check_outputs(&args)?;
+    // Read before the work: a fault in them would waste it.
+    let annotators = args.annotators.as_deref().map(Annotators::load).transpose()?;
+    let phenomena = args.phenomena.as_deref().map(Phenomena::load).transpose()?;
+    let ranked = predictions(&args.model, &args.options, args.split.as_deref())?;
+    let Some(ranked) = ranked else { return Ok(interrupt::exit_code()) };
+    // First what has taken long to compute.
+    if let Some(file) = &args.predictions {
+        write_predictions(file, &ranked)?;
     }
-    let progress = ranking.progress("eval");
-    let metrics = eval::evaluate(
-        &ranking.ranker,
-        &ranking.store,
-        &ranking.sets,
-        ranking.batch_size,
-        interrupt::flag(),
-        &mut |done| progress.set(done as u64, ""),
-    );
-    progress.finish();
-    let Some(metrics) = metrics? else { return Ok(interrupt::exit_code()) };
+    let bootstrap = args.bootstrap.get();
+    let evaluation = Evaluation::new(&ranked, annotators.as_ref(), phenomena.as_ref(), &bootstrap)?;
+    if let Some(file) = &args.csv {
+        evaluation.write_csv(file).with_context(|| format!("cannot write {}", file.display()))?;
+    }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&metrics)?);
+        println!("{}", serde_json::to_string_pretty(&evaluation)?);
     } else {
-        print_metrics(&metrics);
+        table::print_evaluation(&evaluation);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn check_outputs(args: &Args) -> anyhow::Result<()> {
+    if is_predictions(&args.model) {
+        check_options(&args.options, args.split.as_deref())?;
+    }
+    for file in [&args.predictions, &args.csv].into_iter().flatten() {
+        check_folder(file)?;
+    }
+    match &args.predictions {
+        Some(file) if file.extension().is_none_or(|extension| extension != "jsonl") => bail!(
+            "--predictions {}: a predictions file is known by its name; let it end with .jsonl",
+            file.display()
+        ),
+        _ => Ok(()),
+    }
 }

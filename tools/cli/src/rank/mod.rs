@@ -1,18 +1,21 @@
-//! Ranking a split with a trained model: what `xenc eval` and `xenc predict` share.
+//! Ranking a split with a trained model: what `xenc eval`, `xenc compare` and `xenc predict` share.
 
+pub mod compare;
 pub mod eval;
 pub mod predict;
+mod table;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use crossencoders::data::ImageSets;
 use crossencoders::device::Device;
-use crossencoders::eval::{Group, Metrics};
+use crossencoders::eval::{Bootstrap, Group, Metrics, Prediction, read_predictions};
 use crossencoders::ranker::Ranker;
 use feature_store::FeatureStore;
 
+use crate::interrupt;
 use crate::progress::Progress;
 
 /// What is ranked by what.
@@ -20,6 +23,13 @@ use crate::progress::Progress;
 pub struct RankArgs {
     /// A training run (its best checkpoint), a checkpoint, or a recipe with pre-trained weights (zero-shot)
     model: PathBuf,
+    #[command(flatten)]
+    options: RankOptions,
+}
+
+/// How it is ranked.
+#[derive(clap::Args)]
+pub struct RankOptions {
     /// The feature store; that of the recipe by default
     #[arg(long, value_name = "STORE")]
     features: Option<PathBuf>,
@@ -29,6 +39,33 @@ pub struct RankArgs {
     /// cpu, cuda or cuda:N
     #[arg(long, default_value = "cpu")]
     device: String,
+}
+
+/// How intervals are made.
+#[derive(clap::Args)]
+pub struct BootstrapArgs {
+    /// Resamples of the image sets for the bootstrap intervals
+    #[arg(long, default_value_t = Bootstrap::default().resamples, value_parser = clap::value_parser!(u32).range(1..))]
+    resamples: u32,
+    /// Part of the resamples that an interval spans, between 0 and 1
+    #[arg(long, default_value_t = Bootstrap::default().confidence, value_parser = parse_confidence)]
+    confidence: f64,
+    /// Seed of the resamples
+    #[arg(long, default_value_t = Bootstrap::default().seed)]
+    seed: u64,
+}
+
+impl BootstrapArgs {
+    fn get(&self) -> Bootstrap {
+        Bootstrap { resamples: self.resamples, confidence: self.confidence, seed: self.seed }
+    }
+}
+
+fn parse_confidence(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(confidence) if 0.0 < confidence && confidence < 1.0 => Ok(confidence),
+        _ => Err("a number between 0 and 1 is expected".into()),
+    }
 }
 
 /// A model with a split to rank.
@@ -41,23 +78,74 @@ pub struct Ranking {
 
 impl Ranking {
     /// Opens everything; `split` is `train`, `valid` or an annotation file.
-    pub fn open(args: &RankArgs, split: &str) -> anyhow::Result<Ranking> {
-        let device: Device = args.device.parse()?;
-        let ranker = Ranker::load(&args.model, device.get())
-            .with_context(|| format!("cannot load the model {}", args.model.display()))?;
-        let store = ranker.open_store(args.features.as_deref())?;
+    pub fn open(model: &Path, options: &RankOptions, split: &str) -> anyhow::Result<Ranking> {
+        let device: Device = options.device.parse()?;
+        let ranker = Ranker::load(model, device.get())
+            .with_context(|| format!("cannot load the model {}", model.display()))?;
+        let store = ranker.open_store(options.features.as_deref())?;
         let path = match split {
             "train" => &ranker.recipe.data.train,
             "valid" => &ranker.recipe.data.valid,
             other => Path::new(other),
         };
         let sets = Arc::new(ranker.image_sets(path, &store)?);
-        Ok(Ranking { ranker, store, sets, batch_size: usize::from(args.batch_size) })
+        Ok(Ranking { ranker, store, sets, batch_size: usize::from(options.batch_size) })
     }
 
     /// Progress over the descriptions.
     pub fn progress(&self, label: &str) -> Progress {
         Progress::start(label, "descriptions", Some(self.sets.examples.len() as u64))
+    }
+}
+
+/// Whether a path names a predictions file rather than a model.
+fn is_predictions(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "jsonl") && !path.is_dir()
+}
+
+/// Fails if options are given that only concern ranking, but nothing is to be ranked.
+fn check_options(options: &RankOptions, split: Option<&str>) -> anyhow::Result<()> {
+    if options.features.is_some() || split.is_some() {
+        bail!(
+            "--features and --split are about ranking with a model, but a predictions file is given"
+        );
+    }
+    Ok(())
+}
+
+/// Reads a predictions file, or ranks a labelled split, `valid` by default, with a model; `None` if interrupted.
+fn predictions(
+    path: &Path,
+    options: &RankOptions,
+    split: Option<&str>,
+) -> anyhow::Result<Option<Vec<Prediction>>> {
+    if is_predictions(path) {
+        return Ok(Some(read_predictions(path)?));
+    }
+    let ranking = Ranking::open(path, options, split.unwrap_or("valid"))?;
+    if let Some(message) = ranking.sets.skip_message() {
+        eprintln!("{message}");
+    }
+    let progress = ranking.progress("eval");
+    let predictions = crossencoders::eval::predict(
+        &ranking.ranker,
+        &ranking.store,
+        &ranking.sets,
+        ranking.batch_size,
+        interrupt::flag(),
+        &mut |done| progress.set(done as u64, ""),
+    );
+    progress.finish();
+    Ok(predictions?)
+}
+
+/// Fails if a file cannot be written because there is no such folder: before the work, not after it.
+fn check_folder(file: &Path) -> anyhow::Result<()> {
+    match file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        Some(folder) if !folder.is_dir() => {
+            bail!("cannot write {}: {} is no folder", file.display(), folder.display())
+        }
+        _ => Ok(()),
     }
 }
 
@@ -74,10 +162,5 @@ pub fn print_metrics(metrics: &Metrics) {
     line("video", &metrics.video);
     line("static", &metrics.photographs);
     println!("{:<8} {:>12} {:>7.1} %", "chance", "", 100.0 * metrics.chance);
-    if metrics.ties > 0 {
-        println!(
-            "{} descriptions have several best candidates; the first one counts",
-            metrics.ties
-        );
-    }
+    table::print_ties(metrics.ties);
 }

@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::bail;
 use crossencoders::eval;
 
-use super::{RankArgs, Ranking};
+use super::{RankArgs, Ranking, check_folder};
 use crate::interrupt;
 
 /// What to predict.
@@ -24,13 +23,8 @@ pub struct Args {
 
 /// Ranks the split and writes the file; every set must have its images in the store.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    // Before the work, not after it.
-    if let Some(folder) = args.out.parent().filter(|folder| !folder.as_os_str().is_empty())
-        && !folder.is_dir()
-    {
-        bail!("cannot write {}: {} is no folder", args.out.display(), folder.display());
-    }
-    let ranking = Ranking::open(&args.rank, &args.split)?;
+    check_folder(&args.out)?;
+    let ranking = Ranking::open(&args.rank.model, &args.rank.options, &args.split)?;
     eval::check_submission(&ranking.sets)?;
     let progress = ranking.progress("predict");
     let scores = eval::score(

@@ -10,13 +10,14 @@ use crossencoders::tch::Device;
 use crossencoders::tch::nn::VarStore;
 use crossencoders::weights;
 
-struct World {
+/// A folder with all that `xenc train` needs.
+pub struct World {
     folder: tempfile::TempDir,
 }
 
 impl World {
     /// Six sets to train on and three held out, a converted store, and a recipe for a tiny model.
-    fn new() -> World {
+    pub fn new() -> World {
         let world = World { folder: tempfile::tempdir().unwrap() };
         let config = SyntheticConfig {
             train_sets: 6,
@@ -35,11 +36,11 @@ impl World {
         world
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn run(&self, arguments: &[&str]) -> Output {
+    pub fn run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().unwrap()
     }
 
@@ -49,7 +50,7 @@ impl World {
         command
     }
 
-    fn train(&self, out: &str, sets: &[&str]) -> Output {
+    pub fn train(&self, out: &str, sets: &[&str]) -> Output {
         let mut arguments = vec!["train", "recipe.toml", "--out", out];
         arguments.extend(sets.iter().flat_map(|set| ["--set", set]));
         self.run(&arguments)
