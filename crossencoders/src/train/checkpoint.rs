@@ -13,6 +13,7 @@ use crate::ranker::Ranker;
 use crate::run::{LAST, Run, RunError};
 
 const OPTIMIZER: &str = "optimizer.safetensors";
+const AVERAGE: &str = "average.safetensors";
 const STATE: &str = "state.json";
 
 /// What a checkpoint knows beside weights.
@@ -37,6 +38,9 @@ pub(super) fn save(run: &Run, learner: &Learner, state: &State) -> Result<(), Tr
     run.save(LAST, |folder| {
         learner.ranker.save(folder)?;
         learner.optimizer.save(&folder.join(OPTIMIZER))?;
+        if let Some(average) = &learner.average {
+            average.save(&folder.join(AVERAGE))?;
+        }
         let path = folder.join(STATE);
         let state = serde_json::to_string_pretty(state).unwrap_or_default();
         std::fs::write(&path, state)
@@ -47,8 +51,11 @@ pub(super) fn save(run: &Run, learner: &Learner, state: &State) -> Result<(), Tr
 /// The model, its optimiser and the state of a checkpoint that [`save`] has written.
 pub(super) fn load(folder: &Path, device: Device) -> Result<(Learner, State), TrainError> {
     let state = read_state(folder)?;
-    let mut learner = Learner::new(Ranker::load_checkpoint(folder, device)?);
+    let mut learner = Learner::new(Ranker::load_checkpoint(folder, device)?)?;
     learner.optimizer.load(&folder.join(OPTIMIZER))?;
+    if let Some(average) = &mut learner.average {
+        average.load(&folder.join(AVERAGE))?;
+    }
     Ok((learner, state))
 }
 

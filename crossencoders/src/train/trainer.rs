@@ -15,10 +15,11 @@ use tch::Device;
 use super::checkpoint::{self, State};
 use super::log::{EvaluationLog, Event};
 use super::order::{Order, StepRows};
-use super::step::{Learner, Step};
-use super::{Recipe, TrainError, Variant};
-use crate::data::{Batch, ImageSets, Loader};
+use super::step::{Learner, NotFinite, Step};
+use super::{Cause, Recipe, StepIds, TrainError, Variant};
+use crate::data::{Batch, DataError, ImageSets, Loader};
 use crate::eval::{self, Metrics};
+use crate::failure::catching;
 use crate::ranker::Ranker;
 use crate::run::{BEST, Run};
 
@@ -45,6 +46,9 @@ pub struct Summary {
     pub best: Metrics,
     /// Seconds of training and validation, all sittings together.
     pub seconds: f64,
+    /// Whether it ended before the last epoch because validation had got no better for `train.patience` epochs.
+    #[serde(default)]
+    pub stopped_early: bool,
 }
 
 /// A training run.
@@ -57,6 +61,8 @@ pub struct Trainer {
     order: Order,
     run: Run,
     state: State,
+    /// An error has left the weights in an unknown state.
+    failed: bool,
 }
 
 impl Trainer {
@@ -78,13 +84,14 @@ impl Trainer {
         let train = labelled(&ranker, &ranker.recipe.data.train, &store)?;
         let valid = labelled(&ranker, &ranker.recipe.data.valid, &store)?;
         let order = Order::new(&ranker.recipe, &train);
-        let mut run = Run::open(out, &ranker.recipe.to_toml(), replace)?;
+        let fresh = Learner::new(ranker)?;
+        let mut run = Run::open(out, &fresh.ranker.recipe.to_toml(), replace)?;
         let (learner, state) = match run.last() {
             Some(last) => checkpoint::load(&last, device)?,
-            None => (Learner::new(ranker), State::default()),
+            None => (fresh, State::default()),
         };
         run.truncate_log(state.logged)?;
-        Ok(Trainer { learner, store, train, valid, order, run, state })
+        Ok(Trainer { learner, store, train, valid, order, run, state, failed: false })
     }
 
     /// The model.
@@ -111,22 +118,33 @@ impl Trainer {
         cancelled: &AtomicBool,
         observe: &mut dyn FnMut(Event),
     ) -> Result<Outcome, TrainError> {
+        if self.failed {
+            return Err(TrainError::Failed);
+        }
+        let outcome = self.train(cancelled, observe);
+        self.failed = outcome.is_err();
+        outcome
+    }
+
+    fn train(
+        &mut self,
+        cancelled: &AtomicBool,
+        observe: &mut dyn FnMut(Event),
+    ) -> Result<Outcome, TrainError> {
         let (started, before) = (Instant::now(), self.state.seconds);
         let epochs = self.ranker().recipe.train.epochs;
         loop {
             let epoch = self.state.step / self.order.steps_per_epoch();
             if self.state.evaluated < epoch {
-                let improved = self.validate(cancelled, observe)?;
+                let validated = self.validate(cancelled, observe)?;
                 self.state.seconds = before + started.elapsed().as_secs_f64();
-                match improved {
-                    None => return self.interrupted(),
-                    Some(true) => self.save_best()?,
-                    Some(false) => {}
+                if !validated {
+                    return self.interrupted();
                 }
                 self.save_last()?;
             }
-            if epoch == epochs {
-                break;
+            if epoch == epochs || self.out_of_patience() {
+                return Ok(Outcome::Finished(self.summary(epoch < epochs)));
             }
             let finished = self.train_epoch(epoch, cancelled, observe)?;
             self.state.seconds = before + started.elapsed().as_secs_f64();
@@ -134,9 +152,19 @@ impl Trainer {
                 return self.interrupted();
             }
         }
+    }
+
+    /// Whether the last epochs were all no better than the best.
+    fn out_of_patience(&self) -> bool {
+        let best = self.state.best.map_or(0, |(epoch, _)| epoch);
+        let patience = self.ranker().recipe.train.patience;
+        patience.is_some_and(|patience| self.state.evaluated - best >= patience)
+    }
+
+    fn summary(&self, stopped_early: bool) -> Summary {
+        let State { step, seconds, .. } = self.state;
         let (best_epoch, best) = self.state.best.unwrap_or_default();
-        let (steps, seconds) = (self.state.step, self.state.seconds);
-        Ok(Outcome::Finished(Summary { steps, best_epoch, best, seconds }))
+        Summary { steps: step, best_epoch, best, seconds, stopped_early }
     }
 
     fn interrupted(&mut self) -> Result<Outcome, TrainError> {
@@ -155,18 +183,46 @@ impl Trainer {
         let steps = self.order.epoch(epoch).split_off(done);
         let mut loader = self.loader(&steps);
         let mut started = Instant::now();
-        for StepRows { batches, rows } in steps {
+        for rows in &steps {
             if cancelled.load(Ordering::Relaxed) {
                 return Ok(false);
             }
-            let batches = read(&mut loader, batches.len())?;
-            let step = self.learner.step(batches, rows, self.position())?;
+            let batches = read(&mut loader, rows.batches.len())?;
+            let step = self.step(batches, rows)?;
             self.state.step += 1;
             self.state.interval.add(&step, started.elapsed().as_secs_f64());
             started = Instant::now();
             self.after_step(&step, epoch + 1, observe)?;
         }
         Ok(true)
+    }
+
+    /// One step; what can go wrong in it is told with what it learnt from.
+    fn step(&mut self, batches: Vec<Batch>, rows: &StepRows) -> Result<Step, TrainError> {
+        let (done, total) = self.position();
+        let shapes = batches.iter().map(Batch::shapes).collect::<Vec<_>>().join("; ");
+        let learner = &mut self.learner;
+        catching(|| learner.step(batches, rows.rows, (done, total)))
+            .map_err(|error| TrainError::thrown(error, done + 1, shapes, &self.ranker().recipe))?
+            .map_err(|what| self.diverged(what, rows))
+    }
+
+    fn diverged(&self, what: NotFinite, rows: &StepRows) -> TrainError {
+        let learnt_from = match what.batch {
+            Some(number) => &rows.batches[number..=number],
+            None => &rows.batches[..],
+        };
+        let rows = StepIds::new(&self.train, learnt_from.iter().flatten());
+        let images: Vec<String> =
+            what.images.iter().map(|&(row, image)| rows.0[row].1[image].clone()).collect();
+        TrainError::Diverged {
+            step: self.state.step + 1,
+            loss: what.loss,
+            grad_norm: what.grad_norm,
+            parameter: what.parameter,
+            rows,
+            cause: if images.is_empty() { Cause::Weights } else { Cause::Features(images) },
+        }
     }
 
     /// Tells, logs and saves when it is time.
@@ -199,22 +255,35 @@ impl Trainer {
         Ok(())
     }
 
-    /// Ranks the validation split; whether it is better than ever, or `None` if cancelled.
+    /// Ranks the validation split and keeps the best weights; false if cancelled. Where there is an average of the weights,
+    /// it is what is ranked with and kept.
     fn validate(
         &mut self,
         cancelled: &AtomicBool,
         observe: &mut dyn FnMut(Event),
-    ) -> Result<Option<bool>, TrainError> {
+    ) -> Result<bool, TrainError> {
+        self.learner.exchange_average();
+        let validated = self.validate_weights(cancelled, observe);
+        self.learner.exchange_average();
+        validated
+    }
+
+    fn validate_weights(
+        &mut self,
+        cancelled: &AtomicBool,
+        observe: &mut dyn FnMut(Event),
+    ) -> Result<bool, TrainError> {
         let total = self.valid.examples.len();
-        let metrics = eval::evaluate(
-            self.ranker(),
-            &self.store,
-            &self.valid,
-            eval_batch_size(&self.ranker().recipe),
-            cancelled,
-            &mut |done| observe(Event::Evaluating(done, total)),
-        )?;
-        let Some(metrics) = metrics else { return Ok(None) };
+        let (ranker, batch_size) = (self.ranker(), eval_batch_size(&self.ranker().recipe));
+        let mut progress = |done| observe(Event::Evaluating(done, total));
+        let metrics = catching(|| {
+            eval::evaluate(ranker, &self.store, &self.valid, batch_size, cancelled, &mut progress)
+        })
+        .map_err(|error| {
+            let shapes = format!("validation with {batch_size} descriptions at once");
+            TrainError::thrown(error, self.state.step, shapes, &ranker.recipe)
+        })??;
+        let Some(metrics) = metrics else { return Ok(false) };
         self.state.evaluated += 1;
         let epoch = self.state.evaluated;
         let improved =
@@ -225,11 +294,10 @@ impl Trainer {
         let split = "valid".to_owned();
         self.run.log(&EvaluationLog { step: self.state.step, epoch, split, metrics })?;
         observe(Event::Evaluated(epoch, &metrics, improved));
-        Ok(Some(improved))
-    }
-
-    fn save_best(&self) -> Result<(), TrainError> {
-        self.run.save(BEST, |folder| self.ranker().save(folder).map_err(TrainError::from))
+        if improved {
+            self.run.save(BEST, |folder| self.ranker().save(folder).map_err(TrainError::from))?;
+        }
+        Ok(true)
     }
 
     fn save_last(&mut self) -> Result<(), TrainError> {
@@ -251,7 +319,11 @@ impl Trainer {
 
 /// The next batches.
 fn read(loader: &mut Loader, count: usize) -> Result<Vec<Batch>, TrainError> {
-    Ok(loader.by_ref().take(count).collect::<Result<_, _>>()?)
+    let batches: Vec<Batch> = loader.by_ref().take(count).collect::<Result<_, _>>()?;
+    match batches.len() == count {
+        true => Ok(batches),
+        false => Err(DataError::Reader("it ended before the epoch".into()).into()),
+    }
 }
 
 /// Sets per forward pass of an evaluation: as many images as a training batch has.
