@@ -205,12 +205,12 @@ impl Ranker {
         self.model.forward(&batch.text, &batch.candidates, &batch.video, train)
     }
 
-    /// Scores `[sets, candidates]` of a batch on the model's device, with dropout by a seed, and the loss that `loss` makes of
+    /// Scores `[sets, candidates]` of a batch on the model's device, with dropout by a seed, or without, and the loss that `loss` makes of
     /// them; its gradients are added to those of the parameters. Both are cut off from the parameters.
     pub fn backward(
         &self,
         batch: &Batch,
-        seed: u64,
+        seed: Option<u64>,
         loss: &dyn Fn(&Tensor) -> Tensor,
     ) -> (Tensor, Tensor) {
         let Batch { text, candidates, video, .. } = batch;

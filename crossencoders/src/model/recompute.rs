@@ -13,24 +13,24 @@ use super::{Candidates, RankingModel, Text};
 const EMBEDDINGS: u64 = 0;
 
 impl RankingModel {
-    /// Scores `[sets, candidates]` with dropout.
+    /// Scores `[sets, candidates]` with dropout by a seed, or without.
     pub fn forward_seeded(
         &self,
         text: &Text,
         candidates: &Candidates,
         video: &Tensor,
-        seed: u64,
+        seed: Option<u64>,
     ) -> Tensor {
         let encoder = self.encoder();
-        seed_segment(seed, EMBEDDINGS);
-        let mut states = encoder.start(text, &candidates.flatten(), true);
+        let dropout = seed_segment(seed, EMBEDDINGS);
+        let mut states = encoder.start(text, &candidates.flatten(), dropout);
         for index in 0..encoder.depth() {
             states = self.sublayer(index, &states, seed);
         }
         self.scores(states, candidates.features.size()[0], video, seed)
     }
 
-    /// Scores `[sets, candidates]` with dropout, and the loss that `loss` makes of them; its gradients are added to those of
+    /// Scores `[sets, candidates]` with dropout by a seed, or without, and the loss that `loss` makes of them; its gradients are added to those of
     /// the parameters. The same numbers as by [`forward_seeded`](RankingModel::forward_seeded) and `backward`, but the
     /// activations of a sublayer are only there while its own gradients are computed.
     pub fn backward_recomputing(
@@ -38,14 +38,14 @@ impl RankingModel {
         text: &Text,
         candidates: &Candidates,
         video: &Tensor,
-        seed: u64,
+        seed: Option<u64>,
         loss: &dyn Fn(&Tensor) -> Tensor,
     ) -> (Tensor, Tensor) {
         let encoder = self.encoder();
         let vision = candidates.flatten();
         let embed = || {
-            seed_segment(seed, EMBEDDINGS);
-            encoder.start(text, &vision, true)
+            let dropout = seed_segment(seed, EMBEDDINGS);
+            encoder.start(text, &vision, dropout)
         };
         let mut inputs = Vec::with_capacity(encoder.depth());
         let mut states = tch::no_grad(embed);
@@ -69,14 +69,14 @@ impl RankingModel {
         (scores.detach(), loss.detach())
     }
 
-    fn sublayer(&self, index: usize, states: &States, seed: u64) -> States {
-        seed_segment(seed, EMBEDDINGS + 1 + index as u64);
-        self.encoder().advance(index, states, true)
+    fn sublayer(&self, index: usize, states: &States, seed: Option<u64>) -> States {
+        let dropout = seed_segment(seed, EMBEDDINGS + 1 + index as u64);
+        self.encoder().advance(index, states, dropout)
     }
 
-    fn scores(&self, states: States, sets: i64, video: &Tensor, seed: u64) -> Tensor {
-        seed_segment(seed, EMBEDDINGS + 1 + self.encoder().depth() as u64);
-        self.head(&self.encoder().finish(states), sets, video, true)
+    fn scores(&self, states: States, sets: i64, video: &Tensor, seed: Option<u64>) -> Tensor {
+        let dropout = seed_segment(seed, EMBEDDINGS + 1 + self.encoder().depth() as u64);
+        self.head(&self.encoder().finish(states), sets, video, dropout)
     }
 }
 
@@ -113,10 +113,13 @@ impl Gradients {
     }
 }
 
-/// Neighbouring seeds and segments have nothing in common: SplitMix64's finaliser.
-fn seed_segment(seed: u64, segment: u64) {
+/// Prepares a segment's dropout and says whether there is any. Neighbouring seeds and segments have nothing in common:
+/// SplitMix64's finaliser.
+fn seed_segment(seed: Option<u64>, segment: u64) -> bool {
+    let Some(seed) = seed else { return false };
     let mut x = seed.wrapping_add(segment.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     tch::manual_seed((x ^ (x >> 31)) as i64);
+    true
 }

@@ -101,7 +101,7 @@ mod tests {
         let mut weight = variables.root().zeros("weight", &[2]);
         let mut average = Average::new(&variables, 0.9);
         let value = || variables.variables()["weight"].double_value(&[0]);
-        tch::no_grad(|| weight.fill_(1.0));
+        let _ = tch::no_grad(|| weight.fill_(1.0));
         // The first steps keep (1 + step) / (10 + step): 2/11, then 3/12.
         average.update(1);
         average.update(2);
@@ -112,7 +112,7 @@ mod tests {
         assert_eq!(value(), 1.0);
 
         // Late steps keep what the recipe says.
-        tch::no_grad(|| weight.fill_(0.0));
+        let _ = tch::no_grad(|| weight.fill_(0.0));
         average.update(1_000_000);
         average.exchange();
         assert!((value() - 0.9 * expected).abs() < 1e-6, "{}", value());

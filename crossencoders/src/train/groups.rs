@@ -81,7 +81,7 @@ mod tests {
     /// Two layers: sublayers 0, 1 of the text, 2, 3 of both streams.
     fn config() -> ModelConfig {
         serde_json::from_str(
-            r#"{"tt_attn_sublayers": [0], "tv_attn_sublayers": [2], "vt_attn_sublayers": [2],
+            r#"{"vocab_size": 8, "image_embeddings": "vilbert", "tt_attn_sublayers": [0], "tv_attn_sublayers": [2], "vt_attn_sublayers": [2],
                 "t_ff_sublayers": [1, 3], "v_ff_sublayers": [3]}"#,
         )
         .unwrap()

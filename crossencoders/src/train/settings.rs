@@ -28,6 +28,9 @@ pub struct Training {
     pub clip: f64,
     /// Of initialisation, order and dropout.
     pub seed: u64,
+    /// Whether units are dropped, as the model's configuration says and a tenth of the fused vectors. Without, a step's
+    /// result does not depend on how its rows are split into batches.
+    pub dropout: bool,
     /// Steps between two lines in `metrics.jsonl`.
     pub log_steps: u64,
     /// Steps between two checkpoints within an epoch; 0: only after epochs.
@@ -92,6 +95,7 @@ impl Default for Training {
             eps,
             clip: 1.0,
             seed: 0,
+            dropout: true,
             log_steps: 10,
             checkpoint_steps: 0,
             precision: Precision::F32,

@@ -88,10 +88,11 @@ impl Learner {
 
     /// Adds up the gradients of all batches.
     fn backward(&self, batches: Vec<Batch>, rows: usize, done: u64) -> Result<Step, NotFinite> {
+        let settings = &self.ranker.recipe.train;
         let mut step = Step::default();
         for (number, batch) in batches.into_iter().enumerate() {
             // Dropout depends on the step alone, whenever the run was begun.
-            let seed = dropout_seed(self.ranker.recipe.train.seed, done, number as u64);
+            let seed = settings.dropout.then(|| dropout_seed(settings.seed, done, number as u64));
             let batch = batch.to_device(self.ranker.variables.device());
             // A loss is a mean over its batch: each row has the same weight, whatever batch it is in.
             let weight = batch.items.len() as f64 / rows as f64;
