@@ -109,8 +109,15 @@ fn killed_at_any_moment_a_run_keeps_its_checkpoint_and_ends_as_if_it_had_not_bee
             .unwrap();
         let written = world.path("run/checkpoints/.last.new");
         if kill % 2 == 0 {
-            // Into the writing, further each time.
-            while !written.exists() && child.try_wait().unwrap().is_none() {
+            // Into the writing of its second checkpoint, further each time.
+            let state = world.path("run/checkpoints/last/state.json");
+            let age = || std::fs::metadata(&state).and_then(|state| state.modified()).ok();
+            let before = age();
+            let mut alive = || child.try_wait().unwrap().is_none();
+            while alive() && age().is_none_or(|age| Some(age) == before) {
+                std::hint::spin_loop();
+            }
+            while alive() && !written.exists() {
                 std::hint::spin_loop();
             }
             std::thread::sleep(Duration::from_micros(400 * kill));
