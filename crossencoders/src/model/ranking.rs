@@ -83,13 +83,7 @@ impl RankingModel {
     }
 
     /// Scores `[sets, candidates]` of what the encoder makes of all pairs.
-    pub(super) fn head(
-        &self,
-        encoded: &Encoded,
-        sets: i64,
-        video: &Tensor,
-        train: bool,
-    ) -> Tensor {
+    pub(super) fn head(&self, encoded: &Encoded, sets: i64, video: &Tensor, train: bool) -> Tensor {
         let fused = dropout(&self.encoder.fuse(encoded), FUSED_DROPOUT, train);
         match &self.head {
             Head::Alignment(head) => head.probability(&fused).view([sets, -1]),

@@ -6,6 +6,7 @@
 
 use tch::Tensor;
 
+use super::attention::Queries;
 use super::encoder::States;
 use super::{Candidates, RankingModel, Text};
 
@@ -71,7 +72,7 @@ impl RankingModel {
 
     fn sublayer(&self, index: usize, states: &States, seed: Option<u64>) -> States {
         let dropout = seed_segment(seed, EMBEDDINGS + 1 + index as u64);
-        self.encoder().advance(index, states, dropout)
+        self.encoder().advance(index, states, Queries::First, dropout)
     }
 
     fn scores(&self, states: States, sets: i64, video: &Tensor, seed: Option<u64>) -> Tensor {
@@ -83,7 +84,7 @@ impl RankingModel {
 /// The same streams, cut off from what they were computed from, and ready to collect gradients.
 fn leaves(states: &States) -> States {
     let leaf = |x: &Tensor| x.detach().set_requires_grad(true);
-    states.with(leaf(&states.text), leaf(&states.vision))
+    states.with(leaf(&states.text.states), leaf(&states.vision.states))
 }
 
 /// Of the loss by the two streams; undefined where the loss does not depend on a stream.
@@ -94,7 +95,7 @@ struct Gradients {
 
 impl Gradients {
     fn of(leaves: &States) -> Gradients {
-        Gradients { text: leaves.text.grad(), vision: leaves.vision.grad() }
+        Gradients { text: leaves.text.states.grad(), vision: leaves.vision.states.grad() }
     }
 
     /// Hands the gradients on to what the streams were computed from.
@@ -103,8 +104,8 @@ impl Gradients {
         let inner = |x: &Tensor, gradient: &Tensor| {
             (gradient.defined() && x.requires_grad()).then(|| (x * gradient).sum(x.kind()))
         };
-        let text = inner(&outputs.text, &self.text);
-        let vision = inner(&outputs.vision, &self.vision);
+        let text = inner(&outputs.text.states, &self.text);
+        let vision = inner(&outputs.vision.states, &self.vision);
         match (text, vision) {
             (Some(text), Some(vision)) => (text + vision).backward(),
             (Some(one), None) | (None, Some(one)) => one.backward(),

@@ -87,7 +87,7 @@ impl Learner {
     }
 
     /// Adds up the gradients of all batches.
-    fn backward(&self, batches: Vec<Batch>, rows: usize, done: u64) -> Result<Step, NotFinite> {
+    fn backward(&mut self, batches: Vec<Batch>, rows: usize, done: u64) -> Result<Step, NotFinite> {
         let settings = &self.ranker.recipe.train;
         let mut step = Step::default();
         for (number, batch) in batches.into_iter().enumerate() {
