@@ -11,7 +11,7 @@ use crate::config::{ConfigError, ModelConfig};
 use crate::data::{Batch, DataError, ImageSets, Tokenizer};
 use crate::model::RankingModel;
 use crate::run;
-use crate::train::{Recipe, RecipeError, Variant};
+use crate::train::{Precision, Recipe, RecipeError, Variant};
 use crate::weights::{self, LoadReport, WeightsError};
 
 /// Parameters of the ranking heads, which pre-trained weights do not have.
@@ -203,6 +203,29 @@ impl Ranker {
     /// Scores `[sets, candidates]` of a batch on the model's device; dropout acts if `train` is set.
     pub fn scores(&self, batch: &Batch, train: bool) -> Tensor {
         self.model.forward(&batch.text, &batch.candidates, &batch.video, train)
+    }
+
+    /// Scores `[sets, candidates]` of a batch on the model's device, with dropout by a seed, or without, and the loss that `loss` makes of
+    /// them; its gradients are added to those of the parameters. Both are cut off from the parameters.
+    pub fn backward(
+        &self,
+        batch: &Batch,
+        seed: Option<u64>,
+        loss: &dyn Fn(&Tensor) -> Tensor,
+    ) -> (Tensor, Tensor) {
+        let Batch { text, candidates, video, .. } = batch;
+        if self.recipe.train.gradient_checkpointing {
+            return self.model.backward_recomputing(text, candidates, video, seed, loss);
+        }
+        let scores = self.model.forward_seeded(text, candidates, video, seed);
+        let loss = loss(&scores);
+        loss.backward();
+        (scores.detach(), loss.detach())
+    }
+
+    /// What linear layers and attention compute with.
+    pub fn precision(&self) -> Precision {
+        self.recipe.train.precision
     }
 
     fn assemble(

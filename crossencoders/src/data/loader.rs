@@ -8,6 +8,7 @@ use feature_store::{BatchSpec, FeatureStore, RegionBatch};
 use tch::{Device, Tensor};
 
 use super::{DataError, Example, ImageSets};
+use crate::failure::catching;
 use crate::model::{Candidates, Text};
 
 /// Batches that wait for the model.
@@ -58,6 +59,16 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// Its size, for people.
+    pub fn shapes(&self) -> String {
+        let (sets, tokens) = self.text.input_ids.size2().unwrap_or_default();
+        let size = self.candidates.features.size();
+        let [_, candidates, regions, dim] = size[..] else { return format!("{size:?}") };
+        format!(
+            "{sets} descriptions of {tokens} word pieces with {candidates} images each of {regions} regions of {dim} values"
+        )
+    }
+
     /// The same on a device.
     pub fn to_device(self, device: Device) -> Batch {
         if device == Device::Cpu {
@@ -109,7 +120,9 @@ impl Loader {
                     // Its pages come from the disk while this batch is assembled; what cannot be read is told then.
                     let _ = store.prefetch(&images(&sets.examples, next));
                 }
-                let batch = assemble(&store, &sets.examples, &spec, items, &mut regions);
+                let work = || assemble(&store, &sets.examples, &spec, items, &mut regions);
+                let batch = catching(work)
+                    .unwrap_or_else(|error| Err(DataError::Reader(error.to_string())));
                 let failed = batch.is_err();
                 if sender.send(batch).is_err() || failed {
                     return;

@@ -33,6 +33,9 @@ pub enum DataError {
     /// The feature store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Batches cannot be assembled.
+    #[error("the reader of batches stopped: {0}")]
+    Reader(String),
     /// There are sets, but none has all its images in the store.
     #[error(
         "none of the {sets} image sets of {annotations} has all its images in {store} (first: {})",

@@ -48,6 +48,40 @@ pub struct Encoded {
     pub pooled_vision: Tensor,
 }
 
+/// The two streams between sublayers.
+#[derive(Debug)]
+pub(super) struct States {
+    /// A row for each description before the first cross-modal sublayer, then one for each image.
+    pub text: Stream,
+    pub vision: Stream,
+    /// Images per description.
+    candidates: i64,
+}
+
+impl States {
+    /// Other states with the same masks.
+    pub fn with(&self, text: Tensor, vision: Tensor) -> States {
+        let stream = |states, old: &Stream| Stream { states, mask: old.mask.shallow_clone() };
+        States {
+            text: stream(text, &self.text),
+            vision: stream(vision, &self.vision),
+            candidates: self.candidates,
+        }
+    }
+
+    pub fn shallow_clone(&self) -> States {
+        self.with(self.text.states.shallow_clone(), self.vision.states.shallow_clone())
+    }
+
+    /// The text repeated for every image.
+    fn expanded_text(&self) -> Stream {
+        Stream {
+            states: expand(&self.text.states, self.candidates),
+            mask: expand(&self.text.mask, self.candidates),
+        }
+    }
+}
+
 impl CrossEncoder {
     /// Creates the parameters below `bert.`.
     ///
@@ -124,40 +158,68 @@ impl CrossEncoder {
         train: bool,
         observe: &mut dyn FnMut(Option<usize>, &Tensor, &Tensor),
     ) -> Encoded {
-        let candidates = vision.features.size()[0] / text.input_ids.size()[0].max(1);
-        let mut t = Stream {
-            states: self.embeddings.text(text, train).to_kind(self.kind),
-            mask: additive_mask(&text.mask, self.kind),
-        };
-        let mut v = Stream {
-            states: self.embeddings.vision(vision, self.kind, train).to_kind(self.kind),
-            mask: additive_mask(&vision.mask, self.kind),
-        };
-        observe(None, &t.states, &v.states);
-        for (index, sublayer) in self.sublayers.iter().enumerate() {
-            if index == self.first_cross_modal {
-                t = Stream {
-                    states: expand(&t.states, candidates),
-                    mask: expand(&t.mask, candidates),
-                };
+        let mut states = self.start(text, vision, train);
+        observe(None, &states.text.states, &states.vision.states);
+        for index in 0..self.sublayers.len() {
+            states = self.advance(index, &states, last_queries, train);
+            observe(Some(index), &states.text.states, &states.vision.states);
+        }
+        self.finish(states)
+    }
+
+    /// Number of sublayers.
+    pub(super) fn depth(&self) -> usize {
+        self.sublayers.len()
+    }
+
+    /// The states before the first sublayer.
+    pub(super) fn start(&self, text: &Text, vision: &Vision, train: bool) -> States {
+        States {
+            candidates: vision.features.size()[0] / text.input_ids.size()[0].max(1),
+            text: Stream {
+                states: self.embeddings.text(text, train).to_kind(self.kind),
+                mask: additive_mask(&text.mask, self.kind),
+            },
+            vision: Stream {
+                states: self.embeddings.vision(vision, self.kind, train).to_kind(self.kind),
+                mask: additive_mask(&vision.mask, self.kind),
+            },
+        }
+    }
+
+    /// The states after a sublayer; in the last attention, `last_queries` attend.
+    pub(super) fn advance(
+        &self,
+        index: usize,
+        before: &States,
+        last_queries: Queries,
+        train: bool,
+    ) -> States {
+        let mut after = before.shallow_clone();
+        if index == self.first_cross_modal {
+            after.text = before.expanded_text();
+        }
+        let States { text: t, vision: v, .. } = &after;
+        let queries = if index == self.last_attention { last_queries } else { Queries::All };
+        let (text, vision) = match &self.sublayers[index] {
+            Sublayer::Attention(attention) => attention.forward(t, v, queries, train),
+            Sublayer::FeedForward(feed_forward) => {
+                feed_forward.forward(&t.states, &v.states, train)
             }
-            let queries = if index == self.last_attention { last_queries } else { Queries::All };
-            (t.states, v.states) = match sublayer {
-                Sublayer::Attention(attention) => attention.forward(&t, &v, queries, train),
-                Sublayer::FeedForward(feed_forward) => {
-                    feed_forward.forward(&t.states, &v.states, train)
-                }
-            };
-            observe(Some(index), &t.states, &v.states);
-        }
-        let (mut t, v) = (t.states, v.states);
+        };
+        after.with(text, vision)
+    }
+
+    /// What the states after the last sublayer come to.
+    pub(super) fn finish(&self, mut states: States) -> Encoded {
         if self.first_cross_modal >= self.sublayers.len() {
-            t = expand(&t, candidates);
+            states.text = states.expanded_text();
         }
+        let (text, vision) = (states.text.states, states.vision.states);
         let first = |x: &Tensor| x.select(1, 0).to_kind(Kind::Float);
-        let pooled_text = self.t_pooler.forward(&first(&t)).relu();
-        let pooled_vision = self.v_pooler.forward(&first(&v)).relu();
-        Encoded { text: t, vision: v, pooled_text, pooled_vision }
+        let pooled_text = self.t_pooler.forward(&first(&text)).relu();
+        let pooled_vision = self.v_pooler.forward(&first(&vision)).relu();
+        Encoded { text, vision, pooled_text, pooled_vision }
     }
 
     /// The pooled streams as one vector, `[images, pooler_size]`.

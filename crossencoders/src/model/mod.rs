@@ -11,6 +11,7 @@ mod feed_forward;
 mod heads;
 mod layers;
 mod ranking;
+mod recompute;
 
 use tch::Tensor;
 

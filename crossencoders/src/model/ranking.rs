@@ -7,7 +7,7 @@ use super::contextual::{ContextConfig, ContextModule};
 use super::dropout::dropout;
 use super::heads::AlignmentHead;
 use super::layers::{Linear, linear};
-use super::{Candidates, CrossEncoder, Text, Vision};
+use super::{Candidates, CrossEncoder, Encoded, Text, Vision};
 use crate::config::{ConfigError, ModelConfig};
 
 /// ImageCoDe's task model drops a tenth of the fused vector, whatever the configuration says.
@@ -78,22 +78,31 @@ impl RankingModel {
         video: &Tensor,
         train: bool,
     ) -> Tensor {
-        let size = candidates.features.size();
-        let (sets, count) = (size[0], size[1]);
-        // [sets, candidates, …] to [sets * candidates, …]
-        let vision = Vision {
-            features: candidates.features.flatten(0, 1),
-            locations: candidates.locations.flatten(0, 1),
-            mask: candidates.mask.flatten(0, 1),
-        };
-        let encoded = self.encoder.forward_pooled(text, &vision, train);
-        let fused = dropout(&self.encoder.fuse(&encoded), FUSED_DROPOUT, train);
+        let encoded = self.encoder.forward_pooled(text, &candidates.flatten(), train);
+        self.head(&encoded, candidates.features.size()[0], video, train)
+    }
+
+    /// Scores `[sets, candidates]` of what the encoder makes of all pairs.
+    pub(super) fn head(&self, encoded: &Encoded, sets: i64, video: &Tensor, train: bool) -> Tensor {
+        let fused = dropout(&self.encoder.fuse(encoded), FUSED_DROPOUT, train);
         match &self.head {
-            Head::Alignment(head) => head.probability(&fused).view([sets, count]),
-            Head::Linear(linear) => linear.forward(&fused).view([sets, count]),
+            Head::Alignment(head) => head.probability(&fused).view([sets, -1]),
+            Head::Linear(linear) => linear.forward(&fused).view([sets, -1]),
             Head::Contextual(context) => {
-                context.forward(&fused.view([sets, count, -1]), video, train, &mut |_| {})
+                let width = fused.size()[1];
+                context.forward(&fused.view([sets, -1, width]), video, train, &mut |_| {})
             }
+        }
+    }
+}
+
+impl Candidates {
+    /// `[sets, candidates, …]` to `[sets * candidates, …]`.
+    pub(super) fn flatten(&self) -> Vision {
+        Vision {
+            features: self.features.flatten(0, 1),
+            locations: self.locations.flatten(0, 1),
+            mask: self.mask.flatten(0, 1),
         }
     }
 }

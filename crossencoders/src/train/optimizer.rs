@@ -44,6 +44,8 @@ struct Parameter {
     name: String,
     variable: Tensor,
     weight_decay: f64,
+    /// Its part of the step's learning rate.
+    learning_rate: f64,
     state: Option<Moments>,
 }
 
@@ -67,10 +69,18 @@ impl AdamW {
                 name,
                 variable,
                 weight_decay: if decays { config.weight_decay } else { 0.0 },
+                learning_rate: 1.0,
                 state: None,
             }
         });
         AdamW { config, parameters: parameters.collect(), gradient_scale: 1.0 }
+    }
+
+    /// Gives every parameter its own part of the learning rate; without, all have the whole.
+    pub fn scale_learning_rates(&mut self, part: impl Fn(&str) -> f64) {
+        for parameter in &mut self.parameters {
+            parameter.learning_rate = part(&parameter.name);
+        }
     }
 
     /// Forgets all gradients.
@@ -181,6 +191,7 @@ impl Parameter {
         scale: f64,
     ) -> Option<Update<'_>> {
         let gradient = self.gradient()?;
+        let learning_rate = learning_rate * self.learning_rate;
         let (beta1, beta2) = config.betas;
         let state = self.state.get_or_insert_with(|| Moments {
             steps: 0,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use super::AdamWConfig;
+use super::{AdamWConfig, Training};
 use crate::model::{ContextConfig, Positions, RankingHead};
 
 /// How candidates are scored and what is learnt; ImageCoDe's names.
@@ -64,56 +64,6 @@ pub struct Data {
     /// Most regions of an image.
     #[serde(default = "defaults::max_regions")]
     pub max_regions: usize,
-}
-
-/// How it is trained; the defaults are what ImageCoDe's recipes share.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Training {
-    /// Times through the data.
-    pub epochs: u64,
-    /// Sets (non-contrastive: pairs) a forward pass works on at once.
-    pub batch_size: usize,
-    /// Batches whose gradients are averaged for one step.
-    pub accumulate: usize,
-    /// The highest learning rate.
-    pub learning_rate: f64,
-    /// Part of all steps over which the learning rate rises.
-    pub warmup: f64,
-    /// Decay per step, times the learning rate.
-    pub weight_decay: f64,
-    /// Decay rates of AdamW's moments.
-    pub betas: (f64, f64),
-    /// AdamW's epsilon.
-    pub eps: f64,
-    /// The largest norm of all gradients together.
-    pub clip: f64,
-    /// Of initialisation, order and dropout.
-    pub seed: u64,
-    /// Steps between two lines in `metrics.jsonl`.
-    pub log_steps: u64,
-    /// Steps between two checkpoints within an epoch; 0: only after epochs.
-    pub checkpoint_steps: u64,
-}
-
-impl Default for Training {
-    fn default() -> Training {
-        let AdamWConfig { betas, eps, weight_decay } = AdamWConfig::default();
-        Training {
-            epochs: 25,
-            batch_size: 15,
-            accumulate: 1,
-            learning_rate: 2e-5,
-            warmup: 0.1,
-            weight_decay,
-            betas,
-            eps,
-            clip: 1.0,
-            seed: 0,
-            log_steps: 10,
-            checkpoint_steps: 0,
-        }
-    }
 }
 
 /// The contextual module.
@@ -229,9 +179,6 @@ impl Recipe {
     }
 
     fn check(&self) -> Result<(), &'static str> {
-        let Training {
-            epochs, batch_size, accumulate, learning_rate, warmup, clip, log_steps, ..
-        } = self.train;
         let rules = [
             (
                 (self.variant == Variant::Contextual) == self.context.is_some(),
@@ -245,17 +192,11 @@ impl Recipe {
                 self.variant != Variant::ZeroShot || self.init.is_some(),
                 "zero-shot ranking needs pre-trained weights: give `init`",
             ),
-            (batch_size > 0 && accumulate > 0, "`batch_size` and `accumulate` begin at 1"),
-            (epochs > 0 && log_steps > 0, "`epochs` and `log_steps` begin at 1"),
-            (
-                learning_rate.is_finite() && learning_rate >= 0.0 && clip > 0.0,
-                "`learning_rate` or `clip` is negative or no number",
-            ),
-            ((0.0..=1.0).contains(&warmup), "`warmup` is a part of all steps, between 0 and 1"),
             (self.data.max_tokens >= 3, "`max_tokens` leaves no room for a word"),
             (self.data.max_regions > 0, "`max_regions` begins at 1"),
         ];
-        rules.into_iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, what)| Err(what))
+        let mut rules = rules.into_iter().chain(self.train.rules());
+        rules.find(|(holds, _)| !holds).map_or(Ok(()), |(_, what)| Err(what))
     }
 }
 
@@ -335,6 +276,17 @@ mod tests {
         let context = &["variant=contextual", "context.layers=2", "context.positions=video"];
         let recipe = load(RECIPE, context).unwrap();
         assert_eq!(load(&recipe.to_toml(), &[]).unwrap(), recipe);
+        let training = &[
+            "train.patience=3",
+            "train.ema=0.999",
+            "train.layer_decay=0.9",
+            "train.freeze=[\"bert.embeddings\"]",
+            "train.groups=[{match = \"bert.t_pooler\", learning_rate = 1e-3}]",
+            "train.gradient_checkpointing=true",
+        ];
+        let recipe = load(RECIPE, training).unwrap();
+        assert_eq!(recipe.train.groups.len(), 1);
+        assert_eq!(load(&recipe.to_toml(), &[]).unwrap(), recipe);
     }
 
     #[test]
@@ -345,7 +297,26 @@ mod tests {
         assert!(message(RECIPE, &["model.x=3"]).contains("model.x=3"));
         assert!(message(RECIPE, &["variant=contextual"]).contains("[context]"));
         assert!(message(RECIPE, &["variant=zero_shot"]).contains("init"));
-        assert!(message(RECIPE, &["train.batch_size=0"]).contains("batch_size"));
+        for (change, said) in [
+            ("train.batch_size=0", "batch_size"),
+            ("train.precision=f16", "f16"),
+            ("train.precision=bf16", "bf16"),
+            ("train.gradient_checkpointing=1", "gradient_checkpointing"),
+            ("train.patience=0", "patience"),
+            ("train.ema=1.0", "ema"),
+            ("train.layer_decay=1.5", "layer_decay"),
+            ("train.layer_decay=0.0", "layer_decay"),
+            ("train.freeze=[\"\"]", "freeze"),
+            ("train.freeze=bert", "freeze"),
+            ("train.groups=[{match = \"bert\"}]", "learning_rate"),
+            ("train.groups=[{match = \"bert\", learning_rate = -1.0}]", "learning_rate"),
+            ("train.groups=[{match = \"bert\", learning_rate = 1.0, decay = 1}]", "decay"),
+        ] {
+            assert!(message(RECIPE, &[change]).contains(said), "{change}");
+        }
+        let no_rate =
+            ["train.learning_rate=0", "train.groups=[{match = \"a\", learning_rate = 1}]"];
+        assert!(message(RECIPE, &no_rate).contains("above 0"));
         assert!(message("variant = ", &[]).contains("recipe.toml"));
     }
 

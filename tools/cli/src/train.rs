@@ -53,6 +53,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             summary.seconds,
             summary.best_epoch
         );
+        if summary.stopped_early {
+            println!("ended early: no epoch since was better (train.patience)");
+        }
         rank::print_metrics(&summary.best);
     }
     Ok(ExitCode::SUCCESS)
@@ -100,8 +103,11 @@ pub fn train(
 
 fn announce(trainer: &Trainer, out: &Path) {
     let ranker = trainer.ranker();
-    let parameters: usize =
-        ranker.variables.trainable_variables().iter().map(|variable| variable.numel()).sum();
+    let millions = |frozen: bool| {
+        let variables = ranker.variables.variables();
+        let of_kind = variables.values().filter(|variable| variable.requires_grad() != frozen);
+        of_kind.map(|variable| variable.numel()).sum::<usize>() as f64 / 1e6
+    };
     let [train, valid] = trainer.splits();
     for (split, sets) in [("train", train), ("valid", valid)] {
         eprintln!(
@@ -113,7 +119,15 @@ fn announce(trainer: &Trainer, out: &Path) {
             eprintln!("{split}: {message}");
         }
     }
-    eprintln!("model: {:.1} million parameters", parameters as f64 / 1e6);
+    match millions(true) {
+        0.0 => eprintln!("model: {:.1} million parameters", millions(false)),
+        frozen => {
+            eprintln!(
+                "model: {:.1} million parameters and {frozen:.1} million frozen",
+                millions(false)
+            );
+        }
+    }
     match (trainer.position(), &ranker.recipe.init) {
         ((0, _), None) => eprintln!("model: weights begin random: the recipe has no `init`"),
         ((0, _), Some(init)) => eprintln!("model: weights from {}", init.display()),

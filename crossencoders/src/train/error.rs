@@ -1,0 +1,196 @@
+//! Why training stops.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::Recipe;
+use crate::data::{DataError, ImageSets, Item};
+use crate::eval::EvalError;
+use crate::failure::LibtorchError;
+use crate::ranker::RankerError;
+use crate::run::RunError;
+use crate::weights::WeightsError;
+
+/// Why training stops. The last checkpoint stays as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// The model cannot be made or saved.
+    #[error(transparent)]
+    Ranker(#[from] RankerError),
+    /// The optimiser's state.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// The run's folder.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The validation split cannot be ranked.
+    #[error("validation: {0}")]
+    Eval(#[from] EvalError),
+    /// A recipe without anything to train.
+    #[error("the variant zero_shot is not trained: give the recipe to `eval` or `predict`")]
+    ZeroShot,
+    /// A split to train on or to validate with has no answers.
+    #[error("{0} is not labelled")]
+    Unlabelled(PathBuf),
+    /// A name that no parameter begins with.
+    #[error("`{key}` names `{name}`, but no parameter begins like that; there is {}", near.join(", "))]
+    UnknownParameter {
+        /// The recipe's key.
+        key: &'static str,
+        /// What it names.
+        name: String,
+        /// Parameters whose names begin most alike.
+        near: Vec<String>,
+    },
+    /// Nothing is left to train.
+    #[error("`train.freeze` names every parameter: nothing is left to train")]
+    AllFrozen,
+    /// The loss or a gradient is no number any more. Weights are those before the step.
+    #[error(
+        "the loss at step {step} is {loss} and the norm of its gradients {grad_norm}{}: {cause}; the last checkpoint is as it was. The step learnt from {rows}",
+        first(parameter)
+    )]
+    Diverged {
+        /// The step, from 1.
+        step: u64,
+        /// Its loss, or that of its first batch whose loss is not finite.
+        loss: f64,
+        /// Norm of all gradients together.
+        grad_norm: f64,
+        /// The first parameter, by name, whose gradient is not finite.
+        parameter: Option<String>,
+        /// What the step learnt from: the batch whose loss is not finite, or all of its batches.
+        rows: StepIds,
+        /// What it comes from, and what to do.
+        cause: Cause,
+    },
+    /// Memory ran out in a step.
+    #[error("step {step} needs more memory than there is ({reason}) for {shapes}; {advice}")]
+    OutOfMemory {
+        /// The step, from 1.
+        step: u64,
+        /// What libtorch says.
+        reason: String,
+        /// The batch's shapes.
+        shapes: String,
+        /// What to change in the recipe.
+        advice: String,
+    },
+    /// libtorch cannot compute a step.
+    #[error("step {step}: {reason}, for {shapes}")]
+    Libtorch {
+        /// The step, from 1.
+        step: u64,
+        /// What libtorch says.
+        reason: String,
+        /// The batch's shapes.
+        shapes: String,
+    },
+    /// A run that has failed within this process.
+    #[error(
+        "the run has failed before, and its weights may be half changed: open it again, to go on from its last checkpoint"
+    )]
+    Failed,
+    /// A checkpoint that cannot be gone on from.
+    #[error("{path}: {reason}; --force begins anew")]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// Where a number that is none comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// From these images: their features in the store are not finite.
+    Features(Vec<String>),
+    /// From the weights, as far as can be seen.
+    Weights,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Cause::Features(images) => write!(
+                out,
+                "features of {} are not finite (`xenc store validate --deep` finds all such)",
+                images.join(", ")
+            ),
+            Cause::Weights => write!(out, "try a lower learning rate"),
+        }
+    }
+}
+
+/// Ids of the rows of a step: directories and images.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepIds(pub Vec<(String, Vec<String>)>);
+
+impl StepIds {
+    /// Of rows of a split.
+    pub(super) fn new<'a>(sets: &ImageSets, rows: impl Iterator<Item = &'a Item>) -> StepIds {
+        let ids = rows.map(|row| {
+            let example = &sets.examples[row.example()];
+            let images = match *row {
+                Item::Set(_) => example.images.clone(),
+                Item::Pair(_, candidate) => vec![example.images[candidate].clone()],
+            };
+            (example.directory.clone(), images)
+        });
+        StepIds(ids.collect())
+    }
+}
+
+impl fmt::Display for StepIds {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        for (number, (directory, images)) in self.0.iter().enumerate() {
+            let comma = if number == 0 { "" } else { ", " };
+            write!(out, "{comma}{directory} ({})", images.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+fn first(parameter: &Option<String>) -> String {
+    parameter.as_ref().map_or(String::new(), |name| format!(" (first not finite: {name})"))
+}
+
+impl TrainError {
+    /// What libtorch has thrown in a step, with the shapes of its batches.
+    pub(super) fn thrown(error: LibtorchError, step: u64, shapes: String, recipe: &Recipe) -> Self {
+        match error {
+            LibtorchError::OutOfMemory(reason) => {
+                TrainError::OutOfMemory { step, reason, shapes, advice: advice(recipe) }
+            }
+            other => TrainError::Libtorch { step, reason: other.to_string(), shapes },
+        }
+    }
+}
+
+/// What to lower, from what costs nothing to what changes results.
+fn advice(recipe: &Recipe) -> String {
+    let settings = &recipe.train;
+    let mut changes = Vec::new();
+    if !settings.gradient_checkpointing {
+        changes
+            .push("set train.gradient_checkpointing = true (the same results, slower)".to_owned());
+    }
+    if settings.batch_size > 1 {
+        let (size, accumulate) = (settings.batch_size, settings.accumulate);
+        changes.push(format!(
+            "lower train.batch_size (now {size}) and raise train.accumulate (now {accumulate}) so that their product stays (the same steps)"
+        ));
+    }
+    let (regions, tokens) = (recipe.data.max_regions, recipe.data.max_tokens);
+    changes.push(format!(
+        "lower data.max_regions (now {regions}) or data.max_tokens (now {tokens}) (other results)"
+    ));
+    changes.join(", or ")
+}
+
+impl From<DataError> for TrainError {
+    fn from(error: DataError) -> Self {
+        TrainError::Ranker(error.into())
+    }
+}

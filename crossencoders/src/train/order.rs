@@ -1,0 +1,73 @@
+//! What each step learns from: a function of recipe, data and epoch alone.
+
+use super::{Recipe, Variant};
+use crate::data::{ImageSets, Item, shuffled};
+
+/// The rows of a split in the order of training.
+#[derive(Debug)]
+pub(super) struct Order {
+    rows: Vec<Item>,
+    /// Word pieces of each row's description.
+    lengths: Vec<usize>,
+    batch_size: usize,
+    accumulate: usize,
+    seed: u64,
+}
+
+/// What one step learns from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct StepRows {
+    /// What goes through the model at once, one after the other.
+    pub batches: Vec<Vec<Item>>,
+    /// Rows of all batches of the step, which its gradient is the mean of.
+    pub rows: usize,
+}
+
+impl Order {
+    pub fn new(recipe: &Recipe, sets: &ImageSets) -> Order {
+        let rows = rows(recipe.variant, sets);
+        Order {
+            lengths: rows.iter().map(|row| sets.examples[row.example()].input_ids.len()).collect(),
+            rows,
+            batch_size: recipe.train.batch_size,
+            accumulate: recipe.train.accumulate,
+            seed: recipe.train.seed,
+        }
+    }
+
+    pub fn steps_per_epoch(&self) -> u64 {
+        self.rows.len().div_ceil(self.rows_per_step()) as u64
+    }
+
+    /// All steps of an epoch. Which rows a step has depends on the product of batch size and accumulation, not on how it
+    /// is made of the two.
+    pub fn epoch(&self, epoch: u64) -> Vec<StepRows> {
+        shuffled(&self.lengths, self.rows_per_step(), self.seed, epoch)
+            .into_iter()
+            .map(|step| StepRows {
+                rows: step.len(),
+                batches: step
+                    .chunks(self.batch_size)
+                    .map(|batch| batch.iter().map(|&row| self.rows[row]).collect())
+                    .collect(),
+            })
+            .collect()
+    }
+
+    fn rows_per_step(&self) -> usize {
+        self.batch_size.saturating_mul(self.accumulate)
+    }
+}
+
+/// What an epoch goes through: all sets, or all pairs.
+fn rows(variant: Variant, sets: &ImageSets) -> Vec<Item> {
+    let examples = sets.examples.iter().enumerate();
+    match variant {
+        Variant::NonContrastive => examples
+            .flat_map(|(number, example)| {
+                (0..example.images.len()).map(move |candidate| Item::Pair(number, candidate))
+            })
+            .collect(),
+        _ => examples.map(|(number, _)| Item::Set(number)).collect(),
+    }
+}

@@ -1,0 +1,180 @@
+//! One step: forward, backward, update.
+
+use tch::{Kind, Tensor};
+
+use super::average::Average;
+use super::{AdamW, TrainError, contrastive, groups, non_contrastive, warmup_linear};
+use crate::data::{Batch, Labels};
+use crate::ranker::Ranker;
+
+/// What training changes: the model, its optimiser, the average of its weights.
+#[derive(Debug)]
+pub(super) struct Learner {
+    pub ranker: Ranker,
+    pub optimizer: AdamW,
+    pub average: Option<Average>,
+}
+
+/// What one step gave.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Step {
+    /// Mean over the rows.
+    pub loss: f64,
+    pub rows: usize,
+    /// Rows that were ranked right.
+    pub right: usize,
+    /// Of the gradients before clipping.
+    pub grad_norm: f64,
+    pub learning_rate: f64,
+}
+
+/// A step that would have made weights that are no numbers.
+#[derive(Debug)]
+pub(super) struct NotFinite {
+    pub loss: f64,
+    pub grad_norm: f64,
+    /// The first by name whose gradient is not finite.
+    pub parameter: Option<String>,
+    /// The number of the batch whose loss is not finite; if all are, gradients are not.
+    pub batch: Option<usize>,
+    /// Row and candidate of images of that batch whose features are not finite.
+    pub images: Vec<(usize, usize)>,
+}
+
+impl Learner {
+    /// A model that has learnt nothing yet.
+    ///
+    /// # Errors
+    /// If the recipe names parameters that there are not, or freezes all.
+    pub fn new(ranker: Ranker) -> Result<Learner, TrainError> {
+        let settings = &ranker.recipe.train;
+        let optimizer = groups::optimizer(&ranker.variables, &ranker.config, settings)?;
+        let average = settings.ema.map(|decay| Average::new(&ranker.variables, decay));
+        Ok(Learner { ranker, optimizer, average })
+    }
+
+    /// Puts the average in place of the weights, or the weights back; nothing where there is no average.
+    pub fn exchange_average(&mut self) {
+        if let Some(average) = &mut self.average {
+            average.exchange();
+        }
+    }
+
+    /// The step after `done` of `total` steps: the update by the mean gradient over `rows`, which are those of `batches`.
+    ///
+    /// # Errors
+    /// [`NotFinite`]; the weights are those before the step.
+    pub fn step(
+        &mut self,
+        batches: Vec<Batch>,
+        rows: usize,
+        (done, total): (u64, u64),
+    ) -> Result<Step, NotFinite> {
+        self.optimizer.zero_grad();
+        let mut step = self.backward(batches, rows, done)?;
+        let settings = &self.ranker.recipe.train;
+        step.grad_norm = self.optimizer.clip_grad_norm(settings.clip);
+        if !step.grad_norm.is_finite() {
+            return Err(self.not_finite(step.loss, None, Vec::new(), step.grad_norm));
+        }
+        let warmup = settings.warmup * total as f64;
+        step.learning_rate = settings.learning_rate * warmup_linear(done, warmup, total as f64);
+        self.optimizer.step(step.learning_rate);
+        if let Some(average) = &mut self.average {
+            average.update(done + 1);
+        }
+        Ok(step)
+    }
+
+    /// Adds up the gradients of all batches.
+    fn backward(&mut self, batches: Vec<Batch>, rows: usize, done: u64) -> Result<Step, NotFinite> {
+        let settings = &self.ranker.recipe.train;
+        let mut step = Step::default();
+        for (number, batch) in batches.into_iter().enumerate() {
+            // Dropout depends on the step alone, whenever the run was begun.
+            let seed = settings.dropout.then(|| dropout_seed(settings.seed, done, number as u64));
+            let batch = batch.to_device(self.ranker.variables.device());
+            // A loss is a mean over its batch: each row has the same weight, whatever batch it is in.
+            let weight = batch.items.len() as f64 / rows as f64;
+            let (scores, loss) =
+                self.ranker.backward(&batch, seed, &|scores| loss(scores, &batch.labels) * weight);
+            let loss = loss.double_value(&[]);
+            if !loss.is_finite() {
+                let norm = self.optimizer.clip_grad_norm(f64::INFINITY);
+                return Err(self.not_finite(loss, Some(number), not_finite_images(&batch), norm));
+            }
+            step.loss += loss;
+            step.right += right(&scores, &batch.labels);
+            step.rows += batch.items.len();
+        }
+        Ok(step)
+    }
+
+    fn not_finite(
+        &self,
+        loss: f64,
+        batch: Option<usize>,
+        images: Vec<(usize, usize)>,
+        grad_norm: f64,
+    ) -> NotFinite {
+        let mut names: Vec<String> = self
+            .ranker
+            .variables
+            .variables()
+            .into_iter()
+            .filter(|(_, variable)| {
+                let gradient = variable.grad();
+                gradient.defined() && !all_finite(&gradient)
+            })
+            .map(|(name, _)| name)
+            .collect();
+        names.sort();
+        NotFinite { loss, grad_norm, parameter: names.into_iter().next(), batch, images }
+    }
+}
+
+fn loss(scores: &Tensor, labels: &Labels) -> Tensor {
+    match labels {
+        Labels::Targets(targets) => contrastive(scores, targets),
+        Labels::Matches(matches) => non_contrastive(scores, matches),
+        // `Trainer::open` has refused unlabelled splits.
+        Labels::Unknown => scores.mean(Kind::Float) * f64::NAN,
+    }
+}
+
+/// Sets whose image is ranked first, or pairs on the right side of 0.
+fn right(scores: &Tensor, labels: &Labels) -> usize {
+    let right = match labels {
+        Labels::Targets(targets) => scores.argmax(1, false).eq_tensor(targets),
+        Labels::Matches(matches) => scores.gt(0.0).eq_tensor(&matches.gt(0.5)),
+        Labels::Unknown => return 0,
+    };
+    right.sum(Kind::Int64).int64_value(&[]) as usize
+}
+
+fn all_finite(x: &Tensor) -> bool {
+    x.isfinite().all().int64_value(&[]) == 1
+}
+
+/// Row and candidate of every image with a feature or a location that is not finite.
+fn not_finite_images(batch: &Batch) -> Vec<(usize, usize)> {
+    let size = batch.candidates.features.size();
+    let finite = |image: [i64; 2]| {
+        [&batch.candidates.features, &batch.candidates.locations]
+            .into_iter()
+            .all(|x| all_finite(&x.get(image[0]).get(image[1])))
+    };
+    (0..size[0])
+        .flat_map(|row| (0..size[1]).map(move |candidate| [row, candidate]))
+        .filter(|&image| !finite(image))
+        .map(|[row, candidate]| (row as usize, candidate as usize))
+        .collect()
+}
+
+/// A seed for each batch; SplitMix64's finaliser, so that neighbours have nothing in common.
+fn dropout_seed(seed: u64, step: u64, batch: u64) -> u64 {
+    let mut x = seed ^ step.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (batch << 48);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
