@@ -193,7 +193,7 @@ impl Bench {
         let mut loader = self.loader(by_length(&self.sets.lengths(), size), rounds + 1);
         time(rounds, || {
             let batch = loader.next().ok_or("too few descriptions for so many rounds")??;
-            tch::no_grad(|| self.ranker.scores(&batch, false));
+            let _scores = tch::no_grad(|| self.ranker.scores(&batch, false));
             Ok(())
         })
     }

@@ -11,7 +11,7 @@ use crate::config::{ConfigError, ModelConfig};
 use crate::data::{Batch, DataError, ImageSets, Tokenizer};
 use crate::model::RankingModel;
 use crate::run;
-use crate::train::{Precision, Recipe, RecipeError, Variant};
+use crate::train::{Recipe, RecipeError, Variant};
 use crate::weights::{self, LoadReport, WeightsError};
 
 /// Parameters of the ranking heads, which pre-trained weights do not have.
@@ -223,11 +223,6 @@ impl Ranker {
         (scores.detach(), loss.detach())
     }
 
-    /// What linear layers and attention compute with.
-    pub fn precision(&self) -> Precision {
-        self.recipe.train.precision
-    }
-
     fn assemble(
         recipe: Recipe,
         config: ModelConfig,
@@ -244,7 +239,8 @@ impl Ranker {
             return Err(RankerError::Positions(max_tokens, positions));
         }
         let variables = VarStore::new(device);
-        let model = RankingModel::new(&variables.root(), &config, &recipe.head())?;
+        let mut model = RankingModel::new(&variables.root(), &config, &recipe.head())?;
+        model.set_kind(recipe.train.precision.kind());
         Ok(Ranker { recipe, config, tokenizer, variables, loaded: None, model })
     }
 }

@@ -1,7 +1,7 @@
 //! Ranking the candidates of a set.
 
-use tch::Tensor;
 use tch::nn;
+use tch::{Kind, Tensor};
 
 use super::contextual::{ContextConfig, ContextModule};
 use super::dropout::dropout;
@@ -63,6 +63,11 @@ impl RankingModel {
             }
         };
         Ok(RankingModel { encoder, head })
+    }
+
+    /// Chooses what the encoder's sublayers compute in; see [`CrossEncoder::set_kind`].
+    pub fn set_kind(&mut self, kind: Kind) {
+        self.encoder.set_kind(kind);
     }
 
     /// The encoder.

@@ -300,7 +300,6 @@ mod tests {
         for (change, said) in [
             ("train.batch_size=0", "batch_size"),
             ("train.precision=f16", "f16"),
-            ("train.precision=bf16", "bf16"),
             ("train.gradient_checkpointing=1", "gradient_checkpointing"),
             ("train.patience=0", "patience"),
             ("train.ema=1.0", "ema"),

@@ -1,6 +1,7 @@
 //! The `[train]` part of a recipe.
 
 use serde::{Deserialize, Serialize};
+use tch::Kind;
 
 use super::AdamWConfig;
 
@@ -66,8 +67,18 @@ pub enum Precision {
     /// 32 bits.
     #[default]
     F32,
-    /// 16 bits with the range of 32; weights and the optimiser stay in 32.
+    /// 16 bits with the range of 32; weights, poolers, heads and the optimiser stay in 32.
     Bf16,
+}
+
+impl Precision {
+    /// For tensors.
+    pub fn kind(self) -> Kind {
+        match self {
+            Precision::F32 => Kind::Float,
+            Precision::Bf16 => Kind::BFloat16,
+        }
+    }
 }
 
 /// Parameters with a learning rate of their own.
@@ -111,7 +122,7 @@ impl Default for Training {
 
 impl Training {
     /// What must hold, and what to say where it does not.
-    pub(super) fn rules(&self) -> [(bool, &'static str); 12] {
+    pub(super) fn rules(&self) -> [(bool, &'static str); 11] {
         let rate = |rate: f64| rate.is_finite() && rate >= 0.0;
         [
             (
@@ -152,7 +163,6 @@ impl Training {
                 "`groups` need a `learning_rate` above 0 for the others; `freeze` keeps those as they are",
             ),
             (self.weight_decay >= 0.0, "`weight_decay` is negative or no number"),
-            (self.precision == Precision::F32, "`precision = \"bf16\"` is not there yet; `f32` is"),
         ]
     }
 }
