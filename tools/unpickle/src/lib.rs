@@ -48,7 +48,7 @@ pub fn read(stream: &[u8]) -> Result<Value, Error> {
 /// use unpickle::Value;
 ///
 /// let (value, length) = unpickle::outline(b"cposix\nsystem\n(S'true'\ntR.and more")?;
-/// assert_eq!(length, 25);
+/// assert_eq!(length, 26);
 /// let Value::Call { callable, arguments } = value else { panic!() };
 /// assert_eq!(*callable, Value::Global { module: "posix".into(), name: "system".into() });
 /// assert_eq!(arguments[0].as_str(), Some("true"));

@@ -165,7 +165,9 @@ fn an_outline_names_what_reading_refuses_and_writes_back() {
     assert_eq!(stream[..2], [0x80, 2]);
     stream.extend(b"what follows");
     assert_eq!(outline(&stream), Ok((value, length)));
-    assert!(matches!(read(&stream).unwrap_err().fault, Fault::Global(name) if name.contains("torch._utils")));
+    assert!(
+        matches!(read(&stream).unwrap_err().fault, Fault::Global(name) if name.contains("torch._utils"))
+    );
 }
 
 #[test]
