@@ -138,7 +138,7 @@ fn print_file(file: &WeightsFile) {
     }
     println!("names        {}", file.convention.name());
     println!("tensors      {}", file.tensors.len());
-    println!("parameters   {:.1} million, tied ones counted once", file.parameters() as f64 / 1e6);
+    println!("parameters   {}, tied ones counted once", file.parameters());
 }
 
 fn print_report(report: &LoadReport) {
