@@ -35,9 +35,7 @@ pub(super) fn read(path: &Path) -> Result<Contents, String> {
         FileFormat::Tar => Format::PytorchTar,
         FileFormat::Pickle => Format::Pickle,
     };
-    let tensors = reader.into_tensors().into_iter();
-    let tensors = tensors.map(|(name, tensor)| Ok((name, to_tch(&tensor)?)));
-    Ok((format, key, tensors.collect::<Result<_, String>>()?))
+    Ok((format, key, to_tensors(path, reader)?))
 }
 
 /// All tensors below a top-level key, by their path in it ("state.0.exp_avg").

@@ -7,7 +7,7 @@ use std::path::Path;
 use unpickle::Value;
 
 /// Most bytes of pickle that are read; a sound one has a few hundred for every tensor.
-const MAX_PICKLE: u64 = 100 << 20;
+const MAX_PICKLE: u64 = 16 << 20;
 
 /// The saved object, with tensors as calls that were not made.
 pub(in crate::weights) fn outline(path: &Path) -> Result<Value, String> {

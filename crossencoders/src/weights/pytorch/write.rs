@@ -129,3 +129,32 @@ fn storage_class(kind: Kind) -> Option<&'static str> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file of one number, as a tensor of that shape and stride.
+    fn view(size: i64, stride: i64) -> Result<usize, String> {
+        let mut storages = Storages::default();
+        let mut value = storages.refer(&Tensor::from_slice(&[1.0f32])).unwrap();
+        let Value::Call { arguments, .. } = &mut value else { panic!("{value:?}") };
+        arguments[2] = Value::Tuple(vec![Value::Int(size)]);
+        arguments[3] = Value::Tuple(vec![Value::Int(stride)]);
+        let pickle = unpickle::write(&Value::Dict(vec![(text("weight"), value)])).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("view.bin");
+        let file = std::fs::File::create(&path).unwrap();
+        write_archive(file, &pickle, &storages).unwrap();
+        super::super::read(&path).map(|(_, _, tensors)| tensors[0].1.numel())
+    }
+
+    #[test]
+    fn a_view_that_repeats_one_number_a_billion_times_is_refused() {
+        assert_eq!(view(1, 1), Ok(1));
+        assert_eq!(view(9, 0), Ok(9));
+        let error = view(1 << 30, 0).unwrap_err();
+        assert!(error.contains("4294967296 bytes"), "{error}");
+        assert!(view(2, 1).is_err());
+    }
+}
