@@ -131,6 +131,12 @@ pub struct ModelConfig {
     pub sublayer2v_num_attention_heads: PerSublayer,
     #[serde(default)]
     pub sublayer2v_intermediate_size: PerSublayer,
+    /// BERT layer → the sublayer whose attention takes over its weights.
+    #[serde(default)]
+    pub bert_layer2attn_sublayer: PerSublayer,
+    /// BERT layer → the sublayer whose feed-forward takes over its weights.
+    #[serde(default)]
+    pub bert_layer2ff_sublayer: PerSublayer,
 }
 
 mod defaults {

@@ -12,7 +12,7 @@ use crate::data::{Batch, DataError, ImageSets, Tokenizer};
 use crate::model::RankingModel;
 use crate::run;
 use crate::train::{Recipe, RecipeError, Variant};
-use crate::weights::{self, LoadReport, WeightsError};
+use crate::weights::{self, Convention, LoadReport, WeightsError};
 
 /// Parameters of the ranking heads, which pre-trained weights do not have.
 const HEADS: [&str; 4] =
@@ -111,7 +111,13 @@ impl Ranker {
             if ranker.recipe.variant != Variant::ZeroShot {
                 allowed.extend(HEADS);
             }
-            ranker.loaded = Some(weights::load(&ranker.variables, init, &allowed)?);
+            let file = weights::hub::locate(init).map_err(WeightsError::from)?;
+            let report = weights::initialise(&ranker.variables, &ranker.config, &file, &allowed)?;
+            if ranker.recipe.variant == Variant::ZeroShot && report.convention == Convention::Bert {
+                let problems = vec!["zero-shot ranking needs more than BERT's weights".to_owned()];
+                return Err(WeightsError::Misfit { path: file, problems }.into());
+            }
+            ranker.loaded = Some(report);
         }
         Ok(ranker)
     }

@@ -200,7 +200,11 @@ impl Recipe {
     }
 }
 
+/// Addresses of the model hub are no paths.
 fn absolute(folder: &Path, value: &str) -> String {
+    if value.starts_with("hf://") {
+        return value.to_owned();
+    }
     let path = std::path::absolute(folder.join(value)).unwrap_or_else(|_| folder.join(value));
     path.to_string_lossy().into_owned()
 }

@@ -17,6 +17,8 @@ mod rank;
 mod store;
 #[cfg(feature = "torch")]
 mod train;
+#[cfg(feature = "torch")]
+mod weights;
 
 use std::process::ExitCode;
 
@@ -49,6 +51,10 @@ enum Command {
     /// Draw a small data set, convert, validate, train, evaluate: everything once, without a download
     #[cfg(feature = "torch")]
     Demo(demo::Args),
+    /// Look into files of weights and convert them
+    #[cfg(feature = "torch")]
+    #[command(subcommand)]
+    Weights(weights::Command),
     /// Write shell completions to stdout
     Completions {
         /// The shell to write them for
@@ -81,6 +87,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Predict(args) => rank::predict::run(args),
         #[cfg(feature = "torch")]
         Command::Demo(args) => demo::run(args),
+        #[cfg(feature = "torch")]
+        Command::Weights(command) => weights::run(command),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "xenc", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)

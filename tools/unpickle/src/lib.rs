@@ -36,5 +36,27 @@ pub use write::write;
 /// With the byte offset: a truncated or malformed stream, a global outside the allowed ones, a value nested or shared
 /// beyond reason.
 pub fn read(stream: &[u8]) -> Result<Value, Error> {
-    machine::Machine::new(stream).run()
+    machine::Machine::new(stream, machine::Foreign::Refused).run().map(|(value, _)| value)
+}
+
+/// Reads a stream that names other constructors, too, such as a PyTorch checkpoint's, and how many bytes it took.
+///
+/// Nothing is executed here either: a foreign call comes back as the [`Value::Call`] that it would have been, and what
+/// the stream does to the called object afterwards (its state, its items) is left out.
+///
+/// ```
+/// use unpickle::Value;
+///
+/// let (value, length) = unpickle::outline(b"cposix\nsystem\n(S'true'\ntR.and more")?;
+/// assert_eq!(length, 26);
+/// let Value::Call { callable, arguments } = value else { panic!() };
+/// assert_eq!(*callable, Value::Global { module: "posix".into(), name: "system".into() });
+/// assert_eq!(arguments[0].as_str(), Some("true"));
+/// # Ok::<(), unpickle::Error>(())
+/// ```
+///
+/// # Errors
+/// As [`read`], but for the globals.
+pub fn outline(stream: &[u8]) -> Result<(Value, usize), Error> {
+    machine::Machine::new(stream, machine::Foreign::Outlined).run()
 }

@@ -23,6 +23,18 @@ enum Node {
     Tuple(Vec<Id>),
     Dict(Vec<(Id, Id)>),
     Global(Constructor),
+    /// A global that is not on the list.
+    Foreign {
+        module: Arc<str>,
+        name: Arc<str>,
+    },
+    /// A foreign global with its arguments.
+    Call {
+        callable: Id,
+        arguments: Vec<Id>,
+    },
+    /// An id of something outside the stream.
+    Persistent(Id),
     Dtype(DtypeNode),
     /// `_reconstruct`ed, waiting for the state that makes it an array.
     EmptyArray,
@@ -36,6 +48,15 @@ enum Node {
 enum DtypeNode {
     Number(Dtype, bool),
     Object,
+}
+
+/// What is done about globals that are not on the list.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Foreign {
+    /// They are an error.
+    Refused,
+    /// They are named in the result.
+    Outlined,
 }
 
 /// What a stream may construct.
@@ -76,10 +97,11 @@ pub(crate) struct Machine<'a> {
     /// Heights of the stack at which marks were set.
     marks: Vec<usize>,
     memo: HashMap<u64, Id>,
+    foreign: Foreign,
 }
 
 impl<'a> Machine<'a> {
-    pub(crate) fn new(stream: &'a [u8]) -> Self {
+    pub(crate) fn new(stream: &'a [u8], foreign: Foreign) -> Self {
         let cursor = Cursor::new(stream);
         Machine {
             cursor,
@@ -87,10 +109,12 @@ impl<'a> Machine<'a> {
             stack: Vec::new(),
             marks: Vec::new(),
             memo: HashMap::new(),
+            foreign,
         }
     }
 
-    pub(crate) fn run(mut self) -> Result<Value, Error> {
+    /// The value, and how many bytes it took.
+    pub(crate) fn run(mut self) -> Result<(Value, usize), Error> {
         loop {
             let offset = self.cursor.position;
             match self.step() {
@@ -98,12 +122,14 @@ impl<'a> Machine<'a> {
                 Ok(Some(root)) => {
                     let limit = 1024 + 4 * self.cursor.len();
                     let mut budget = limit;
-                    return self.resolve(root, MAX_DEPTH, &mut budget).map_err(
-                        |fault| match fault {
-                            Fault::TooLarge(_) => Error { offset, fault: Fault::TooLarge(limit) },
-                            fault => Error { offset, fault },
-                        },
-                    );
+                    let length = self.cursor.position;
+                    return match self.resolve(root, MAX_DEPTH, &mut budget) {
+                        Ok(value) => Ok((value, length)),
+                        Err(Fault::TooLarge(_)) => {
+                            Err(Error { offset, fault: Fault::TooLarge(limit) })
+                        }
+                        Err(fault) => Err(Error { offset, fault }),
+                    };
                 }
                 Err(fault) => return Err(Error { offset, fault }),
             }
@@ -155,6 +181,10 @@ impl<'a> Machine<'a> {
             b'R' | 0x81 => {
                 let (arguments, callable) = (self.pop()?, self.pop()?);
                 self.construct(callable, arguments)?;
+            }
+            b'Q' if self.foreign == Foreign::Outlined => {
+                let id = self.pop()?;
+                self.push(Node::Persistent(id));
             }
             b'b' => {
                 let state = self.pop()?;
@@ -258,6 +288,7 @@ impl<'a> Machine<'a> {
         match (&mut self.arena[target], opcode) {
             (Node::List(list), b'a' | b'e' | 0x90) => list.extend(items),
             (Node::Dict(dict), b's' | b'u') => dict.extend(pairs(&items)?),
+            (Node::Call { .. }, _) => {}
             _ => return Err(Fault::Malformed("items for something that takes none")),
         }
         Ok(())
@@ -286,19 +317,27 @@ impl<'a> Machine<'a> {
     }
 
     fn push_global(&mut self, module: &str, name: &str) -> Result<(), Fault> {
-        let constructor =
-            constructor(module, name).ok_or_else(|| Fault::Global(format!("{module}.{name}")))?;
-        self.push(Node::Global(constructor));
+        let node = match (constructor(module, name), self.foreign) {
+            (Some(constructor), _) => Node::Global(constructor),
+            (None, Foreign::Outlined) => Node::Foreign { module: module.into(), name: name.into() },
+            (None, Foreign::Refused) => return Err(Fault::Global(format!("{module}.{name}"))),
+        };
+        self.push(node);
         Ok(())
     }
 
     /// REDUCE and NEWOBJ: applies an allowed constructor to its arguments.
     fn construct(&mut self, callable: Id, arguments: Id) -> Result<(), Fault> {
-        let Node::Global(constructor) = self.arena[callable] else {
-            return Err(Fault::Malformed("a call of something that is no constructor"));
-        };
         let Node::Tuple(arguments) = self.arena[arguments].clone() else {
             return Err(Fault::Malformed("arguments that are no tuple"));
+        };
+        let constructor = match self.arena[callable] {
+            Node::Global(constructor) => constructor,
+            Node::Foreign { .. } => {
+                self.push(Node::Call { callable, arguments });
+                return Ok(());
+            }
+            _ => return Err(Fault::Malformed("a call of something that is no constructor")),
         };
         let node = match constructor {
             Constructor::Reconstruct => Node::EmptyArray,
@@ -384,6 +423,11 @@ impl<'a> Machine<'a> {
     /// BUILD: gives an array or a dtype its state.
     fn build(&mut self, state: Id) -> Result<(), Fault> {
         let target = self.top()?;
+        if self.foreign == Foreign::Outlined
+            && let Node::Call { .. } | Node::Dict(_) = self.arena[target]
+        {
+            return Ok(());
+        }
         let Node::Tuple(state) = self.arena[state].clone() else {
             return Err(Fault::Malformed("a state that is no tuple"));
         };
@@ -503,9 +547,7 @@ impl<'a> Machine<'a> {
             return Err(Fault::TooDeep(MAX_DEPTH));
         }
         *budget = budget.checked_sub(1).ok_or(Fault::TooLarge(0))?;
-        let mut all = |ids: &[Id]| -> Result<Vec<Value>, Fault> {
-            ids.iter().map(|&id| self.resolve(id, depth - 1, budget)).collect()
-        };
+        let mut all = |ids: &[Id]| self.resolve_all(ids, depth, budget);
         Ok(match &self.arena[id] {
             Node::Plain(value) => value.clone(),
             Node::List(items) => Value::List(all(items)?),
@@ -522,10 +564,31 @@ impl<'a> Machine<'a> {
                 };
                 Value::Dict(pairs.iter().map(pair).collect::<Result<_, Fault>>()?)
             }
+            Node::Foreign { module, name } => {
+                Value::Global { module: module.clone(), name: name.clone() }
+            }
+            Node::Call { callable, arguments } => Value::Call {
+                callable: Box::new(self.resolve(*callable, depth - 1, budget)?),
+                arguments: self.resolve_all(arguments, depth, budget)?,
+            },
+            Node::Persistent(id) => {
+                Value::Persistent(Box::new(self.resolve(*id, depth - 1, budget)?))
+            }
+            // A bare type among the arguments of a foreign call: its name is of no interest.
+            Node::Global(_) if self.foreign == Foreign::Outlined => Value::None,
             Node::Global(_) | Node::Dtype(_) | Node::EmptyArray => {
                 return Err(Fault::Malformed("a constructor where a value should be"));
             }
         })
+    }
+
+    fn resolve_all(
+        &self,
+        ids: &[Id],
+        depth: usize,
+        budget: &mut usize,
+    ) -> Result<Vec<Value>, Fault> {
+        ids.iter().map(|&id| self.resolve(id, depth - 1, budget)).collect()
     }
 }
 

@@ -150,6 +150,14 @@ impl NdArray {
         })
     }
 
+    /// The items as f64, exactly; `None` for whole numbers.
+    pub fn to_f64s(&self) -> Option<Vec<f64>> {
+        match self.dtype {
+            Dtype::F64 => Some(items(&self.data).map(f64::from_le_bytes).collect()),
+            _ => Some(self.to_f32s()?.into_iter().map(f64::from).collect()),
+        }
+    }
+
     /// The items as i64; `None` for floating point, and for u64 values beyond i64.
     pub fn to_i64s(&self) -> Option<Vec<i64>> {
         let data = &self.data;

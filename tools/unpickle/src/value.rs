@@ -36,6 +36,22 @@ pub enum Value {
         /// Its items.
         items: Vec<Value>,
     },
+    /// A class or function that is only named; from [`outline`](crate::outline).
+    Global {
+        /// Its module ("torch").
+        module: Arc<str>,
+        /// Its name in there ("FloatStorage").
+        name: Arc<str>,
+    },
+    /// A call that was not made; from [`outline`](crate::outline).
+    Call {
+        /// What would have been called, usually a [`Value::Global`].
+        callable: Box<Value>,
+        /// With what.
+        arguments: Vec<Value>,
+    },
+    /// A reference to something outside the stream, by its id; from [`outline`](crate::outline).
+    Persistent(Box<Value>),
 }
 
 impl Value {

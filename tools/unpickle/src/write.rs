@@ -1,13 +1,15 @@
-//! Writes plain values as a protocol 4 pickle that Python and NumPy read.
+//! Writes values as a pickle that Python, NumPy and PyTorch read: protocol 2, or 4 where bytes need it.
 
 use crate::{Fault, NdArray, Value};
 
-/// The pickle of a value. Arrays name NumPy 1's modules, which NumPy 2 reads too.
+/// The pickle of a value. Arrays name NumPy 1's modules, which NumPy 2 reads too; globals, calls and persistent ids are
+/// written as such. Without bytes and arrays it is of protocol 2, the only one that `torch.load(weights_only=True)`
+/// reads without a warning.
 ///
 /// # Errors
-/// [`Fault::Unwritable`] for integers beyond 64 bits.
+/// [`Fault::Unwritable`] for integers beyond 64 bits, text beyond 4 GiB and names with line feeds.
 pub fn write(value: &Value) -> Result<Vec<u8>, Fault> {
-    let mut out = vec![0x80, 4];
+    let mut out = vec![0x80, 2];
     put(&mut out, value)?;
     out.push(b'.');
     Ok(out)
@@ -23,24 +25,14 @@ fn put(out: &mut Vec<u8>, value: &Value) -> Result<(), Fault> {
             out.push(b'G');
             out.extend(number.to_be_bytes());
         }
-        Value::Str(text) => {
-            out.push(0x8d);
-            put_sized(out, text.as_bytes());
-        }
-        Value::Bytes(bytes) => {
-            out.push(0x8e);
-            put_sized(out, bytes);
-        }
+        Value::Str(text) => put_text(out, text)?,
+        Value::Bytes(bytes) => put_bytes(out, bytes),
         Value::List(items) => {
             out.extend(b"](");
             items.iter().try_for_each(|item| put(out, item))?;
             out.push(b'e');
         }
-        Value::Tuple(items) => {
-            out.push(b'(');
-            items.iter().try_for_each(|item| put(out, item))?;
-            out.push(b't');
-        }
+        Value::Tuple(items) => put_tuple(out, items)?,
         Value::Dict(pairs) => {
             out.extend(b"}(");
             for (key, value) in pairs {
@@ -51,14 +43,50 @@ fn put(out: &mut Vec<u8>, value: &Value) -> Result<(), Fault> {
         }
         Value::Array(array) => put_array(out, array)?,
         Value::ObjectArray { shape, items } => put_object_array(out, shape, items)?,
+        Value::Global { module, name } => put_global(out, module, name)?,
+        Value::Call { callable, arguments } => {
+            put(out, callable)?;
+            put_tuple(out, arguments)?;
+            out.push(b'R');
+        }
+        Value::Persistent(id) => {
+            put(out, id)?;
+            out.push(b'Q');
+        }
         Value::BigInt(_) => return Err(Fault::Unwritable("an integer beyond 64 bits")),
     }
     Ok(())
 }
 
-fn put_sized(out: &mut Vec<u8>, bytes: &[u8]) {
+fn put_text(out: &mut Vec<u8>, text: &str) -> Result<(), Fault> {
+    let length = u32::try_from(text.len()).map_err(|_| Fault::Unwritable("so long a text"))?;
+    out.push(b'X');
+    out.extend(length.to_le_bytes());
+    out.extend(text.as_bytes());
+    Ok(())
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    // The header's protocol: BINBYTES8 is of the fourth.
+    out[1] = 4;
+    out.push(0x8e);
     out.extend((bytes.len() as u64).to_le_bytes());
     out.extend(bytes);
+}
+
+fn put_tuple(out: &mut Vec<u8>, items: &[Value]) -> Result<(), Fault> {
+    out.push(b'(');
+    items.iter().try_for_each(|item| put(out, item))?;
+    out.push(b't');
+    Ok(())
+}
+
+fn put_global(out: &mut Vec<u8>, module: &str, name: &str) -> Result<(), Fault> {
+    if module.contains('\n') || name.contains('\n') {
+        return Err(Fault::Unwritable("a name with a line feed"));
+    }
+    out.extend(format!("c{module}\n{name}\n").into_bytes());
+    Ok(())
 }
 
 fn put_int(out: &mut Vec<u8>, number: i64) {

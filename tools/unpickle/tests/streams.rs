@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use safetensors::{Dtype as StDtype, SafeTensors};
-use unpickle::{Dtype, Fault, NdArray, Value, read, write};
+use unpickle::{Dtype, Fault, NdArray, Value, outline, read, write};
 
 fn fixtures() -> PathBuf {
     let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/fixtures");
@@ -145,4 +145,41 @@ fn values_that_contain_themselves_or_explode_are_refused() {
     }
     laughs.push(b'.');
     assert!(matches!(read(&laughs).unwrap_err().fault, Fault::TooLarge(_)));
+}
+
+#[test]
+fn an_outline_names_what_reading_refuses_and_writes_back() {
+    let tensor = Value::Call {
+        callable: Box::new(Value::Global {
+            module: "torch._utils".into(),
+            name: "_rebuild_tensor_v2".into(),
+        }),
+        arguments: vec![
+            Value::Persistent(Box::new(Value::Tuple(vec![Value::Str("storage".into())]))),
+            Value::Int(0),
+        ],
+    };
+    let value = Value::Dict(vec![(Value::Str("weight".into()), tensor)]);
+    let mut stream = write(&value).unwrap();
+    let length = stream.len();
+    assert_eq!(stream[..2], [0x80, 2]);
+    stream.extend(b"what follows");
+    assert_eq!(outline(&stream), Ok((value, length)));
+    assert!(
+        matches!(read(&stream).unwrap_err().fault, Fault::Global(name) if name.contains("torch._utils"))
+    );
+}
+
+#[test]
+fn an_outline_leaves_out_the_state_and_items_of_foreign_objects() {
+    // volta.tbLogger() with a state {"path": "x"} and an item, in a list.
+    let stream = b"](cvolta\ntbLogger\n)R}X\x04\0\0\0pathX\x01\0\0\0xsbX\x01\0\0\0kK\x01se.";
+    let (value, _) = outline(stream).unwrap();
+    let Value::List(items) = value else { panic!("{value:?}") };
+    assert!(
+        matches!(&items[..], [Value::Call { arguments, .. }] if arguments.is_empty()),
+        "{items:?}"
+    );
+    let limit = outline(&b"(".repeat(20)).unwrap_err();
+    assert!(matches!(limit.fault, Fault::Truncated));
 }

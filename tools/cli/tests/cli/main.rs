@@ -5,6 +5,8 @@ mod eval;
 mod store;
 #[cfg(feature = "torch")]
 mod train;
+#[cfg(feature = "torch")]
+mod weights;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -18,7 +20,12 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// Folder of the reference's files.
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/fixtures")
+}
+
 /// One of the reference's VOLTA LMDBs.
 fn volta_lmdb(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/fixtures/features/lmdb").join(name)
+    fixtures().join("features/lmdb").join(name)
 }

@@ -1,0 +1,53 @@
+//! What can go wrong with weights.
+
+use std::path::PathBuf;
+
+use super::hub::HubError;
+
+/// Why weights cannot be loaded or written.
+#[derive(Debug, thiserror::Error)]
+pub enum WeightsError {
+    /// The file cannot be read, or is neither a safetensors nor a sound PyTorch file.
+    #[error("{path}: {reason}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The file cannot be written.
+    #[error("{path} cannot be written: {reason}")]
+    Unwritable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The weights are those of another model.
+    #[error("{path} does not fit the model: {}", problems.join("; "))]
+    Misfit {
+        /// The file.
+        path: PathBuf,
+        /// Missing and mis-shaped tensors.
+        problems: Vec<String>,
+    },
+    /// Names of one convention become those of another only for a model that is known.
+    #[error("{path} has {from}'s names, which become {to}'s only with a model configuration")]
+    NeedsConfig {
+        /// The file.
+        path: PathBuf,
+        /// Its convention.
+        from: &'static str,
+        /// The convention asked for.
+        to: &'static str,
+    },
+    /// The file to write is there already.
+    #[error("{path} exists; say that it is to be replaced, or give another name")]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// An address of the model hub that cannot be used.
+    #[error(transparent)]
+    Hub(#[from] HubError),
+}

@@ -1,0 +1,65 @@
+//! PyTorch files, through a reader that executes nothing.
+
+mod outline;
+mod write;
+
+use std::path::Path;
+
+use pytorch_reader::{DType, FileFormat, PytorchReader};
+use tch::{Kind, Tensor};
+
+use super::file::Format;
+
+pub(super) use outline::{StateDict, outline};
+pub(super) use write::write;
+
+/// Where training checkpoints keep their weights: VOLTA's, then the usual ones.
+pub(super) const WEIGHT_KEYS: [&str; 3] = ["model_state_dict", "state_dict", "model"];
+
+/// Format, the key the tensors lie under, and all tensors; or what is wrong with the file.
+type Contents = (Format, Option<&'static str>, Vec<(String, Tensor)>);
+
+/// Reads a file, or says what is wrong with it.
+pub(super) fn read(path: &Path) -> Result<Contents, String> {
+    let nested = WEIGHT_KEYS.iter().find_map(|key| {
+        let reader = PytorchReader::with_top_level_key(path, key).ok()?;
+        (!reader.is_empty()).then_some((Some(*key), reader))
+    });
+    let (key, reader) = match nested {
+        Some(found) => found,
+        None => (None, PytorchReader::new(path).map_err(|error| error.to_string())?),
+    };
+    let format = match reader.metadata().format_type {
+        FileFormat::Zip => Format::PytorchZip,
+        FileFormat::Legacy => Format::PytorchLegacy,
+        FileFormat::Tar => Format::PytorchTar,
+        FileFormat::Pickle => Format::Pickle,
+    };
+    Ok((format, key, to_tensors(path, reader)?))
+}
+
+/// All tensors below a top-level key, by their path in it ("state.0.exp_avg").
+pub(super) fn read_key(path: &Path, key: &str) -> Result<Vec<(String, Tensor)>, String> {
+    let reader = PytorchReader::with_top_level_key(path, key).map_err(|error| error.to_string())?;
+    let tensors = reader.into_tensors().into_iter();
+    tensors.map(|(name, tensor)| Ok((name, to_tch(&tensor)?))).collect()
+}
+
+fn to_tch(tensor: &pytorch_reader::Tensor) -> Result<Tensor, String> {
+    let kind = match tensor.dtype() {
+        DType::F64 => Kind::Double,
+        DType::F32 => Kind::Float,
+        DType::F16 => Kind::Half,
+        DType::BF16 => Kind::BFloat16,
+        DType::I64 => Kind::Int64,
+        DType::I32 => Kind::Int,
+        DType::I16 => Kind::Int16,
+        DType::I8 => Kind::Int8,
+        DType::U8 => Kind::Uint8,
+        DType::Bool => Kind::Bool,
+        other => return Err(format!("`{}` holds {other:?}, which is not supported", tensor.name)),
+    };
+    let shape: Vec<i64> = tensor.shape().iter().map(|&size| size as i64).collect();
+    let bytes = tensor.read().map_err(|error| error.to_string())?;
+    Tensor::f_from_data_size(&bytes, &shape, kind).map_err(|error| error.to_string())
+}

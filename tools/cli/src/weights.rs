@@ -1,0 +1,200 @@
+//! `xenc weights`: what a file of weights holds, whether it fits a model, and the same in another format.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Subcommand, ValueEnum};
+use crossencoders::config::ModelConfig;
+use crossencoders::tch::Kind;
+use crossencoders::weights::{
+    self, Convention, Conversion, LoadReport, SaveAs, WeightsFile, convert, hub,
+};
+use serde_json::json;
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Say what a file holds and, with --model, whether it fits: exit code 1 if tensors are missing or mis-shaped
+    Inspect(InspectArgs),
+    /// Write the same weights in another format, precision or naming convention
+    Convert(ConvertArgs),
+    /// Fetch a file of the Hugging Face hub into its cache, and print its path
+    Download {
+        /// hf://ORG/REPO/FILE or hf://ORG/REPO@REVISION/FILE
+        address: String,
+    },
+}
+
+#[derive(clap::Args)]
+pub struct InspectArgs {
+    /// A safetensors or PyTorch file, or an address (hf://ORG/REPO/FILE)
+    file: PathBuf,
+    /// A model configuration (configs/models/*.json): what would be loaded into it?
+    #[arg(long, value_name = "CONFIG")]
+    model: Option<PathBuf>,
+    /// Print as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(clap::Args)]
+pub struct ConvertArgs {
+    /// A safetensors or PyTorch file, or an address (hf://ORG/REPO/FILE)
+    source: PathBuf,
+    /// The file to write
+    target: PathBuf,
+    /// The model's configuration: needed to change naming conventions; with it, tied parameters are written once to
+    /// safetensors, and under all of VOLTA's names to PyTorch files
+    #[arg(long, value_name = "CONFIG")]
+    model: Option<PathBuf>,
+    /// The format; by default the target's extension tells (.safetensors, or .bin, .pt, .pth)
+    #[arg(long, value_enum)]
+    to: Option<To>,
+    /// Round floating-point numbers to f16
+    #[arg(long, conflicts_with = "bf16")]
+    half: bool,
+    /// Round floating-point numbers to bf16
+    #[arg(long)]
+    bf16: bool,
+    /// Whose names to write; VOLTA's by default, which are this program's
+    #[arg(long, value_enum)]
+    names: Option<Names>,
+    /// Replace the target if it exists
+    #[arg(long)]
+    force: bool,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum To {
+    Safetensors,
+    Pytorch,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Names {
+    Volta,
+    Bert,
+    Uniter,
+    Lxmert,
+}
+
+pub fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Inspect(args) => inspect(&args),
+        Command::Convert(args) => run_convert(&args),
+        Command::Download { address } => {
+            let path = hub::Address::parse(&address)?
+                .map(|_| hub::locate(Path::new(&address)))
+                .ok_or_else(|| hub::HubError::Address(address.clone()))??;
+            println!("{}", path.display());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
+    let file = WeightsFile::open(&hub::locate(&args.file)?)?;
+    let summary = json!({
+        "path": file.path,
+        "format": file.format,
+        "convention": file.convention,
+        "key": file.key,
+        "module_prefix": file.module_prefix,
+        "parameters": file.parameters(),
+        "tensors": file.listing(),
+    });
+    if !args.json {
+        print_file(&file);
+    }
+    let against = match &args.model {
+        None => None,
+        Some(path) => Some(weights::compare(file, &ModelConfig::load(path)?)?),
+    };
+    if args.json {
+        let mut summary = summary;
+        summary["model"] = serde_json::to_value(&against)?;
+        println!("{}", serde_json::to_string_pretty(&summary)?);
+    } else if let Some(report) = &against {
+        print_report(report);
+    }
+    let fits = |report: &LoadReport| report.missing.is_empty() && report.mis_shaped.is_empty();
+    Ok(ExitCode::from(u8::from(!against.as_ref().is_none_or(fits))))
+}
+
+fn print_file(file: &WeightsFile) {
+    for tensor in file.listing() {
+        let finite = if tensor.finite { "" } else { "  NaN or infinite" };
+        println!("{:<70} {:<5} {:?}{finite}", tensor.name, tensor.dtype, tensor.shape);
+    }
+    println!("format       {}", file.format.name());
+    if let Some(key) = file.key {
+        println!("found under  {key}");
+    }
+    if file.module_prefix {
+        println!("prefix       module. (left out)");
+    }
+    println!("names        {}", file.convention.name());
+    println!("tensors      {}", file.tensors.len());
+    println!("parameters   {}, tied ones counted once", file.parameters());
+}
+
+fn print_report(report: &LoadReport) {
+    println!("loaded       {} parameters of the model", report.loaded);
+    let mis_shaped: Vec<String> = report.mis_shaped.iter().map(|found| found.to_string()).collect();
+    for (what, names) in [
+        ("missing", &report.missing),
+        ("mis-shaped", &mis_shaped),
+        ("unexpected", &report.unexpected),
+        ("tied", &report.tied),
+    ] {
+        println!("{what:<12} {}", names.len());
+        if what != "tied" {
+            names.iter().for_each(|name| println!("  {name}"));
+        }
+    }
+    report.notes.iter().for_each(|note| println!("note         {note}"));
+}
+
+fn run_convert(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
+    let config = args.model.as_deref().map(ModelConfig::load).transpose()?;
+    let conversion = Conversion {
+        format: format(args)?,
+        kind: match (args.half, args.bf16) {
+            (true, _) => Some(Kind::Half),
+            (_, true) => Some(Kind::BFloat16),
+            _ => None,
+        },
+        names: args.names.map(|names| match names {
+            Names::Volta => Convention::Volta,
+            Names::Bert => Convention::Bert,
+            Names::Uniter => Convention::Uniter,
+            Names::Lxmert => Convention::Lxmert,
+        }),
+        force: args.force,
+    };
+    let source = hub::locate(&args.source)?;
+    let report = convert(&source, &args.target, config.as_ref(), &conversion)?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        let (from, to) = (report.from.name(), report.to.name());
+        println!("{}: {} tensors, {from} names to {to}", args.target.display(), report.written);
+        report.left_out.iter().for_each(|name| println!("  left out: {name}"));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn format(args: &ConvertArgs) -> anyhow::Result<SaveAs> {
+    let extension = args.target.extension().and_then(|extension| extension.to_str());
+    match (args.to, extension) {
+        (Some(To::Safetensors), _) | (None, Some("safetensors")) => Some(SaveAs::Safetensors),
+        (Some(To::Pytorch), _) | (None, Some("bin" | "pt" | "pth")) => Some(SaveAs::Pytorch),
+        _ => None,
+    }
+    .with_context(|| {
+        format!("what is {} to be? give --to safetensors or --to pytorch", args.target.display())
+    })
+}
