@@ -1,5 +1,6 @@
 //! Comparison with the reference implementations, tensor by tensor. Sizes come from the files.
 
+mod attention;
 mod models;
 mod training;
 mod weights;
