@@ -25,6 +25,7 @@ pub mod eval;
 pub mod failure;
 pub mod model;
 pub mod ranker;
+pub mod report;
 pub mod run;
 pub mod train;
 pub mod weights;

@@ -229,6 +229,13 @@ impl Ranker {
         (scores.detach(), loss.detach())
     }
 
+    /// How much every word attends to every region row of every candidate, f32 `[sets, candidates, tokens, rows]`; `None`
+    /// for a model whose text does not attend to regions. Rows are those of [`batch_spec`](Ranker::batch_spec): the mean
+    /// of all regions is among them if the model has it.
+    pub fn words_to_regions(&self, batch: &Batch) -> Option<Tensor> {
+        tch::no_grad(|| self.model.words_to_regions(&batch.text, &batch.candidates))
+    }
+
     fn assemble(
         recipe: Recipe,
         config: ModelConfig,

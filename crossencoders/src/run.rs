@@ -3,6 +3,7 @@
 //! ```text
 //! RUN/recipe.toml          what is trained, all values spelt out
 //! RUN/metrics.jsonl        one line per logged step and evaluation
+//! RUN/events.out.tfevents.* the same for TensorBoard
 //! RUN/checkpoints/best/    the weights that rank the validation split best
 //! RUN/checkpoints/last/    weights, optimiser and state to go on from
 //! ```
@@ -12,6 +13,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::ranker::RECIPE;
+use crate::train::tensorboard::{self, EventLog};
 
 /// The checkpoint with the best validation accuracy.
 pub const BEST: &str = "best";
@@ -57,6 +59,8 @@ pub enum RunError {
 pub(crate) struct Run {
     path: PathBuf,
     metrics: File,
+    /// Opened with the first line, after what is not gone on with has been forgotten.
+    events: Option<EventLog>,
     _lock: File,
 }
 
@@ -82,6 +86,7 @@ impl Run {
                 remove(&checkpoints.join(name)).map_err(io(&checkpoints))?;
             }
             remove(&metrics_file).map_err(io(&metrics_file))?;
+            tensorboard::remove(path)?;
         } else if is_run {
             let earlier = fs::read_to_string(&recipe_file).map_err(io(&recipe_file))?;
             if let Some(difference) = first_difference(&earlier, recipe) {
@@ -92,7 +97,7 @@ impl Run {
         recover(&checkpoints).map_err(io(&checkpoints))?;
         let metrics = File::options().create(true).append(true).open(&metrics_file);
         let metrics = metrics.map_err(io(&metrics_file))?;
-        Ok(Run { path: path.to_owned(), metrics, _lock: lock })
+        Ok(Run { path: path.to_owned(), metrics, events: None, _lock: lock })
     }
 
     /// Where to go on from, if there is a checkpoint.
@@ -100,11 +105,17 @@ impl Run {
         Some(checkpoint(&self.path, LAST)).filter(|last| last.is_dir())
     }
 
-    /// Adds a line to `metrics.jsonl`.
+    /// Adds a line to `metrics.jsonl`, and what it says to the event files.
     pub fn log(&mut self, line: &impl serde::Serialize) -> Result<(), RunError> {
-        let mut line = serde_json::to_string(line).unwrap_or_default();
-        line.push('\n');
-        self.metrics.write_all(line.as_bytes()).map_err(|source| self.metrics_error(source))
+        let line = serde_json::to_value(line).unwrap_or_default();
+        let text = format!("{line}\n");
+        if self.events.is_none() {
+            let logged = fs::read_to_string(self.path.join("metrics.jsonl"))
+                .map_err(|source| self.metrics_error(source))?;
+            self.events = Some(EventLog::open(&self.path, &logged)?);
+        }
+        self.metrics.write_all(text.as_bytes()).map_err(|source| self.metrics_error(source))?;
+        self.events.as_mut().map_or(Ok(()), |events| events.append(&line))
     }
 
     /// Bytes in `metrics.jsonl`.
@@ -256,6 +267,34 @@ mod tests {
         let error = Run::open(&path, "a = 2\n", false).unwrap_err();
         assert!(error.to_string().contains("`a = 1` then, `a = 2` now"), "{error}");
         assert!(Run::open(&path, "a = 2\n", true).unwrap().last().is_none());
+    }
+
+    #[test]
+    fn event_files_say_what_the_log_says_after_going_on_and_beginning_anew() {
+        use crate::train::tensorboard::tests::read_scalars;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run");
+        let log = |run: &mut Run, steps: [u64; 2]| {
+            for step in steps {
+                run.log(&serde_json::json!({"step": step, "loss": step})).unwrap();
+            }
+        };
+        let scalars = |steps: &[u16]| -> Vec<(i64, String, f32)> {
+            steps.iter().map(|&s| (i64::from(s), "train/loss".into(), f32::from(s))).collect()
+        };
+        let mut run = Run::open(&path, "a = 1\n", false).unwrap();
+        log(&mut run, [1, 2]);
+        let at_checkpoint = run.logged().unwrap();
+        log(&mut run, [3, 4]);
+        drop(run);
+        let mut run = Run::open(&path, "a = 1\n", false).unwrap();
+        run.truncate_log(at_checkpoint).unwrap();
+        log(&mut run, [3, 5]);
+        assert_eq!(read_scalars(&path), scalars(&[1, 2, 3, 5]));
+        drop(run);
+        let mut run = Run::open(&path, "a = 2\n", true).unwrap();
+        log(&mut run, [7, 8]);
+        assert_eq!(read_scalars(&path), scalars(&[7, 8]));
     }
 
     #[test]

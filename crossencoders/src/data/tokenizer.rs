@@ -57,6 +57,11 @@ impl Tokenizer {
         ids
     }
 
+    /// The word piece of an id, such as `##ing`.
+    pub fn piece(&self, id: i64) -> Option<String> {
+        self.inner.id_to_token(u32::try_from(id).ok()?)
+    }
+
     /// One more than the largest id: what a model's `vocab_size` must reach.
     pub fn vocab_size(&self) -> usize {
         self.inner.get_vocab(true).into_values().max().map_or(0, |largest| largest as usize + 1)

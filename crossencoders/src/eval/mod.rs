@@ -7,7 +7,7 @@ mod evaluation;
 mod metrics;
 mod predictions;
 mod submission;
-mod whole_file;
+pub(crate) mod whole_file;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,7 +1,7 @@
 //! The gated attention sublayer: each stream attends to itself, to the other, to both or not at all.
 
 use tch::nn;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::layers::{Linear, Sharing, Streams, SublayerOutput, linear};
 use crate::config::{AttentionSize, ModelConfig};
@@ -217,4 +217,36 @@ fn attention_with_dropout(
     let scores = mask.baddbmm(&flat(query), &flat(keys).transpose(1, 2), 1.0, scale);
     let weights = super::dropout::dropout(&scores.softmax(-1, query.kind()), p, true);
     weights.bmm(&flat(values)).view([batch, heads, length, size])
+}
+
+/// Looking into a sublayer: fused attention gives no weights, so they are computed step by step here.
+impl Attention {
+    /// Whether the text attends to regions here.
+    pub(crate) fn reads_regions(&self) -> bool {
+        self.gates[1]
+    }
+
+    /// How much every word attends to every region, mean over heads: `[batch, tokens, regions]`; `None` if the text does
+    /// not attend to regions here. Where the text attends to itself in the same softmax, the rest of a row is there.
+    pub(crate) fn words_to_regions(&self, text: &Stream, vision: &Stream) -> Option<Tensor> {
+        let [tt, tv, ..] = self.gates;
+        let (of_text, of_vision) =
+            (self.projections.text().filter(|_| tv)?, self.projections.vision()?);
+        let query = of_text.split_heads(of_text.query.forward(&text.states));
+        let scale = (query.size()[3] as f64).sqrt();
+        let scores = |projections: &Projections, x: &Stream| {
+            let keys = projections.split_heads(projections.key.forward(&x.states));
+            query.matmul(&keys.transpose(2, 3)) / scale + &x.mask
+        };
+        let to_regions = scores(of_vision, vision);
+        let regions = to_regions.size()[3];
+        let all = match tt {
+            true => Tensor::cat(&[scores(of_text, text), to_regions], 3),
+            false => to_regions,
+        };
+        // [batch, heads, tokens, keys], regions last
+        let weights = all.softmax(3, Kind::Float);
+        let first = weights.size()[3] - regions;
+        Some(weights.narrow(3, first, regions).mean_dim(1, false, Kind::Float))
+    }
 }

@@ -231,6 +231,30 @@ impl CrossEncoder {
         }
     }
 
+    /// How much every word attends to every region in the last sublayer in which the text attends to regions, mean over
+    /// heads: f32 `[images, tokens, regions]`; `None` if there is no such sublayer. A row's sum is 1, or less where the
+    /// text attends to itself in the same softmax. For looking at a model, not for training.
+    pub fn words_to_regions(&self, text: &Text, vision: &Vision) -> Option<Tensor> {
+        let reads_regions = |sublayer: &Sublayer| match sublayer {
+            Sublayer::Attention(attention) => attention.reads_regions(),
+            Sublayer::FeedForward(_) => false,
+        };
+        let last = self.sublayers.iter().rposition(reads_regions)?;
+        let mut states = self.start(text, vision, false);
+        for index in 0..last {
+            states = self.advance(index, &states, Queries::All, false);
+        }
+        if last == self.first_cross_modal {
+            states.text = states.expanded_text();
+        }
+        match &self.sublayers[last] {
+            Sublayer::Attention(attention) => {
+                attention.words_to_regions(&states.text, &states.vision)
+            }
+            Sublayer::FeedForward(_) => None,
+        }
+    }
+
     /// The word embeddings `[vocab, hidden]`, which the masked-language head is tied to.
     pub fn word_embeddings(&self) -> &Tensor {
         &self.embeddings.words.ws

@@ -99,6 +99,15 @@ impl RankingModel {
             }
         }
     }
+
+    /// How much every word attends to every region of every candidate, f32 `[sets, candidates, tokens, regions]`; see
+    /// [`CrossEncoder::words_to_regions`].
+    pub fn words_to_regions(&self, text: &Text, candidates: &Candidates) -> Option<Tensor> {
+        let size = candidates.features.size();
+        let attention = self.encoder.words_to_regions(text, &candidates.flatten())?;
+        let (_, tokens, regions) = attention.size3().ok()?;
+        Some(attention.view([size[0], size[1], tokens, regions]))
+    }
 }
 
 impl Candidates {

@@ -14,6 +14,8 @@ mod recipe;
 mod schedule;
 mod settings;
 mod step;
+pub(crate) mod tensorboard;
+mod tfrecord;
 mod trainer;
 mod update;
 

@@ -9,14 +9,20 @@ mod allocator;
 #[cfg(feature = "torch")]
 mod child;
 #[cfg(feature = "torch")]
+mod dashboard;
+#[cfg(feature = "torch")]
 mod demo;
 mod interrupt;
 mod progress;
 #[cfg(feature = "torch")]
 mod rank;
+#[cfg(feature = "torch")]
+mod report;
 mod store;
 #[cfg(feature = "torch")]
 mod train;
+#[cfg(feature = "torch")]
+mod watch;
 #[cfg(feature = "torch")]
 mod weights;
 
@@ -48,6 +54,9 @@ enum Command {
     /// Rank an unlabelled split: the leaderboard's file
     #[cfg(feature = "torch")]
     Predict(rank::predict::Args),
+    /// Write a training run as one HTML page
+    #[cfg(feature = "torch")]
+    Report(report::Args),
     /// Draw a small data set, convert, validate, train, evaluate: everything once, without a download
     #[cfg(feature = "torch")]
     Demo(demo::Args),
@@ -85,6 +94,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Compare(args) => rank::compare::run(args),
         #[cfg(feature = "torch")]
         Command::Predict(args) => rank::predict::run(args),
+        #[cfg(feature = "torch")]
+        Command::Report(args) => report::run(args),
         #[cfg(feature = "torch")]
         Command::Demo(args) => demo::run(args),
         #[cfg(feature = "torch")]

@@ -5,12 +5,11 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use crossencoders::device::Device;
-use crossencoders::eval::Metrics;
-use crossencoders::train::{Event, Outcome, Recipe, Summary, Trainer, Variant};
+use crossencoders::train::{Outcome, Recipe, Summary, Trainer};
 
 use crate::interrupt;
-use crate::progress::Progress;
 use crate::rank;
+use crate::watch::Watch;
 
 /// An interrupted run goes on where it stopped when the same command is given again.
 #[derive(clap::Args)]
@@ -29,6 +28,9 @@ pub struct Args {
     /// cpu, cuda or cuda:N
     #[arg(long, default_value = "cpu")]
     device: String,
+    /// Show curves, rate and time left on the whole terminal
+    #[arg(long)]
+    dashboard: bool,
     /// Print the summary as JSON
     #[arg(long)]
     json: bool,
@@ -40,7 +42,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let name = args.recipe.file_stem().unwrap_or_default();
     let out = args.out.unwrap_or_else(|| Path::new("runs").join(name));
     let device: Device = args.device.parse()?;
-    let Some(summary) = train(recipe, &out, args.force, device)? else {
+    let Some(summary) = train(recipe, &out, args.force, device, args.dashboard)? else {
         return Ok(interrupt::exit_code());
     };
     if args.json {
@@ -67,31 +69,13 @@ pub fn train(
     out: &Path,
     force: bool,
     device: Device,
+    dashboard: bool,
 ) -> anyhow::Result<Option<Summary>> {
     let mut trainer = Trainer::open(recipe, out, force, device.get()).context("cannot train")?;
     announce(&trainer, out);
-    let (_, steps) = trainer.position();
-    let rows = match trainer.ranker().recipe.variant {
-        Variant::NonContrastive => "pairs",
-        _ => "sets",
-    };
-    let progress = Progress::start("train", "steps", Some(steps));
-    let outcome = trainer.run(interrupt::flag(), &mut |event| match event {
-        Event::Step { step, epoch, loss, accuracy, rows_per_second, .. } => {
-            let accuracy = 100.0 * accuracy;
-            progress.set(
-                step,
-                &format!(
-                    "epoch {epoch}  loss {loss:.3}  accuracy {accuracy:.0} %  {rows_per_second:.0} {rows}/s"
-                ),
-            );
-        }
-        Event::Evaluating(..) => {}
-        Event::Evaluated(epoch, metrics, improved) => {
-            progress.say(&epoch_line(epoch, metrics, improved));
-        }
-    });
-    progress.finish();
+    let mut watch = Watch::start(&trainer, out, dashboard)?;
+    let outcome = trainer.run(interrupt::flag(), &mut |event| watch.observe(&event));
+    watch.finish()?;
     match outcome.with_context(|| format!("{}: training stopped", out.display()))? {
         Outcome::Finished(summary) => Ok(Some(summary)),
         Outcome::Interrupted { step } => {
@@ -133,13 +117,4 @@ fn announce(trainer: &Trainer, out: &Path) {
         ((0, _), Some(init)) => eprintln!("model: weights from {}", init.display()),
         ((step, steps), _) => eprintln!("{}: goes on after step {step} of {steps}", out.display()),
     }
-}
-
-fn epoch_line(epoch: u64, metrics: &Metrics, improved: bool) -> String {
-    let mark = if improved { "  best so far" } else { "" };
-    format!(
-        "epoch {epoch}: valid accuracy {:.1} %, mean reciprocal rank {:.3}{mark}",
-        100.0 * metrics.all.accuracy,
-        metrics.all.mrr
-    )
 }

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "torch")]
 mod eval;
+#[cfg(feature = "torch")]
+mod report;
 mod store;
 #[cfg(feature = "torch")]
 mod train;

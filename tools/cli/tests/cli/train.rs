@@ -82,7 +82,7 @@ checkpoint_steps = 2
 log_steps = 1
 "#;
 
-fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 

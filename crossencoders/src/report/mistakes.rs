@@ -1,0 +1,179 @@
+//! The mistakes a model is most sure of, and what it looked at.
+
+use std::sync::Arc;
+
+use feature_store::FeatureStore;
+use tch::{Kind, Tensor};
+
+use super::ReportError;
+use super::pictures::Pictures;
+use crate::config::GlobalPosition;
+use crate::data::{Example, ImageSets, Item, Loader};
+use crate::eval::Prediction;
+use crate::ranker::Ranker;
+
+/// A description whose image was not ranked first.
+#[derive(Debug)]
+pub(super) struct Mistake {
+    pub directory: String,
+    pub number: usize,
+    pub video: bool,
+    /// The description, for a model without word pieces to show.
+    pub text: String,
+    /// Its word pieces.
+    pub words: Vec<String>,
+    /// Share of every candidate in the softmax of the scores.
+    pub shares: Vec<f64>,
+    /// Rank of the described image, from 1.
+    pub rank: usize,
+    /// The candidate that was ranked first, and the described one.
+    pub chosen: Look,
+    pub described: Look,
+}
+
+/// One candidate, and how the words attend to it.
+#[derive(Debug)]
+pub(super) struct Look {
+    /// Position among the candidates.
+    pub position: usize,
+    pub id: String,
+    /// Width and height in pixels; `None` if the store does not know them.
+    pub size: Option<(u32, u32)>,
+    pub picture: Option<String>,
+    /// x1, y1, x2, y2, relative to the image.
+    pub boxes: Vec<[f32; 4]>,
+    /// How much every word attends to every box, `[words][boxes]`; empty if the text does not attend to regions.
+    pub attention: Vec<Vec<f32>>,
+}
+
+/// Predictions whose image is not ranked first, the one whose choice has the largest share first.
+pub(super) fn most_confident(predictions: &[Prediction]) -> Vec<&Prediction> {
+    let mut wrong: Vec<&Prediction> =
+        predictions.iter().filter(|prediction| prediction.rank.is_some_and(|r| r > 1)).collect();
+    let confidence = |prediction: &Prediction| shares(&prediction.scores)[prediction.best()];
+    wrong.sort_by(|a, b| confidence(b).total_cmp(&confidence(a)));
+    wrong
+}
+
+/// Softmax.
+fn shares(scores: &[f32]) -> Vec<f64> {
+    let highest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let powers: Vec<f64> = scores.iter().map(|score| f64::from(score - highest).exp()).collect();
+    let sum: f64 = powers.iter().sum();
+    powers.into_iter().map(|power| power / sum).collect()
+}
+
+/// Runs the model once more on the mistakes and keeps what it attends to.
+pub(super) fn look(
+    ranker: &Ranker,
+    store: &FeatureStore,
+    wrong: &[&Prediction],
+    pictures: &mut Pictures,
+) -> Result<Vec<Mistake>, ReportError> {
+    let examples: Vec<Example> = wrong.iter().map(|p| example(ranker, p)).collect();
+    let sets = examples.len();
+    let sets = Arc::new(ImageSets { examples, skipped: Vec::new(), sets });
+    let batches = (0..wrong.len()).map(|number| vec![Item::Set(number)]).collect();
+    let loader = Loader::start(store.clone(), Arc::clone(&sets), ranker.batch_spec(), batches);
+    let mut mistakes = Vec::new();
+    for ((batch, prediction), example) in loader.zip(wrong).zip(&sets.examples) {
+        let batch = batch?.to_device(ranker.variables.device());
+        let attention = ranker.words_to_regions(&batch).map(|attention| attention.get(0));
+        let piece = |&id: &i64| ranker.tokenizer.piece(id).unwrap_or_else(|| id.to_string());
+        let mut candidate = |position: usize| {
+            let attention = attention.as_ref().map(|attention| attention.get(position as i64));
+            let id = &prediction.images[position];
+            let picture = pictures.get(&prediction.directory, id);
+            see(ranker, store, attention, id, position, picture)
+        };
+        mistakes.push(Mistake {
+            directory: prediction.directory.clone(),
+            number: prediction.number,
+            video: prediction.video,
+            text: prediction.text.clone(),
+            words: example.input_ids.iter().map(piece).collect(),
+            shares: shares(&prediction.scores),
+            rank: prediction.rank.unwrap_or_default(),
+            chosen: candidate(prediction.best())?,
+            described: candidate(prediction.target.unwrap_or_default())?,
+        });
+    }
+    Ok(mistakes)
+}
+
+fn example(ranker: &Ranker, prediction: &Prediction) -> Example {
+    Example {
+        directory: prediction.directory.clone(),
+        number: prediction.number,
+        text: prediction.text.clone(),
+        input_ids: ranker.tokenizer.encode(&prediction.text, ranker.recipe.data.max_tokens),
+        images: prediction.images.clone(),
+        target: prediction.target,
+        video: prediction.video,
+    }
+}
+
+/// Reads an image's boxes and takes their columns out of `attention`, `[words, rows]`.
+fn see(
+    ranker: &Ranker,
+    store: &FeatureStore,
+    attention: Option<Tensor>,
+    id: &str,
+    position: usize,
+    picture: Option<String>,
+) -> Result<Look, ReportError> {
+    let regions = store.get(id).map_err(crate::data::DataError::from)?;
+    let (width, height) = (regions.width.max(1) as f32, regions.height.max(1) as f32);
+    let boxes: Vec<[f32; 4]> = regions
+        .boxes
+        .iter()
+        .take(ranker.recipe.data.max_regions)
+        .map(|&[x1, y1, x2, y2]| [x1 / width, y1 / height, x2 / width, y2 / height])
+        .collect();
+    // The mean over all regions has no box.
+    let first = i64::from(ranker.config.add_global_imgfeat == Some(GlobalPosition::First));
+    let attention = attention.map_or_else(Vec::new, |attention| {
+        let boxes = attention.narrow(1, first, boxes.len() as i64).to_kind(Kind::Float);
+        Vec::<Vec<f32>>::try_from(boxes).unwrap_or_default()
+    });
+    Ok(Look {
+        position,
+        id: id.to_owned(),
+        size: (!regions.is_relative()).then_some((regions.width, regions.height)),
+        picture,
+        boxes,
+        attention,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prediction(number: usize, target: Option<usize>, scores: &[f32]) -> Prediction {
+        let example = Example {
+            directory: "set".into(),
+            number,
+            text: String::new(),
+            input_ids: vec![],
+            images: vec![String::new(); scores.len()],
+            target,
+            video: false,
+        };
+        Prediction::new(&example, scores.to_vec())
+    }
+
+    #[test]
+    fn the_surest_mistake_comes_first_and_right_answers_never() {
+        let predictions = [
+            prediction(0, Some(0), &[1.0, 1.5, 0.0]),
+            prediction(1, Some(1), &[0.0, 9.0, 0.0]),
+            prediction(2, Some(2), &[200.0, 0.0, 0.0]),
+            prediction(3, None, &[9.0, 0.0, 0.0]),
+        ];
+        let order: Vec<usize> = most_confident(&predictions).iter().map(|p| p.number).collect();
+        assert_eq!(order, [2, 0]);
+        assert_eq!(shares(&[200.0, 0.0, 0.0])[0], 1.0);
+        assert!((shares(&[1.0, 1.0]).iter().sum::<f64>() - 1.0).abs() < 1e-12);
+    }
+}

@@ -1,0 +1,217 @@
+//! The page.
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use serde_json::Value;
+
+use super::chart::{Series, chart};
+use super::log::Log;
+use super::mistake_view::{self, mistake};
+use super::{RankingReport, Report};
+use crate::eval::Group;
+
+const STYLE: &str = include_str!("style.css");
+/// Nothing is fetched and nothing is executed.
+const POLICY: &str = "default-src 'none'; img-src data:; style-src 'unsafe-inline'";
+/// Pictures named in a note.
+const NAMED: usize = 3;
+
+pub(super) fn page(report: &Report) -> Markup {
+    let words = report.ranking.iter().flat_map(|ranking| &ranking.mistakes);
+    let words = words.map(|mistake| mistake.words.len()).max().unwrap_or(0);
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta http-equiv="Content-Security-Policy" content=(POLICY);
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { (report.name) " – training run" }
+                style { (PreEscaped(STYLE)) (PreEscaped(mistake_view::rules(words))) }
+            }
+            body {
+                header.page {
+                    h1 { (report.name) }
+                    p { (variant(report)) " · " (report.recipe.model.display()) }
+                }
+                (tiles(report))
+                section { h2 { "Curves" } (curves(&report.log)) }
+                @if let Some(ranking) = &report.ranking {
+                    section { h2 { "Accuracy" } (accuracy(ranking)) }
+                    section { h2 { "Most confident mistakes" } (mistakes(ranking)) }
+                }
+                section { h2 { "Configuration" } (configuration(report)) }
+                footer { "xenc " (env!("CARGO_PKG_VERSION")) }
+            }
+        }
+    }
+}
+
+fn variant(report: &Report) -> String {
+    let name = serde_json::to_value(report.recipe.variant).unwrap_or_default();
+    name.as_str().unwrap_or_default().replace('_', "-")
+}
+
+fn tiles(report: &Report) -> Markup {
+    let tile = |name: &str, value: String, remark: String| {
+        html! { div.tile { small { (name) } b { (value) } span { (remark) } } }
+    };
+    html! {
+        div.tiles {
+            @if let Some((epoch, best)) = report.log.best() {
+                (tile("best validation accuracy", percent(best), format!("epoch {epoch}")))
+            }
+            @if let Some(ranking) = &report.ranking {
+                @let all = &ranking.metrics.all;
+                (tile("accuracy of this report", percent(all.accuracy),
+                    format!("{} descriptions, chance {}", all.descriptions, percent(ranking.metrics.chance))))
+                (tile("parameters", count(ranking.parameters), String::new()))
+            }
+            @if let Some((step, epoch)) = report.log.end() {
+                (tile("trained", format!("{step} steps"),
+                    format!("epoch {epoch} of {}", report.recipe.train.epochs)))
+            }
+            @if let Some((_, rate)) = report.log.train("rows_per_second").last() {
+                (tile("rate", format!("{rate:.1}/s"), "sets or pairs".into()))
+            }
+        }
+    }
+}
+
+fn curves(log: &Log) -> Markup {
+    let train = |key| Series { name: "training", class: "train", points: log.train(key) };
+    let valid = |key| Series { name: "validation", class: "valid", points: log.valid(key) };
+    html! {
+        div.charts {
+            (chart("Accuracy", 100.0, " %", &[valid("accuracy"), train("accuracy")]))
+            (chart("Loss", 1.0, "", &[train("loss")]))
+            (chart("Mean reciprocal rank, validation", 1.0, "", &[valid("mrr")]))
+            (chart("Learning rate", 1.0, "", &[train("learning_rate")]))
+            (chart("Gradient norm before clipping", 1.0, "", &[train("grad_norm")]))
+            (chart("Sets or pairs per second", 1.0, "", &[train("rows_per_second")]))
+        }
+    }
+}
+
+fn accuracy(ranking: &RankingReport) -> Markup {
+    let metrics = &ranking.metrics;
+    let row = |name: &str, group: &Group| {
+        html! {
+            @if group.descriptions > 0 {
+                tr {
+                    th scope="row" { (name) }
+                    td.number { (group.descriptions) }
+                    td.number { (percent(group.accuracy)) }
+                    td.wide { (bar(group.accuracy, metrics.chance)) }
+                    td.number { (format!("{:.3}", group.mrr)) }
+                }
+            }
+        }
+    };
+    html! {
+        p.note { "Ranked: " (ranking.source.display()) }
+        table.accuracy {
+            thead { tr {
+                th { "" } th.number { "descriptions" } th.number { "accuracy" } th { "" }
+                th.number { "MRR" }
+            } }
+            tbody {
+                (row("all", &metrics.all))
+                (row("video", &metrics.video))
+                (row("static", &metrics.photographs))
+            }
+            @if !ranking.phenomena.is_empty() {
+                tbody {
+                    tr.group { th colspan="5" { "by phenomenon" } }
+                    @for (name, group) in &ranking.phenomena { (row(name, group)) }
+                }
+            }
+        }
+        p.note {
+            "The mark in a bar is guessing (" (percent(metrics.chance)) "). "
+            @if metrics.ties > 0 {
+                (metrics.ties) " descriptions have several best candidates; the first one counts."
+            }
+        }
+    }
+}
+
+fn bar(accuracy: f64, chance: f64) -> Markup {
+    html! {
+        span.meter {
+            i style={ "width:" (format!("{:.1}", 100.0 * accuracy)) "%" } {}
+            em style={ "left:" (format!("{:.1}", 100.0 * chance)) "%" } {}
+        }
+    }
+}
+
+fn mistakes(ranking: &RankingReport) -> Markup {
+    html! {
+        p.note {
+            (ranking.mistakes.len()) " of " (ranking.wrong) " mistakes, those first in which the chosen image has the \
+            largest share of the softmax. Boxes are the more opaque the more the words attend to them: the mean over words \
+            and heads of the last sublayer in which the text attends to regions. Point at a word to see where it looks."
+        }
+        @if !ranking.missing_pictures.is_empty() {
+            p.note.warning {
+                (ranking.missing_pictures.len()) " pictures are not in the folder of images: "
+                @for (index, path) in ranking.missing_pictures.iter().take(NAMED).enumerate() {
+                    @if index > 0 { ", " }
+                    (path.display())
+                }
+                @if ranking.missing_pictures.len() > NAMED { ", …" }
+            }
+        }
+        @for (index, wrong) in ranking.mistakes.iter().enumerate() { (mistake(index + 1, wrong)) }
+        @if ranking.wrong == 0 { p { "There are none." } }
+    }
+}
+
+fn configuration(report: &Report) -> Markup {
+    let recipe = serde_json::to_value(&report.recipe).unwrap_or_default();
+    let config = serde_json::to_value(&report.config).unwrap_or_default();
+    html! {
+        (settings("Recipe", &recipe, true))
+        @if report.config.is_some() { (settings("Model", &config, false)) }
+        @else { p.note { "The model's configuration is no longer where the recipe says." } }
+    }
+}
+
+fn settings(title: &str, value: &Value, open: bool) -> Markup {
+    let mut rows = Vec::new();
+    flatten("", value, &mut rows);
+    html! {
+        details open[open] {
+            summary { (title) }
+            table.settings {
+                @for (key, value) in rows { tr { th scope="row" { (key) } td { (value) } } }
+            }
+        }
+    }
+}
+
+/// Tables become dotted keys; what is not set is left out.
+fn flatten(prefix: &str, value: &Value, rows: &mut Vec<(String, String)>) {
+    match value {
+        Value::Object(table) => {
+            for (key, value) in table {
+                let dot = if prefix.is_empty() { "" } else { "." };
+                flatten(&format!("{prefix}{dot}{key}"), value, rows);
+            }
+        }
+        Value::Null => {}
+        Value::String(text) => rows.push((prefix.to_owned(), text.clone())),
+        other => rows.push((prefix.to_owned(), other.to_string())),
+    }
+}
+
+/// 12345, 1.2 M.
+fn count(number: usize) -> String {
+    match number {
+        0..100_000 => number.to_string(),
+        _ => format!("{:.1} M", number as f64 / 1e6),
+    }
+}
+
+fn percent(part: f64) -> String {
+    format!("{:.1} %", 100.0 * part)
+}
