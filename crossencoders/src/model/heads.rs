@@ -72,19 +72,22 @@ pub struct PretrainingHeads {
 #[derive(Debug)]
 struct Transform {
     dense: Linear,
-    norm: nn::LayerNorm,
+    norm: Option<nn::LayerNorm>,
     activation: Activation,
 }
 
 impl Transform {
-    fn new(path: &nn::Path, config: &ModelConfig, size: i64, activation: Activation) -> Transform {
+    fn new(path: &nn::Path, config: &ModelConfig, size: i64, norm: bool) -> Transform {
         let path = path / "transform";
         let dense = linear(&path / "dense", config, size, size);
-        Transform { dense, norm: layer_norm(&path / "LayerNorm", size), activation }
+        let norm = norm.then(|| layer_norm(&path / "LayerNorm", size));
+        // VOLTA takes the text's activation for regions as well.
+        Transform { dense, norm, activation: config.hidden_act }
     }
 
     fn forward(&self, x: &Tensor) -> Tensor {
-        self.norm.forward(&activate(self.activation, &self.dense.forward(x)))
+        let x = activate(self.activation, &self.dense.forward(x));
+        self.norm.as_ref().map_or_else(|| x.shallow_clone(), |norm| norm.forward(&x))
     }
 }
 
@@ -103,8 +106,8 @@ impl PretrainingHeads {
         PretrainingHeads {
             decoders: decoders.collect(),
             text_bias: text.zeros("bias", &[config.vocab_size]),
-            text: Transform::new(&text, config, config.hidden_size, config.hidden_act),
-            vision: Transform::new(&vision, config, config.v_hidden_size, config.v_hidden_act),
+            text: Transform::new(&text, config, config.hidden_size, true),
+            vision: Transform::new(&vision, config, config.v_hidden_size, config.image_head_ln),
         }
     }
 
