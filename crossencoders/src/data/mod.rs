@@ -3,6 +3,7 @@
 mod batcher;
 mod image_sets;
 mod loader;
+pub mod masking;
 pub mod synthetic;
 mod tokenizer;
 
