@@ -53,12 +53,13 @@ pub struct MaskedWords {
 /// Hides word pieces; the first and the last one, `[CLS]` and `[SEP]`, stay and are not predicted.
 pub fn mask_words(ids: &[i64], masking: &WordMasking, random: &mut impl Rng) -> MaskedWords {
     let mut words = MaskedWords { input_ids: ids.to_vec(), labels: vec![IGNORED; ids.len()] };
-    for at in 1..ids.len().saturating_sub(1) {
+    let inner = ids.len().saturating_sub(1);
+    for (at, &id) in ids.iter().enumerate().take(inner).skip(1) {
         let draw: f64 = random.random();
         if draw >= masking.chosen {
             continue;
         }
-        words.labels[at] = ids[at];
+        words.labels[at] = id;
         // The same draw decides what happens, as it is uniform below `chosen`.
         let what = draw / masking.chosen;
         if what < masking.masked {

@@ -113,13 +113,23 @@ impl PretrainingHeads {
 
     /// Scores of all words for every token, `[images, tokens, vocab]`.
     pub fn words(&self, encoder: &CrossEncoder, encoded: &Encoded) -> Tensor {
-        let states = self.text.forward(&encoded.text);
+        self.words_of(encoder, &encoded.text)
+    }
+
+    /// Scores of all words for some of the tokens: from `[n, hidden]` to `[n, vocab]`.
+    pub fn words_of(&self, encoder: &CrossEncoder, states: &Tensor) -> Tensor {
+        let states = self.text.forward(states);
         states.linear(encoder.word_embeddings(), Some(&self.text_bias))
     }
 
     /// For every visual target what is predicted of every region, `[images, regions, outputs]`.
     pub fn regions(&self, encoded: &Encoded) -> BTreeMap<String, Tensor> {
-        let states = self.vision.forward(&encoded.vision);
+        self.regions_of(&encoded.vision)
+    }
+
+    /// The same for some of the regions: from `[n, v_hidden]` to `[n, outputs]`.
+    pub fn regions_of(&self, states: &Tensor) -> BTreeMap<String, Tensor> {
+        let states = self.vision.forward(states);
         self.decoders
             .iter()
             .map(|(target, decoder)| (target.clone(), decoder.forward(&states)))

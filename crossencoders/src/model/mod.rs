@@ -10,6 +10,7 @@ mod encoder;
 mod feed_forward;
 mod heads;
 mod layers;
+pub mod pretraining;
 mod ranking;
 mod recompute;
 

@@ -30,7 +30,7 @@ fn folders(contextual: bool) -> Vec<PathBuf> {
     found
 }
 
-fn inputs(folder: &Path) -> (Text, Vision) {
+pub(crate) fn inputs(folder: &Path) -> (Text, Vision) {
     let mut inputs = tensors(&folder.join("inputs.safetensors"));
     let mut take =
         |name: &str| inputs.remove(name).unwrap_or_else(|| panic!("{folder:?} lacks {name}"));
