@@ -118,7 +118,7 @@ impl PretrainingHeads {
 
     /// Scores of all words for some of the tokens: from `[n, hidden]` to `[n, vocab]`.
     pub fn words_of(&self, encoder: &CrossEncoder, states: &Tensor) -> Tensor {
-        let states = self.text.forward(states);
+        let states = self.text.forward(&states.to_kind(Kind::Float));
         states.linear(encoder.word_embeddings(), Some(&self.text_bias))
     }
 
@@ -129,7 +129,7 @@ impl PretrainingHeads {
 
     /// The same for some of the regions: from `[n, v_hidden]` to `[n, outputs]`.
     pub fn regions_of(&self, states: &Tensor) -> BTreeMap<String, Tensor> {
-        let states = self.vision.forward(states);
+        let states = self.vision.forward(&states.to_kind(Kind::Float));
         self.decoders
             .iter()
             .map(|(target, decoder)| (target.clone(), decoder.forward(&states)))

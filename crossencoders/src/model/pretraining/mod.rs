@@ -6,8 +6,9 @@
 mod visual;
 
 use tch::nn;
-use tch::{Reduction, Tensor};
+use tch::{Kind, Reduction, Tensor};
 
+use super::dropout::dropout;
 use super::heads::{AlignmentHead, PretrainingHeads};
 use super::{CrossEncoder, Text, Vision};
 use crate::config::{ConfigError, FusionMethod, ModelConfig};
@@ -131,7 +132,7 @@ impl PretrainingModel {
             regions.push((target, loss));
         }
 
-        let fused = self.encoder.fuse(&encoded).map(|fused| fused.dropout(FUSED_DROPOUT, train));
+        let fused = self.encoder.fuse(&encoded).map(|fused| dropout(&fused, FUSED_DROPOUT, train));
         let alignment = match (&self.alignment, fused, &targets.alignment) {
             (Some(head), Some(fused), Some(labels)) => {
                 Some(mean_cross_entropy(&head.forward(&fused), labels))
@@ -141,6 +142,11 @@ impl PretrainingModel {
         parts.extend(alignment.as_ref().map(Tensor::shallow_clone));
         let total = Tensor::stack(&parts, 0).sum(words.kind());
         Ok(Losses { words, regions, alignment, total })
+    }
+
+    /// Chooses what the sublayers compute in: f32 or bf16; see [`CrossEncoder::set_kind`].
+    pub fn set_kind(&mut self, kind: Kind) {
+        self.encoder.set_kind(kind);
     }
 
     /// What is predicted of regions.
@@ -164,8 +170,8 @@ fn mean_cross_entropy(scores: &Tensor, labels: &Tensor) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tch::Device;
     use tch::nn::OptimizerConfig;
-    use tch::{Device, Kind};
 
     fn config(change: impl FnOnce(&mut serde_json::Value)) -> ModelConfig {
         let mut json = serde_json::json!({
