@@ -15,8 +15,34 @@ pub type PerSublayer = BTreeMap<i64, i64>;
 pub enum ImageEmbeddings {
     /// Regions and locations are projected and added, then normalised.
     Vilbert,
+    /// Each is projected and normalised on its own; the mean of the two.
+    Lxmert,
     /// Each is normalised on its own, a token type is added, then all is normalised.
     Uniter,
+    /// Regions are projected, a position and a token type are added; locations are not looked at.
+    VisualBert,
+    /// Regions with their coordinates are projected once; the last region's projection is added to every word.
+    #[serde(rename = "vl-bert")]
+    VlBert,
+}
+
+impl ImageEmbeddings {
+    /// Whether words and regions are embedded by one module and hence are of one width.
+    pub fn single_stream(self) -> bool {
+        !matches!(self, ImageEmbeddings::Vilbert | ImageEmbeddings::Lxmert)
+    }
+}
+
+/// Where VL-BERT takes the end of the text from, after which the regions' positions come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TextEnd {
+    /// From the shortest text of the batch, as in VOLTA, whose released weights have been trained with that. Scores then
+    /// depend on what else is in the batch.
+    #[default]
+    Batch,
+    /// From each text itself: scores depend neither on the batch nor on the padding of the text.
+    Row,
 }
 
 /// Where the mean over an image's regions is put.
@@ -40,6 +66,11 @@ pub enum FusionMethod {
     Sum,
     /// The text's alone.
     Text,
+    /// The text's alone, pooled where VL-BERT's question answering has its `[MASK]`: before the last `[SEP]`.
+    #[serde(rename = "vl-bert_vqa")]
+    VlBertVqa,
+    /// Nothing is pooled (VL-BERT's pre-training).
+    None,
 }
 
 /// The activation of feed-forward sublayers.
@@ -51,12 +82,16 @@ pub enum Activation {
     Gelu,
     /// max(x, 0).
     Relu,
+    /// x · sigmoid(x).
+    Swish,
 }
 
 /// A model configuration; fields are VOLTA's keys, unknown keys are ignored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct ModelConfig {
+    #[serde(default = "defaults::model")]
+    pub model: String,
     pub vocab_size: i64,
     #[serde(default = "defaults::hidden")]
     pub hidden_size: i64,
@@ -76,6 +111,8 @@ pub struct ModelConfig {
     pub type_vocab_size: i64,
     #[serde(default = "defaults::initializer_range")]
     pub initializer_range: f64,
+    #[serde(default = "defaults::layer_norm_eps")]
+    pub layer_norm_eps: f64,
     #[serde(default = "defaults::features")]
     pub v_feature_size: i64,
     #[serde(default = "defaults::hidden")]
@@ -95,6 +132,15 @@ pub struct ModelConfig {
     #[serde(default)]
     pub add_global_imgfeat: Option<GlobalPosition>,
     pub image_embeddings: ImageEmbeddings,
+    #[serde(default)]
+    pub v_coordinate_embeddings_dim: Option<i64>,
+    /// Ours, not VOLTA's: see [`TextEnd`].
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub vl_bert_text_end: TextEnd,
+    #[serde(default = "defaults::image_head_ln")]
+    pub image_head_ln: bool,
+    #[serde(default = "defaults::visual_targets")]
+    pub visual_target_weights: BTreeMap<String, f64>,
     #[serde(default = "defaults::hidden")]
     pub pooler_size: i64,
     #[serde(default)]
@@ -139,7 +185,25 @@ pub struct ModelConfig {
     pub bert_layer2ff_sublayer: PerSublayer,
 }
 
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 mod defaults {
+    use std::collections::BTreeMap;
+
+    pub fn model() -> String {
+        "bert".into()
+    }
+    pub fn layer_norm_eps() -> f64 {
+        1e-12
+    }
+    pub fn image_head_ln() -> bool {
+        true
+    }
+    pub fn visual_targets() -> BTreeMap<String, f64> {
+        BTreeMap::from([("0".into(), 1.0)])
+    }
     pub fn hidden() -> i64 {
         768
     }
@@ -198,6 +262,16 @@ pub enum ConfigError {
         sublayer: i64,
         /// What is wrong.
         what: String,
+    },
+    /// A choice of VOLTA's that is not supported, or not here.
+    #[error("`{key}` is {value}: {what}")]
+    Unsupported {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// What is supported instead.
+        what: &'static str,
     },
     /// A size that cannot be.
     #[error("`{key}` is {value}: {what}")]
@@ -309,6 +383,7 @@ impl ModelConfig {
                 return Err(ConfigError::Size { key, value, what: "1 to 16777216 are possible" });
             }
         }
+        self.check_embeddings()?;
         if ![4, 5, 7].contains(&self.num_locs) {
             return Err(ConfigError::Size {
                 key: "num_locs",
@@ -329,6 +404,60 @@ impl ModelConfig {
         (0..self.num_sublayers()).try_for_each(|sublayer| {
             self.check_sublayer(sublayer).map_err(|what| ConfigError::Sublayer { sublayer, what })
         })
+    }
+
+    /// What the embeddings need of the sizes, and that they are those of BERT.
+    fn check_embeddings(&self) -> Result<(), ConfigError> {
+        if self.model != "bert" || self.layer_norm_eps != defaults::layer_norm_eps() {
+            let (key, value) = match self.model.as_str() {
+                "bert" => ("layer_norm_eps", self.layer_norm_eps.to_string()),
+                _ => ("model", format!("{:?}", self.model)),
+            };
+            let what = "only text embeddings of BERT's kind (`bert`, 1e-12) are supported";
+            return Err(ConfigError::Unsupported { key, value, what });
+        }
+        let single_stream = self.image_embeddings.single_stream();
+        if single_stream && self.hidden_size != self.v_hidden_size {
+            return Err(ConfigError::Size {
+                key: "v_hidden_size",
+                value: self.v_hidden_size,
+                what: "it must equal `hidden_size`, as words and regions are embedded together",
+            });
+        }
+        // Regions have type 1, or 2 where texts have two segments.
+        let types = match self.image_embeddings {
+            ImageEmbeddings::VlBert => 3,
+            _ if single_stream => 2,
+            _ => 1,
+        };
+        if self.type_vocab_size < types {
+            return Err(ConfigError::Size {
+                key: "type_vocab_size",
+                value: self.type_vocab_size,
+                what: "regions need a type of their own: 2, for VL-BERT 3",
+            });
+        }
+        let dim = self.v_coordinate_embeddings_dim.unwrap_or(0);
+        if self.image_embeddings == ImageEmbeddings::VlBert
+            && dim.checked_mul(8) != Some(self.v_feature_size)
+        {
+            return Err(ConfigError::Size {
+                key: "v_coordinate_embeddings_dim",
+                value: dim,
+                what: "VL-BERT needs an eighth of `v_feature_size`",
+            });
+        }
+        Ok(())
+    }
+
+    /// How many position embeddings a text of so many tokens needs beside so many regions (the global one included).
+    pub fn positions_needed(&self, tokens: i64, regions: i64) -> i64 {
+        // VL-BERT's positions go on after the regions.
+        if self.image_embeddings == ImageEmbeddings::VlBert {
+            tokens + regions.max(2)
+        } else {
+            tokens
+        }
     }
 
     fn check_sublayer(&self, sublayer: i64) -> Result<(), String> {
@@ -409,8 +538,27 @@ mod tests {
         assert!(both.contains("sublayer 1: it is attention and feed-forward"), "{both}");
         let heads = parse(|json| json["num_attention_heads"] = 3.into()).unwrap_err();
         assert!(heads.contains("3 heads do not divide a width of 16"), "{heads}");
-        let kind = parse(|json| json["image_embeddings"] = "lxmert".into()).unwrap_err();
-        assert!(kind.contains("`lxmert`") && kind.contains("`vilbert`"), "{kind}");
+        let kind = parse(|json| json["image_embeddings"] = "m3p".into()).unwrap_err();
+        assert!(kind.contains("`m3p`") && kind.contains("`vl-bert`"), "{kind}");
+        let roberta = parse(|json| json["model"] = "roberta".into()).unwrap_err();
+        assert!(roberta.contains("`model` is \"roberta\""), "{roberta}");
+    }
+
+    #[test]
+    fn embeddings_state_what_they_need_of_the_sizes() {
+        let widths = parse(|json| {
+            json["image_embeddings"] = "visualbert".into();
+            json["v_hidden_size"] = 32.into();
+        });
+        assert!(widths.unwrap_err().contains("`v_hidden_size` is 32: it must equal `hidden_size`"));
+        let types = parse(|json| json["image_embeddings"] = "vl-bert".into()).unwrap_err();
+        assert!(types.contains("`type_vocab_size` is 2"), "{types}");
+        let dim = parse(|json| {
+            json["image_embeddings"] = "vl-bert".into();
+            json["type_vocab_size"] = 3.into();
+            json["v_coordinate_embeddings_dim"] = 255.into();
+        });
+        assert!(dim.unwrap_err().contains("an eighth of `v_feature_size`"));
     }
 
     #[test]
@@ -418,7 +566,7 @@ mod tests {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/models");
         let files: Vec<PathBuf> =
             std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-        assert!(files.len() >= 3);
+        assert!(files.len() >= 9);
         for file in files {
             let config = ModelConfig::load(&file).unwrap();
             assert!(config.num_sublayers() >= 24, "{file:?}");

@@ -70,7 +70,8 @@ pub enum RankerError {
     },
     /// More word pieces than there are positions for.
     #[error(
-        "`data.max_tokens` is {0}, but the model has positions for {1} (`max_position_embeddings`)"
+        "`data.max_tokens` is {0}, but the model has positions for {1} (`max_position_embeddings`, with VL-BERT less the \
+         regions)"
     )]
     Positions(usize, i64),
     /// Features of another width.
@@ -248,8 +249,10 @@ impl Ranker {
             return Err(RankerError::Vocabulary { tokenizer, largest, vocab_size });
         }
         let (max_tokens, positions) = (recipe.data.max_tokens, config.max_position_embeddings);
-        if max_tokens as i64 > positions {
-            return Err(RankerError::Positions(max_tokens, positions));
+        let regions = config.batch_spec(recipe.data.max_regions).rows() as i64;
+        let missing = config.positions_needed(max_tokens as i64, regions) - positions;
+        if missing > 0 {
+            return Err(RankerError::Positions(max_tokens, max_tokens as i64 - missing));
         }
         let variables = VarStore::new(device);
         let mut model = RankingModel::new(&variables.root(), &config, &recipe.head())?;

@@ -172,7 +172,7 @@ fn assemble(
 }
 
 /// Pads with 0 at the end.
-fn text<'a>(descriptions: impl Iterator<Item = &'a [i64]> + Clone) -> Text {
+pub(super) fn text<'a>(descriptions: impl Iterator<Item = &'a [i64]> + Clone) -> Text {
     let tokens = descriptions.clone().map(<[i64]>::len).max().unwrap_or(0);
     let (mut ids, mut mask) = (Vec::new(), Vec::new());
     for description in descriptions {

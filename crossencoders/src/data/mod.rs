@@ -1,8 +1,12 @@
 //! Descriptions and their candidate images, from annotation files and a feature store to tensors.
 
 mod batcher;
+mod captions;
 mod image_sets;
 mod loader;
+pub mod masking;
+mod negatives;
+mod pretraining;
 pub mod synthetic;
 mod tokenizer;
 
@@ -12,8 +16,11 @@ use feature_store::StoreError;
 use feature_store::dataset::DatasetError;
 
 pub use batcher::{by_length, shuffled};
+pub use captions::{Caption, Captions};
 pub use image_sets::{Example, ImageSets, SkippedSet};
 pub use loader::{Batch, Item, Labels, Loader};
+pub use negatives::negatives;
+pub use pretraining::{Drawing, Objective, PretrainingBatch, pretraining_batch};
 pub use tokenizer::Tokenizer;
 
 /// Why data cannot be used.
@@ -26,6 +33,31 @@ pub enum DataError {
         path: PathBuf,
         /// What is wrong.
         reason: String,
+    },
+    /// A file of captions.
+    #[error("{path}, line {line}: {reason}")]
+    Captions {
+        /// The file.
+        path: PathBuf,
+        /// From 1; 0 for the file as a whole.
+        line: usize,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Class ids of another detector than the model predicts.
+    #[error(
+        "image {image} has a region of class {id}, but visual target {target} knows the classes 0 to {}",
+        limit - 1
+    )]
+    Classes {
+        /// The image.
+        image: String,
+        /// The class.
+        id: i64,
+        /// How many classes there are.
+        limit: i64,
+        /// VOLTA's number of the target.
+        target: &'static str,
     },
     /// The annotation file.
     #[error(transparent)]

@@ -62,6 +62,11 @@ impl Tokenizer {
         self.inner.id_to_token(u32::try_from(id).ok()?)
     }
 
+    /// Id of a word piece, such as `[MASK]`, if the vocabulary has it.
+    pub fn id(&self, piece: &str) -> Option<i64> {
+        self.inner.token_to_id(piece).map(i64::from)
+    }
+
     /// One more than the largest id: what a model's `vocab_size` must reach.
     pub fn vocab_size(&self) -> usize {
         self.inner.get_vocab(true).into_values().max().map_or(0, |largest| largest as usize + 1)

@@ -73,11 +73,12 @@ impl Attention {
             sharing.shared,
         );
         let widths = (text.hidden, vision.hidden);
+        let dropout = (config.attention_probs_dropout_prob, config.v_attention_probs_dropout_prob);
         Attention {
             gates,
             projections,
             output: SublayerOutput::new(&(path / "attention_output"), config, widths, sharing),
-            dropout: (config.attention_probs_dropout_prob, config.v_attention_probs_dropout_prob),
+            dropout: (dropout.0, sharing.of_vision(dropout.0, dropout.1)),
         }
     }
 

@@ -4,10 +4,10 @@ use tch::nn;
 use tch::{Kind, Tensor};
 
 use super::attention::{Attention, Queries, Stream};
-use super::embeddings::Embeddings;
+use super::embeddings::{Embedded, Embeddings};
 use super::feed_forward::FeedForward;
 use super::layers::{Linear, linear};
-use super::{Text, Vision};
+use super::{Text, Vision, text_end};
 use crate::config::{ConfigError, FusionMethod, ModelConfig};
 
 /// Added to the scores of keys that are padding.
@@ -24,8 +24,9 @@ pub struct CrossEncoder {
     last_attention: usize,
     /// What the sublayers compute in.
     kind: Kind,
-    t_pooler: Linear,
-    v_pooler: Linear,
+    /// Missing where the fusion method has no use for it.
+    t_pooler: Option<Linear>,
+    v_pooler: Option<Linear>,
     fusion: FusionMethod,
 }
 
@@ -42,10 +43,10 @@ pub struct Encoded {
     pub text: Tensor,
     /// Last vision states, `[images, regions, v_hidden]`.
     pub vision: Tensor,
-    /// Pooled text, `[images, pooler_size]`.
-    pub pooled_text: Tensor,
-    /// Pooled vision, `[images, pooler_size]`.
-    pub pooled_vision: Tensor,
+    /// Pooled text, `[images, pooler_size]`, if the fusion method pools it.
+    pub pooled_text: Option<Tensor>,
+    /// Pooled vision, `[images, pooler_size]`, if the fusion method pools it.
+    pub pooled_vision: Option<Tensor>,
 }
 
 /// The two streams between sublayers.
@@ -54,8 +55,10 @@ pub(super) struct States {
     /// A row for each description before the first cross-modal sublayer, then one for each image.
     pub text: Stream,
     pub vision: Stream,
-    /// Images per description.
+    /// Images per row of the text.
     candidates: i64,
+    /// Position of the text that is pooled, i64 `[images, 1]`, if it is not the first.
+    pooled: Option<Tensor>,
 }
 
 impl States {
@@ -66,6 +69,7 @@ impl States {
             text: stream(text, &self.text),
             vision: stream(vision, &self.vision),
             candidates: self.candidates,
+            pooled: self.pooled.as_ref().map(Tensor::shallow_clone),
         }
     }
 
@@ -100,6 +104,7 @@ impl CrossEncoder {
             }
         });
         let cross_modal = config.tv_attn_sublayers.iter().chain(&config.vt_attn_sublayers).min();
+        let pooled = config.pooler_size;
         Ok(CrossEncoder {
             embeddings: Embeddings::new(&bert, config),
             sublayers: sublayers.collect(),
@@ -108,17 +113,10 @@ impl CrossEncoder {
                 .rfind(|&index| config.is_attention(index))
                 .map_or(usize::MAX, |index| index as usize),
             kind: Kind::Float,
-            t_pooler: linear(
-                &bert / "t_pooler" / "dense",
-                config,
-                config.hidden_size,
-                config.pooler_size,
-            ),
-            v_pooler: linear(
-                &bert / "v_pooler" / "dense",
-                config,
-                config.v_hidden_size,
-                config.pooler_size,
+            t_pooler: (config.fusion_method != FusionMethod::None)
+                .then(|| linear(&bert / "t_pooler" / "dense", config, config.hidden_size, pooled)),
+            v_pooler: matches!(config.fusion_method, FusionMethod::Mul | FusionMethod::Sum).then(
+                || linear(&bert / "v_pooler" / "dense", config, config.v_hidden_size, pooled),
             ),
             fusion: config.fusion_method,
         })
@@ -133,7 +131,7 @@ impl CrossEncoder {
     /// Encodes every image with its description: image `i` goes with description `i / (images / sets)`.
     ///
     /// What depends on the text alone is computed once per description: its states are expanded only before the first
-    /// cross-modal sublayer. `observe` sees the states after the embeddings (index `None`) and after every sublayer.
+    /// cross-modal sublayer (with VL-BERT, whose words see the image, by the embeddings). `observe` sees the states after the embeddings (index `None`) and after every sublayer.
     pub fn forward(
         &self,
         text: &Text,
@@ -145,7 +143,8 @@ impl CrossEncoder {
     }
 
     /// The same for those who need the pooled vectors only: after the last attention, nothing is computed for other
-    /// positions than the first of each stream. `text` and `vision` of what comes back hold that one position.
+    /// positions than the first of each stream. `text` and `vision` of what comes back hold that one position (all, if
+    /// another than the first is pooled).
     pub fn forward_pooled(&self, text: &Text, vision: &Vision, train: bool) -> Encoded {
         self.encode(text, vision, Queries::First, train, &mut |_, _, _| {})
     }
@@ -174,16 +173,22 @@ impl CrossEncoder {
 
     /// The states before the first sublayer.
     pub(super) fn start(&self, text: &Text, vision: &Vision, train: bool) -> States {
+        let candidates = vision.features.size()[0] / text.input_ids.size()[0].max(1);
+        let Embedded { text: words, vision: regions, per_image } =
+            self.embeddings.forward(text, vision, self.kind, train);
+        let mask = additive_mask(&text.mask, self.kind);
         States {
-            candidates: vision.features.size()[0] / text.input_ids.size()[0].max(1),
             text: Stream {
-                states: self.embeddings.text(text, train).to_kind(self.kind),
-                mask: additive_mask(&text.mask, self.kind),
+                states: words.to_kind(self.kind),
+                mask: if per_image { expand(&mask, candidates) } else { mask },
             },
             vision: Stream {
-                states: self.embeddings.vision(vision, self.kind, train).to_kind(self.kind),
+                states: regions.to_kind(self.kind),
                 mask: additive_mask(&vision.mask, self.kind),
             },
+            candidates: if per_image { 1 } else { candidates },
+            pooled: (self.fusion == FusionMethod::VlBertVqa)
+                .then(|| expand(&(text_end(&text.input_ids) - 2).clamp_min(0), candidates)),
         }
     }
 
@@ -200,7 +205,8 @@ impl CrossEncoder {
             after.text = before.expanded_text();
         }
         let States { text: t, vision: v, .. } = &after;
-        let queries = if index == self.last_attention { last_queries } else { Queries::All };
+        let is_last = index == self.last_attention && before.pooled.is_none();
+        let queries = if is_last { last_queries } else { Queries::All };
         let (text, vision) = match &self.sublayers[index] {
             Sublayer::Attention(attention) => attention.forward(t, v, queries, train),
             Sublayer::FeedForward(feed_forward) => {
@@ -216,18 +222,25 @@ impl CrossEncoder {
             states.text = states.expanded_text();
         }
         let (text, vision) = (states.text.states, states.vision.states);
-        let first = |x: &Tensor| x.select(1, 0).to_kind(Kind::Float);
-        let pooled_text = self.t_pooler.forward(&first(&text)).relu();
-        let pooled_vision = self.v_pooler.forward(&first(&vision)).relu();
+        let pool =
+            |pooler: &Linear, state: Tensor| pooler.forward(&state.to_kind(Kind::Float)).relu();
+        let pooled_text = self.t_pooler.as_ref().map(|pooler| {
+            pool(
+                pooler,
+                states.pooled.as_ref().map_or_else(|| text.select(1, 0), |at| pick(&text, at)),
+            )
+        });
+        let pooled_vision = self.v_pooler.as_ref().map(|pooler| pool(pooler, vision.select(1, 0)));
         Encoded { text, vision, pooled_text, pooled_vision }
     }
 
-    /// The pooled streams as one vector, `[images, pooler_size]`.
-    pub fn fuse(&self, encoded: &Encoded) -> Tensor {
-        match self.fusion {
-            FusionMethod::Mul => &encoded.pooled_text * &encoded.pooled_vision,
-            FusionMethod::Sum => &encoded.pooled_text + &encoded.pooled_vision,
-            FusionMethod::Text => encoded.pooled_text.shallow_clone(),
+    /// The pooled streams as one vector, `[images, pooler_size]`; `None` if nothing is pooled.
+    pub fn fuse(&self, encoded: &Encoded) -> Option<Tensor> {
+        let text = encoded.pooled_text.as_ref()?;
+        match (self.fusion, &encoded.pooled_vision) {
+            (FusionMethod::Mul, Some(vision)) => Some(text * vision),
+            (FusionMethod::Sum, Some(vision)) => Some(text + vision),
+            _ => Some(text.shallow_clone()),
         }
     }
 
@@ -257,7 +270,7 @@ impl CrossEncoder {
 
     /// The word embeddings `[vocab, hidden]`, which the masked-language head is tied to.
     pub fn word_embeddings(&self) -> &Tensor {
-        &self.embeddings.words.ws
+        self.embeddings.words()
     }
 }
 
@@ -265,6 +278,12 @@ impl CrossEncoder {
 fn additive_mask(mask: &Tensor, kind: Kind) -> Tensor {
     let padding: Tensor = 1.0 - mask.to_kind(kind);
     (padding * MASKED).unsqueeze(1).unsqueeze(1)
+}
+
+/// One position of every row, `[images, width]`; positions are i64 `[images, 1]`.
+fn pick(states: &Tensor, positions: &Tensor) -> Tensor {
+    let index = positions.unsqueeze(-1).expand([-1, 1, states.size()[2]], false);
+    states.gather(1, &index, false).squeeze_dim(1)
 }
 
 /// Repeats every row for its candidates.

@@ -36,7 +36,10 @@ impl FeedForward {
         FeedForward {
             intermediate,
             output: SublayerOutput::new(&(path / "output"), config, widths, sharing),
-            activations: (config.hidden_act, config.v_hidden_act),
+            activations: (
+                config.hidden_act,
+                sharing.of_vision(config.hidden_act, config.v_hidden_act),
+            ),
             has: (sharing.text, sharing.vision),
         }
     }

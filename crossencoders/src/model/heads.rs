@@ -72,19 +72,22 @@ pub struct PretrainingHeads {
 #[derive(Debug)]
 struct Transform {
     dense: Linear,
-    norm: nn::LayerNorm,
+    norm: Option<nn::LayerNorm>,
     activation: Activation,
 }
 
 impl Transform {
-    fn new(path: &nn::Path, config: &ModelConfig, size: i64, activation: Activation) -> Transform {
+    fn new(path: &nn::Path, config: &ModelConfig, size: i64, norm: bool) -> Transform {
         let path = path / "transform";
         let dense = linear(&path / "dense", config, size, size);
-        Transform { dense, norm: layer_norm(&path / "LayerNorm", size), activation }
+        let norm = norm.then(|| layer_norm(&path / "LayerNorm", size));
+        // VOLTA takes the text's activation for regions as well.
+        Transform { dense, norm, activation: config.hidden_act }
     }
 
     fn forward(&self, x: &Tensor) -> Tensor {
-        self.norm.forward(&activate(self.activation, &self.dense.forward(x)))
+        let x = activate(self.activation, &self.dense.forward(x));
+        self.norm.as_ref().map_or_else(|| x.shallow_clone(), |norm| norm.forward(&x))
     }
 }
 
@@ -103,20 +106,30 @@ impl PretrainingHeads {
         PretrainingHeads {
             decoders: decoders.collect(),
             text_bias: text.zeros("bias", &[config.vocab_size]),
-            text: Transform::new(&text, config, config.hidden_size, config.hidden_act),
-            vision: Transform::new(&vision, config, config.v_hidden_size, config.v_hidden_act),
+            text: Transform::new(&text, config, config.hidden_size, true),
+            vision: Transform::new(&vision, config, config.v_hidden_size, config.image_head_ln),
         }
     }
 
     /// Scores of all words for every token, `[images, tokens, vocab]`.
     pub fn words(&self, encoder: &CrossEncoder, encoded: &Encoded) -> Tensor {
-        let states = self.text.forward(&encoded.text);
+        self.words_of(encoder, &encoded.text)
+    }
+
+    /// Scores of all words for some of the tokens: from `[n, hidden]` to `[n, vocab]`.
+    pub fn words_of(&self, encoder: &CrossEncoder, states: &Tensor) -> Tensor {
+        let states = self.text.forward(&states.to_kind(Kind::Float));
         states.linear(encoder.word_embeddings(), Some(&self.text_bias))
     }
 
     /// For every visual target what is predicted of every region, `[images, regions, outputs]`.
     pub fn regions(&self, encoded: &Encoded) -> BTreeMap<String, Tensor> {
-        let states = self.vision.forward(&encoded.vision);
+        self.regions_of(&encoded.vision)
+    }
+
+    /// The same for some of the regions: from `[n, v_hidden]` to `[n, outputs]`.
+    pub fn regions_of(&self, states: &Tensor) -> BTreeMap<String, Tensor> {
+        let states = self.vision.forward(&states.to_kind(Kind::Float));
         self.decoders
             .iter()
             .map(|(target, decoder)| (target.clone(), decoder.forward(&states)))

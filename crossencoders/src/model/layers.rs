@@ -27,7 +27,11 @@ impl Linear {
 }
 
 pub(crate) fn linear(path: nn::Path, config: &ModelConfig, inputs: i64, outputs: i64) -> Linear {
-    let ws_init = Init::Randn { mean: 0.0, stdev: config.initializer_range };
+    linear_from(path, Init::Randn { mean: 0.0, stdev: config.initializer_range }, inputs, outputs)
+}
+
+/// One whose weights begin otherwise.
+pub(crate) fn linear_from(path: nn::Path, ws_init: Init, inputs: i64, outputs: i64) -> Linear {
     let bs_init = Some(Init::Const(0.0));
     let nn::Linear { ws, bs } =
         nn::linear(path, inputs, outputs, nn::LinearConfig { ws_init, bs_init, bias: true });
@@ -35,11 +39,15 @@ pub(crate) fn linear(path: nn::Path, config: &ModelConfig, inputs: i64, outputs:
 }
 
 pub(crate) fn layer_norm(path: nn::Path, size: i64) -> nn::LayerNorm {
-    nn::layer_norm(
-        path,
-        vec![size],
-        nn::LayerNormConfig { eps: LAYER_NORM_EPS, ..Default::default() },
-    )
+    let config = nn::LayerNormConfig { eps: LAYER_NORM_EPS, ..Default::default() };
+    nn::layer_norm(path, vec![size], config)
+}
+
+/// One whose weights begin at 0, so that at first it gives its bias, which is 0 as well.
+pub(crate) fn silent_layer_norm(path: nn::Path, size: i64) -> nn::LayerNorm {
+    let eps = LAYER_NORM_EPS;
+    let config = nn::LayerNormConfig { eps, ws_init: Init::Const(0.0), ..Default::default() };
+    nn::layer_norm(path, vec![size], config)
 }
 
 pub(crate) fn embedding(
@@ -62,6 +70,7 @@ pub(crate) fn activate(activation: Activation, x: &Tensor) -> Tensor {
     match activation {
         Activation::Gelu => x.gelu("none"),
         Activation::Relu => x.relu(),
+        Activation::Swish => x.silu(),
     }
 }
 
@@ -110,6 +119,13 @@ pub(crate) struct Sharing {
     pub(crate) single_norm: bool,
 }
 
+impl Sharing {
+    /// What the regions get of two settings: the text's, where they use the text's layers.
+    pub(crate) fn of_vision<T>(self, text: T, vision: T) -> T {
+        if self.shared && self.text { text } else { vision }
+    }
+}
+
 impl SublayerOutput {
     /// `inputs` are the widths that come in: text, vision.
     pub(crate) fn new(
@@ -133,11 +149,8 @@ impl SublayerOutput {
             || sharing.vision.then(|| layer_norm(path / "v_LayerNorm", config.v_hidden_size)),
             sharing.shared || sharing.single_norm,
         );
-        SublayerOutput {
-            dense,
-            norm,
-            dropout: (config.hidden_dropout_prob, config.v_hidden_dropout_prob),
-        }
+        let (text, vision) = (config.hidden_dropout_prob, config.v_hidden_dropout_prob);
+        SublayerOutput { dense, norm, dropout: (text, sharing.of_vision(text, vision)) }
     }
 
     pub(crate) fn text(&self, x: &Tensor, residual: &Tensor, train: bool) -> Option<Tensor> {

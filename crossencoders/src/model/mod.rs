@@ -10,10 +10,11 @@ mod encoder;
 mod feed_forward;
 mod heads;
 mod layers;
+pub mod pretraining;
 mod ranking;
 mod recompute;
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 pub use contextual::{ContextConfig, ContextModule, Positions};
 pub use encoder::{CrossEncoder, Encoded};
@@ -51,4 +52,9 @@ pub struct Candidates {
     pub locations: Tensor,
     /// 1 for regions, 0 for padding, i64 `[sets, candidates, regions]`.
     pub mask: Tensor,
+}
+
+/// How many word pieces each text has, i64 `[sets, 1]`: ids that are not 0, as VOLTA counts them.
+fn text_end(ids: &Tensor) -> Tensor {
+    ids.ne(0).sum_dim_intlist([-1].as_slice(), true, Kind::Int64)
 }

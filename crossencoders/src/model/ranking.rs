@@ -8,7 +8,7 @@ use super::dropout::dropout;
 use super::heads::AlignmentHead;
 use super::layers::{Linear, linear};
 use super::{Candidates, CrossEncoder, Encoded, Text, Vision};
-use crate::config::{ConfigError, ModelConfig};
+use crate::config::{ConfigError, FusionMethod, ModelConfig};
 
 /// ImageCoDe's task model drops a tenth of the fused vector, whatever the configuration says.
 const FUSED_DROPOUT: f64 = 0.1;
@@ -42,12 +42,14 @@ impl RankingModel {
     /// Creates all parameters.
     ///
     /// # Errors
-    /// A configuration that makes no encoder, or whose `pooler_size` the contextual module's 8 heads do not divide.
+    /// A configuration that makes no encoder, that pools nothing to rank by, or whose `pooler_size` the contextual
+    /// module's 8 heads do not divide.
     pub fn new(
         root: &nn::Path,
         config: &ModelConfig,
         head: &RankingHead,
     ) -> Result<RankingModel, ConfigError> {
+        check_fusion(config, head)?;
         let encoder = CrossEncoder::new(root, config)?;
         let head = match *head {
             RankingHead::Alignment => Head::Alignment(AlignmentHead::new(root, config)),
@@ -89,7 +91,10 @@ impl RankingModel {
 
     /// Scores `[sets, candidates]` of what the encoder makes of all pairs.
     pub(super) fn head(&self, encoded: &Encoded, sets: i64, video: &Tensor, train: bool) -> Tensor {
-        let fused = dropout(&self.encoder.fuse(encoded), FUSED_DROPOUT, train);
+        let Some(fused) = self.encoder.fuse(encoded) else {
+            unreachable!("`new` refuses configurations that pool nothing");
+        };
+        let fused = dropout(&fused, FUSED_DROPOUT, train);
         match &self.head {
             Head::Alignment(head) => head.probability(&fused).view([sets, -1]),
             Head::Linear(linear) => linear.forward(&fused).view([sets, -1]),
@@ -119,4 +124,18 @@ impl Candidates {
             mask: self.mask.flatten(0, 1),
         }
     }
+}
+
+/// VOLTA's models without pooler have nothing to rank by, those for question answering no alignment head.
+fn check_fusion(config: &ModelConfig, head: &RankingHead) -> Result<(), ConfigError> {
+    let (value, what) = match (config.fusion_method, head) {
+        (FusionMethod::None, _) => {
+            ("none", "nothing is pooled to rank by; set `mul`, `sum` or `text`")
+        }
+        (FusionMethod::VlBertVqa, RankingHead::Alignment) => {
+            ("vl-bert_vqa", "it has no alignment head; set `mul`, `sum` or `text`")
+        }
+        _ => return Ok(()),
+    };
+    Err(ConfigError::Unsupported { key: "fusion_method", value: format!("{value:?}"), what })
 }

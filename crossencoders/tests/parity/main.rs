@@ -3,6 +3,7 @@
 mod conventions;
 mod attention;
 mod models;
+mod pretraining;
 mod training;
 mod weights;
 

@@ -1,9 +1,9 @@
 //! Every sublayer's output, every head, the contextual module.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crossencoders::config::{FusionMethod, ModelConfig};
+use crossencoders::config::{FusionMethod, ModelConfig, TextEnd};
 use crossencoders::model::{
     AlignmentHead, Candidates, ContextConfig, ContextModule, CrossEncoder, Positions,
     PretrainingHeads, RankingHead, RankingModel, Text, Vision, VlClassifier,
@@ -18,43 +18,19 @@ use crate::{assert_near, fixtures, tensors};
 const TOLERANCE: f64 = 5e-5;
 const CONTEXT_TOLERANCE: f64 = 1e-4;
 
-/// Architectures whose embeddings are not written yet: their configurations must be refused by name, so that this list
-/// shrinks and nothing is passed over unseen.
-const NOT_YET: [&str; 3] = ["lxmert", "visualbert", "vlbert"];
-
-/// The folders of supported models: with (true) or without a contextual module.
+/// The folders of models: with (true) or without a contextual module.
 fn folders(contextual: bool) -> Vec<PathBuf> {
     let root = fixtures().join("crossencoders");
     let entries = std::fs::read_dir(&root).unwrap_or_else(|error| panic!("{root:?}: {error}"));
     let mut found: Vec<PathBuf> =
         entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect();
-    found.sort();
-    let refused: BTreeSet<String> = found
-        .iter()
-        .filter(|folder| ModelConfig::load(&folder.join("config.json")).is_err())
-        .map(|folder| folder.file_name().unwrap().to_string_lossy().into_owned())
-        .collect();
-    assert!(refused.iter().all(|name| NOT_YET.contains(&name.as_str())), "{refused:?}");
-    found.retain(|folder| ModelConfig::load(&folder.join("config.json")).is_ok());
     found.retain(|folder| folder.join("meta.json").exists() == contextual);
-    assert!(found.len() >= 2, "ViLBERT and UNITER");
+    found.sort();
+    assert!(found.len() >= if contextual { 2 } else { 5 }, "{found:?}");
     found
 }
 
-#[test]
-fn architectures_that_are_not_written_yet_are_refused_by_name() {
-    for name in NOT_YET {
-        let folder = fixtures().join("crossencoders").join(name);
-        let file = folder.join("config.json");
-        let json: serde_json::Value =
-            serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
-        let kind = json["image_embeddings"].as_str().unwrap();
-        let error = ModelConfig::load(&file).unwrap_err().to_string();
-        assert!(error.contains(&format!("`{kind}`")) && error.contains("`uniter`"), "{error}");
-    }
-}
-
-fn inputs(folder: &Path) -> (Text, Vision) {
+pub(crate) fn inputs(folder: &Path) -> (Text, Vision) {
     let mut inputs = tensors(&folder.join("inputs.safetensors"));
     let mut take =
         |name: &str| inputs.remove(name).unwrap_or_else(|| panic!("{folder:?} lacks {name}"));
@@ -71,15 +47,19 @@ fn inputs(folder: &Path) -> (Text, Vision) {
     (text, vision)
 }
 
+/// The fusion methods that a folder has numbers of.
+fn fusions(folder: &Path) -> Vec<FusionMethod> {
+    let mut fusions = vec![FusionMethod::Mul, FusionMethod::Sum, FusionMethod::Text];
+    if folder.ends_with("vlbert") {
+        fusions.push(FusionMethod::VlBertVqa);
+    }
+    fusions
+}
+
 /// What one fusion method makes of the inputs, under the names of the expected outputs.
 fn outputs(folder: &Path, fusion: FusionMethod) -> BTreeMap<String, Tensor> {
     let mut config = ModelConfig::load(&folder.join("config.json")).unwrap();
     config.fusion_method = fusion;
-    let suffix = match fusion {
-        FusionMethod::Mul => "",
-        FusionMethod::Sum => "_sum",
-        FusionMethod::Text => "_text",
-    };
     let weights_file = folder.join("weights.safetensors");
     let targets: BTreeMap<String, i64> = tensors(&weights_file)
         .into_iter()
@@ -92,15 +72,23 @@ fn outputs(folder: &Path, fusion: FusionMethod) -> BTreeMap<String, Tensor> {
 
     let variables = VarStore::new(Device::Cpu);
     let encoder = CrossEncoder::new(&variables.root(), &config).unwrap();
-    let alignment = AlignmentHead::new(&variables.root(), &config);
     let pretraining = PretrainingHeads::new(&variables.root(), &config, &targets);
+    // VOLTA has no alignment head for question answering, and pools regions only to fuse them.
+    let alignment =
+        (fusion != FusionMethod::VlBertVqa).then(|| AlignmentHead::new(&variables.root(), &config));
+    let pools_regions = matches!(fusion, FusionMethod::Mul | FusionMethod::Sum);
+    let unused = |name: &str| {
+        (name.starts_with("bert.v_pooler.") && !pools_regions)
+            || (name.starts_with("cls.bi_seq_relationship.") && alignment.is_none())
+    };
     let report = weights::load(&variables, &weights_file, &[]).unwrap();
     // What is left over must be a tied twin of something that was loaded.
     let tied: serde_json::Value =
         serde_json::from_slice(&std::fs::read(folder.join("tied.json")).unwrap()).unwrap();
     let tied = tied["tied"].to_string();
     for name in &report.unexpected {
-        assert!(tied.contains(&format!("\"{name}\"")), "{folder:?}: {name} is not used");
+        let known = tied.contains(&format!("\"{name}\"")) || unused(name);
+        assert!(known, "{folder:?}: {name} is not used");
     }
 
     let (text, vision) = inputs(folder);
@@ -113,18 +101,22 @@ fn outputs(folder: &Path, fusion: FusionMethod) -> BTreeMap<String, Tensor> {
         found.insert(t_name, t.shallow_clone());
         found.insert(v_name, v.shallow_clone());
     });
-    let fused = encoder.fuse(&encoded);
-    let classifier_variables = VarStore::new(Device::Cpu);
-    let classifier_file = folder.join("head_volta.safetensors");
-    let labels = tensors(&classifier_file)["clfs_dict.TASK3.logit_fc.3.bias"].size()[0];
-    let classifier = VlClassifier::new(&classifier_variables.root(), &config, "TASK3", labels);
-    weights::load(&classifier_variables, &classifier_file, &[]).unwrap();
-    found.insert(format!("logits_volta{suffix}"), classifier.forward(&fused));
-    found.insert(
-        format!("logits_imagecode{suffix}"),
-        imagecode_logits(folder, &config, &text, &vision),
-    );
-    if fusion == FusionMethod::Mul {
+    let fused = encoder.fuse(&encoded).unwrap();
+    let by_volta = volta_logits(folder, &config, &fused);
+    let by_imagecode = imagecode_logits(folder, &config, &text, &vision);
+    let suffix = match fusion {
+        FusionMethod::Sum => "_sum",
+        FusionMethod::Text => "_text",
+        FusionMethod::VlBertVqa => {
+            found.insert("vqa_logits_volta".into(), by_volta);
+            found.insert("vqa_pooled_t".into(), encoded.pooled_text.unwrap());
+            return found;
+        }
+        _ => "",
+    };
+    found.insert(format!("logits_volta{suffix}"), by_volta);
+    found.insert(format!("logits_imagecode{suffix}"), by_imagecode);
+    if let Some(alignment) = alignment.filter(|_| fusion == FusionMethod::Mul) {
         found.insert("prediction_scores_t".into(), pretraining.words(&encoder, &encoded));
         for (target, scores) in pretraining.regions(&encoded) {
             found.insert(format!("prediction_scores_v.{target}"), scores);
@@ -133,10 +125,57 @@ fn outputs(folder: &Path, fusion: FusionMethod) -> BTreeMap<String, Tensor> {
         found.insert("fused".into(), fused);
         found.insert("sequence_output_t".into(), encoded.text);
         found.insert("sequence_output_v".into(), encoded.vision);
-        found.insert("pooled_t".into(), encoded.pooled_text);
-        found.insert("pooled_v".into(), encoded.pooled_vision);
+        found.insert("pooled_t".into(), encoded.pooled_text.unwrap());
+        found.insert("pooled_v".into(), encoded.pooled_vision.unwrap());
+        if folder.ends_with("vlbert") {
+            found.extend(rows_alone(&encoder, &alignment, &text, &vision));
+        }
     }
     found
+}
+
+/// Every row as a batch of its own.
+fn rows_alone(
+    encoder: &CrossEncoder,
+    alignment: &AlignmentHead,
+    text: &Text,
+    vision: &Vision,
+) -> Vec<(String, Tensor)> {
+    let mut found = Vec::new();
+    for row in 0..text.input_ids.size()[0] {
+        let one = |x: &Tensor| x.narrow(0, row, 1);
+        let text = Text {
+            input_ids: one(&text.input_ids),
+            token_type_ids: one(&text.token_type_ids),
+            mask: one(&text.mask),
+        };
+        let vision = Vision {
+            features: one(&vision.features),
+            locations: one(&vision.locations),
+            mask: one(&vision.mask),
+        };
+        let name = |what: &str| format!("single.{row}.{what}");
+        let encoded = encoder.forward(&text, &vision, false, &mut |sublayer, t, v| {
+            if sublayer.is_none() {
+                found.push((name("emb_t"), t.shallow_clone()));
+                found.push((name("emb_v"), v.shallow_clone()));
+            }
+        });
+        let score = alignment.forward(&encoder.fuse(&encoded).unwrap());
+        found.push((name("seq_relationship_score"), score));
+        found.push((name("pooled_t"), encoded.pooled_text.unwrap()));
+    }
+    found
+}
+
+/// VOLTA's classifier on fused vectors.
+fn volta_logits(folder: &Path, config: &ModelConfig, fused: &Tensor) -> Tensor {
+    let variables = VarStore::new(Device::Cpu);
+    let file = folder.join("head_volta.safetensors");
+    let labels = tensors(&file)["clfs_dict.TASK3.logit_fc.3.bias"].size()[0];
+    let classifier = VlClassifier::new(&variables.root(), config, "TASK3", labels);
+    weights::load(&variables, &file, &[]).unwrap();
+    classifier.forward(fused)
 }
 
 /// Through the ranking model, every pair a set of one candidate.
@@ -158,8 +197,8 @@ fn imagecode_logits(folder: &Path, config: &ModelConfig, text: &Text, vision: &V
 fn parity_encoders_at_every_sublayer_and_head() {
     for folder in folders(false) {
         let expected = tensors(&folder.join("outputs.safetensors"));
-        let mut found = outputs(&folder, FusionMethod::Mul);
-        for fusion in [FusionMethod::Sum, FusionMethod::Text] {
+        let mut found = BTreeMap::new();
+        for fusion in fusions(&folder) {
             for (name, tensor) in outputs(&folder, fusion) {
                 found.entry(name).or_insert(tensor);
             }
@@ -246,12 +285,12 @@ fn contextual_scores(
     let module = ContextModule::new(&variables.root(), config, context);
     weights::load(&variables, &weights_file, &[]).unwrap();
     let encoded = encoder.forward(&text, &vision, false, &mut |_, _, _| {});
-    let fused = encoder.fuse(&encoded);
+    let fused = encoder.fuse(&encoded).unwrap();
     let mut layers = 0;
     let mut trace = vec![
         ("fused".to_owned(), fused.shallow_clone()),
-        ("pooled_t".to_owned(), encoded.pooled_text),
-        ("pooled_v".to_owned(), encoded.pooled_vision),
+        ("pooled_t".to_owned(), encoded.pooled_text.unwrap()),
+        ("pooled_v".to_owned(), encoded.pooled_vision.unwrap()),
     ];
     let pairwise =
         module.forward(&fused.view([sets, -1, config.pooler_size]), &video, false, &mut |layer| {
@@ -277,6 +316,82 @@ fn contextual_scores(
     let scores = model.forward(&text, &candidates, &video, false);
     assert_near(&scores, &pairwise, 1e-5, "scores of the set-shaped path");
     (scores, trace)
+}
+
+/// An encoder with a folder's weights, and its inputs.
+fn loaded(folder: &Path, config: &ModelConfig) -> (CrossEncoder, VarStore, Text, Vision) {
+    let variables = VarStore::new(Device::Cpu);
+    let encoder = CrossEncoder::new(&variables.root(), config).unwrap();
+    weights::load(&variables, &folder.join("weights.safetensors"), &[]).unwrap();
+    let (text, vision) = inputs(folder);
+    (encoder, variables, text, vision)
+}
+
+/// Two descriptions with two images each give what four pairs give, in every architecture: what is computed once per
+/// description is what each pair would compute.
+#[test]
+fn sets_give_what_their_pairs_give() {
+    for folder in folders(false) {
+        let config = ModelConfig::load(&folder.join("config.json")).unwrap();
+        let (encoder, _variables, text, vision) = loaded(&folder, &config);
+        let two = |x: &Tensor| x.narrow(0, 0, 2);
+        let sets = Text {
+            input_ids: two(&text.input_ids),
+            token_type_ids: two(&text.token_type_ids),
+            mask: two(&text.mask),
+        };
+        let pair = |x: &Tensor| x.repeat_interleave_self_int(2, 0, None);
+        let pairs = Text {
+            input_ids: pair(&sets.input_ids),
+            token_type_ids: pair(&sets.token_type_ids),
+            mask: pair(&sets.mask),
+        };
+        let by_set = encoder.forward(&sets, &vision, false, &mut |_, _, _| {});
+        let by_pair = encoder.forward(&pairs, &vision, false, &mut |_, _, _| {});
+        let what = folder.display().to_string();
+        assert_near(&by_set.text, &by_pair.text, 1e-6, &what);
+        assert_near(&by_set.vision, &by_pair.vision, 1e-6, &what);
+        let fused = |encoded| encoder.fuse(encoded).unwrap();
+        assert_near(&fused(&by_set), &fused(&by_pair), 1e-6, &what);
+    }
+}
+
+/// With positions by row, a batch gives every row what the reference gives the row alone, and padding the texts further
+/// changes nothing.
+#[test]
+fn vl_bert_by_row_depends_neither_on_the_batch_nor_on_padding() {
+    let folder = fixtures().join("crossencoders/vlbert");
+    let mut config = ModelConfig::load(&folder.join("config.json")).unwrap();
+    config.vl_bert_text_end = TextEnd::Row;
+    let (encoder, _variables, text, vision) = loaded(&folder, &config);
+    let expected = tensors(&folder.join("outputs.safetensors"));
+    let together = encoder.forward(&text, &vision, false, &mut |_, _, _| {}).pooled_text.unwrap();
+    let pad = |x: &Tensor| x.constant_pad_nd([0, 3]);
+    let padded = Text {
+        input_ids: pad(&text.input_ids),
+        token_type_ids: pad(&text.token_type_ids),
+        mask: pad(&text.mask),
+    };
+    let padded = encoder.forward(&padded, &vision, false, &mut |_, _, _| {}).pooled_text.unwrap();
+    for row in 0..together.size()[0] {
+        let alone = &expected[&format!("single.{row}.pooled_t")];
+        assert_near(&together.narrow(0, row, 1), alone, TOLERANCE, "in a batch");
+        assert_near(&padded.narrow(0, row, 1), alone, TOLERANCE, "padded");
+    }
+}
+
+#[test]
+fn models_that_pool_nothing_are_refused_for_ranking() {
+    let folder = fixtures().join("crossencoders/vlbert");
+    let mut config = ModelConfig::load(&folder.join("config.json")).unwrap();
+    config.fusion_method = FusionMethod::None;
+    let variables = VarStore::new(Device::Cpu);
+    let error = RankingModel::new(&variables.root(), &config, &RankingHead::Linear).unwrap_err();
+    assert!(error.to_string().contains("`fusion_method` is \"none\""), "{error}");
+    // The encoder alone is what VL-BERT is pre-trained as.
+    let (encoder, _variables, text, vision) = loaded(&folder, &config);
+    let encoded = encoder.forward(&text, &vision, false, &mut |_, _, _| {});
+    assert!(encoder.fuse(&encoded).is_none());
 }
 
 #[test]

@@ -1,0 +1,85 @@
+//! Captions of images, for pre-training: JSON Lines, one object a line with the keys `image` (an id of the feature store)
+//! and `caption`. Other keys are ignored.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+
+use feature_store::FeatureStore;
+use serde::Deserialize;
+
+use super::{DataError, Tokenizer};
+
+/// One caption.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caption {
+    /// Id of its image.
+    pub image: String,
+    /// Its word pieces.
+    pub input_ids: Vec<i64>,
+}
+
+/// The captions of a file whose images are in a store.
+#[derive(Debug)]
+pub struct Captions {
+    /// In the order of the file.
+    pub examples: Vec<Caption>,
+    /// Captions that are left out, as the store lacks their image.
+    pub skipped: usize,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    image: String,
+    caption: String,
+}
+
+impl Captions {
+    /// Reads a file; longer captions are cut to `max_tokens`.
+    ///
+    /// # Errors
+    /// [`DataError::Captions`] for a file that cannot be read or a line that is no caption, also if the store has none of
+    /// the images; [`DataError::Store`].
+    pub fn load(
+        path: &Path,
+        store: &FeatureStore,
+        tokenizer: &Tokenizer,
+        max_tokens: usize,
+    ) -> Result<Captions, DataError> {
+        let fault = |line: usize, reason: String| DataError::Captions {
+            path: path.to_owned(),
+            line,
+            reason,
+        };
+        let file = File::open(path).map_err(|error| fault(0, error.to_string()))?;
+        let mut captions = Captions { examples: Vec::new(), skipped: 0 };
+        for (number, line) in BufReader::new(file).lines().enumerate() {
+            let line = line.map_err(|error| fault(number + 1, error.to_string()))?;
+            if line.trim().is_empty() {
+                continue;
+            }
+            let Line { image, caption } = serde_json::from_str(&line)
+                .map_err(|error| fault(number + 1, format!("no caption: {error}")))?;
+            if !store.contains(&image)? {
+                captions.skipped += 1;
+                continue;
+            }
+            let input_ids = tokenizer.encode(&caption, max_tokens);
+            captions.examples.push(Caption { image, input_ids });
+        }
+        if captions.examples.is_empty() {
+            let reason = format!(
+                "it has no caption of an image in {} ({} of other images)",
+                store.path().display(),
+                captions.skipped
+            );
+            return Err(fault(0, reason));
+        }
+        Ok(captions)
+    }
+
+    /// Length of every caption in word pieces.
+    pub fn lengths(&self) -> Vec<usize> {
+        self.examples.iter().map(|caption| caption.input_ids.len()).collect()
+    }
+}
