@@ -4,6 +4,7 @@
 
 mod average;
 mod checkpoint;
+pub mod distributed;
 mod error;
 mod groups;
 mod log;
