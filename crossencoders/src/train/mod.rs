@@ -6,6 +6,7 @@ mod average;
 mod checkpoint;
 pub mod distributed;
 mod error;
+mod folder;
 mod groups;
 mod log;
 mod loss;

@@ -7,6 +7,9 @@ use anyhow::Context;
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
+/// Another process says what there is to say.
+static QUIET: AtomicBool = AtomicBool::new(false);
+
 /// The exit code of a command that was interrupted, as shells have it (128 + SIGINT).
 const EXIT_INTERRUPTED: u8 = 130;
 
@@ -16,9 +19,18 @@ pub fn install() -> anyhow::Result<()> {
         if INTERRUPTED.swap(true, Ordering::SeqCst) {
             std::process::exit(i32::from(EXIT_INTERRUPTED));
         }
+        if QUIET.load(Ordering::SeqCst) {
+            return;
+        }
         eprintln!("\ninterrupted: stopping at the next safe point (once more to stop at once)");
     })
     .context("the signal handler could not be installed")
+}
+
+/// Stops without a word: one of several ranks, of which the first speaks.
+#[cfg_attr(not(feature = "torch"), expect(dead_code, reason = "only training has ranks"))]
+pub fn be_quiet() {
+    QUIET.store(true, Ordering::SeqCst);
 }
 
 /// Set once the user has asked to stop; long work looks at it between records or steps.

@@ -8,6 +8,8 @@
 mod child;
 #[cfg(feature = "torch")]
 mod demo;
+#[cfg(feature = "torch")]
+mod distribution;
 mod interrupt;
 mod progress;
 #[cfg(feature = "torch")]

@@ -20,6 +20,7 @@ mod mpi;
 mod nccl;
 mod ranks;
 mod share;
+mod validation;
 
 use std::fmt;
 
@@ -34,6 +35,7 @@ pub use mpi::Mpi;
 pub use nccl::Nccl;
 pub use ranks::Ranks;
 pub use share::share;
+pub(super) use validation::Share;
 
 /// Why ranks cannot go on together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
