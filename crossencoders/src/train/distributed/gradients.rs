@@ -87,7 +87,8 @@ impl Gradients {
         filled: Sender<(usize, Tensor)>,
         to_empty: &Receiver<Result<(usize, Tensor), CommError>>,
     ) -> Result<Vec<Tensor>, CommError> {
-        for bucket in 0..self.buckets.len() {
+        let used = |&bucket: &usize| self.members(bucket, defined).next().is_some();
+        for bucket in (0..self.buckets.len()).filter(used) {
             while let Ok(reduced) = to_empty.try_recv() {
                 free.push(self.emptied(reduced?, defined));
             }

@@ -118,6 +118,9 @@ fn values(tensor: &mut Tensor) -> &mut [f32] {
         tensor.device() == Device::Cpu && tensor.kind() == Kind::Float && tensor.is_contiguous(),
         "a bucket is contiguous f32 in main memory"
     );
+    if tensor.numel() == 0 {
+        return &mut [];
+    }
     // SAFETY: asserted to be `numel` floats one after another in main memory. The tensor is borrowed mutably for as long
     // as the slice lives, and buckets share their storage with no other tensor at that time.
     unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast::<f32>(), tensor.numel()) }
