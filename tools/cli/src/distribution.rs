@@ -29,10 +29,7 @@ pub fn follow(trainer: &mut Trainer) -> anyhow::Result<Option<Summary>> {
 /// How a rank ends with an error: of all that have one, the first says it.
 pub fn fail(error: anyhow::Error, ranks: &Ranks) -> anyhow::Result<ExitCode> {
     let is_lost = |cause: &(dyn std::error::Error + 'static)| {
-        matches!(
-            cause.downcast_ref(),
-            Some(TrainError::Comm(CommError::Library { .. }))
-        )
+        matches!(cause.downcast_ref(), Some(TrainError::Comm(CommError::Library { .. })))
     };
     if ranks.size() > 1 && error.chain().any(is_lost) {
         eprintln!("error: rank {}: {error:#}", ranks.rank());

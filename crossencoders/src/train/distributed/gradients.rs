@@ -275,7 +275,11 @@ mod tests {
                 numbers(1, 4.0) + numbers(1, 14.0),
             ];
             for (sum, expected) in sums[0].iter().zip(expected) {
-                assert_eq!(*sum, Vec::<f32>::try_from(expected).unwrap(), "buckets of {bytes} bytes");
+                assert_eq!(
+                    *sum,
+                    Vec::<f32>::try_from(expected).unwrap(),
+                    "buckets of {bytes} bytes"
+                );
             }
         }
     }
@@ -291,7 +295,8 @@ mod tests {
             for communicator in local(2) {
                 scope.spawn(move || {
                     let ranks = Ranks::new(Arc::new(communicator));
-                    let parameter = Tensor::ones([3], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+                    let parameter =
+                        Tensor::ones([3], (Kind::Float, Device::Cpu)).set_requires_grad(true);
                     let mut gradients = Gradients::new(vec![parameter.shallow_clone()], 60);
                     for _ in 0..2 {
                         parameter.shallow_clone().zero_grad();

@@ -59,9 +59,7 @@ impl Launch {
 /// [`ConnectError`]: processes that were started together never train apart from each other.
 pub fn connect(device: Device) -> Result<Ranks, ConnectError> {
     match Launch::detect() {
-        Some(Launch { size, .. }) if size > 1 => {
-            Ok(Ranks::new(gpus(communicator(size)?, device)?))
-        }
+        Some(Launch { size, .. }) if size > 1 => Ok(Ranks::new(gpus(communicator(size)?, device)?)),
         _ => Ok(Ranks::single()),
     }
 }

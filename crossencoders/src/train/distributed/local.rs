@@ -40,9 +40,8 @@ impl Communicator for Local {
     }
 
     fn all_reduce(&self, values: &mut [f32]) -> Result<(), CommError> {
-        let slot = |rank: usize| {
-            self.shared.floats[rank].lock().unwrap_or_else(PoisonError::into_inner)
-        };
+        let slot =
+            |rank: usize| self.shared.floats[rank].lock().unwrap_or_else(PoisonError::into_inner);
         *slot(self.rank) = values.to_vec();
         self.barrier()?;
         let length = values.len();
@@ -60,7 +59,10 @@ impl Communicator for Local {
             true => Ok(()),
             false => Err(CommError::Library {
                 library: "the exchange between threads",
-                reason: format!("ranks reduce buffers of different sizes, rank {} {length}", self.rank),
+                reason: format!(
+                    "ranks reduce buffers of different sizes, rank {} {length}",
+                    self.rank
+                ),
             }),
         }
     }

@@ -185,8 +185,7 @@ impl Ranks {
         let mut unwell = vec![0.0; self.size()];
         unwell[self.rank()] = here;
         self.communicator.all_reduce(&mut unwell)?;
-        let ranks: Vec<usize> =
-            (0..self.size()).filter(|&rank| unwell[rank] > 0.0).collect();
+        let ranks: Vec<usize> = (0..self.size()).filter(|&rank| unwell[rank] > 0.0).collect();
         self.end.speaker.store(ranks.first().copied().unwrap_or(ROOT), Ordering::Release);
         Err(CommError::Peers { ranks })
     }
@@ -243,7 +242,10 @@ mod tests {
                 let mut values = [1.0];
                 ranks.sum(&mut values)?;
                 if ranks.rank() >= 2 {
-                    return Err(CommError::Library { library: "this test", reason: "as it should".into() });
+                    return Err(CommError::Library {
+                        library: "this test",
+                        reason: "as it should".into(),
+                    });
                 }
                 // The two that go on are waiting for something that the others will never take part in.
                 ranks.same("recipe", &[0; 100])?;
@@ -271,10 +273,12 @@ mod tests {
     #[test]
     fn a_panic_is_a_failure_too() {
         let ends = on_all(2, |ranks| {
-            let work = || ranks.together(|| -> Result<(), CommError> {
-                assert!(ranks.rank() == 0, "rank 1 panics, as it should");
-                ranks.barrier()
-            });
+            let work = || {
+                ranks.together(|| -> Result<(), CommError> {
+                    assert!(ranks.rank() == 0, "rank 1 panics, as it should");
+                    ranks.barrier()
+                })
+            };
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(work))
         });
         assert!(ends[1].is_err());

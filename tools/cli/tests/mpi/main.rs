@@ -192,7 +192,10 @@ fn two_ranks_with_half_the_batch_equal_one_with_the_whole() {
         let output = succeeded(world.train(&two, &[(2, sets)]));
         // Rank 0 alone speaks: one summary, one line per epoch.
         let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert_eq!(summary["steps"], world.log(&one).iter().rev().find(|l| l["loss"].is_number()).unwrap()["step"]);
+        assert_eq!(
+            summary["steps"],
+            world.log(&one).iter().rev().find(|l| l["loss"].is_number()).unwrap()["step"]
+        );
         assert_eq!(count(&output, "epoch 1: valid"), 1, "{}", stderr(&output));
         assert_same_run(&world, &one, &two);
     }
@@ -213,8 +216,7 @@ fn ctrl_c_on_one_rank_ends_all_and_another_number_of_ranks_goes_on() {
     let sets = ["train.epochs=40", "train.learning_rate=1e-6"];
     for (run, more) in [("with_one", 1), ("with_two", 2), ("with_three", 3)] {
         let mut command = world.command(run, &[(2, &sets)]);
-        let mut launcher =
-            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut launcher = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         wait_for_steps(&world, run, 10, &mut launcher);
         signal(ranks(&launcher)[1], libc::SIGINT);
         let output = launcher.wait_with_output().unwrap();
