@@ -11,20 +11,27 @@ use crossencoders::tch::{Kind, Tensor};
 use crossencoders::weights;
 use serde_json::Value;
 
-/// Two ranks on this machine, also as root and with a single core.
-const MPIRUN: [&str; 5] =
-    ["--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "--quiet"];
+/// Several ranks on this machine, also as root and with a single core; a rank that waits lets the others work.
+const MPIRUN: [&str; 8] = [
+    "--allow-run-as-root",
+    "--oversubscribe",
+    "--bind-to",
+    "none",
+    "--mca",
+    "mpi_yield_when_idle",
+    "1",
+    "--quiet",
+];
 
-/// Without dropout, whose mask each rank draws on its own.
 const MODEL: &str = r#"{
   "vocab_size": 64, "hidden_size": 16, "v_hidden_size": 16, "num_attention_heads": 2, "v_num_attention_heads": 2,
   "intermediate_size": 16, "v_intermediate_size": 16, "pooler_size": 16, "v_feature_size": 24,
   "max_position_embeddings": 64, "add_global_imgfeat": "first", "image_embeddings": "vilbert",
   "tt_attn_sublayers": [0], "tv_attn_sublayers": [2], "vt_attn_sublayers": [2], "t_ff_sublayers": [1, 3],
-  "v_ff_sublayers": [3], "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
-  "v_hidden_dropout_prob": 0.0, "v_attention_probs_dropout_prob": 0.0
+  "v_ff_sublayers": [3]
 }"#;
 
+/// Without dropout, whose masks each rank draws on its own.
 const RECIPE: &str = r#"
 variant = "contrastive"
 model = "model.json"
@@ -38,6 +45,7 @@ max_tokens = 40
 epochs = 2
 batch_size = 5
 learning_rate = 1e-4
+dropout = false
 checkpoint_steps = 2
 log_steps = 1
 "#;
