@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: demo test bench lint docs setup setup-cuda help
+.PHONY: demo test test-mpi bench lint docs setup setup-cuda help
 
 help:            ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -12,6 +12,11 @@ demo: setup      ## The main job end to end on a data set that is drawn on the s
 
 test: setup      ## Run all tests
 	$(CARGO) test --workspace
+
+test-mpi: setup  ## Two ranks on this machine equal one; checks for MPI first (docs/scale.md)
+	@tools/setup/mpi.sh
+	$(CARGO) test --package crossencoders --features mpi --lib distributed
+	$(CARGO) test --package xenc --features mpi --test mpi
 
 bench: setup     ## Measure the store against memcpy (benches/store.sh has the peers)
 	$(CARGO) bench --package feature_store

@@ -6,11 +6,13 @@ use serde::{Deserialize, Serialize};
 use tch::Device;
 
 use super::TrainError;
+use super::distributed::Ranks;
+use super::folder::Folder;
 use super::log::Interval;
 use super::step::Learner;
 use crate::eval::Metrics;
 use crate::ranker::Ranker;
-use crate::run::{LAST, Run, RunError};
+use crate::run::{LAST, RunError};
 
 const OPTIMIZER: &str = "optimizer.safetensors";
 const AVERAGE: &str = "average.safetensors";
@@ -34,7 +36,7 @@ pub(super) struct State {
 }
 
 /// Replaces the last checkpoint.
-pub(super) fn save(run: &Run, learner: &Learner, state: &State) -> Result<(), TrainError> {
+pub(super) fn save(run: &Folder, learner: &Learner, state: &State) -> Result<(), TrainError> {
     run.save(LAST, |folder| {
         learner.ranker.save(folder)?;
         learner.optimizer.save(&folder.join(OPTIMIZER))?;
@@ -49,9 +51,13 @@ pub(super) fn save(run: &Run, learner: &Learner, state: &State) -> Result<(), Tr
 }
 
 /// The model, its optimiser and the state of a checkpoint that [`save`] has written.
-pub(super) fn load(folder: &Path, device: Device) -> Result<(Learner, State), TrainError> {
+pub(super) fn load(
+    folder: &Path,
+    device: Device,
+    ranks: &Ranks,
+) -> Result<(Learner, State), TrainError> {
     let state = read_state(folder)?;
-    let mut learner = Learner::new(Ranker::load_checkpoint(folder, device)?)?;
+    let mut learner = Learner::new(Ranker::load_checkpoint(folder, device)?, ranks)?;
     learner.optimizer.load(&folder.join(OPTIMIZER))?;
     if let Some(average) = &mut learner.average {
         average.load(&folder.join(AVERAGE))?;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::Recipe;
+use super::distributed::CommError;
 use crate::data::{DataError, ImageSets, Item};
 use crate::eval::EvalError;
 use crate::failure::LibtorchError;
@@ -20,6 +21,9 @@ pub enum TrainError {
     /// The optimiser's state.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// Other ranks have failed, or cannot be reached.
+    #[error(transparent)]
+    Comm(#[from] CommError),
     /// The run's folder.
     #[error(transparent)]
     Run(#[from] RunError),

@@ -4,7 +4,9 @@
 
 mod average;
 mod checkpoint;
+pub mod distributed;
 mod error;
+mod folder;
 mod groups;
 mod log;
 mod loss;

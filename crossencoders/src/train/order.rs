@@ -1,5 +1,6 @@
 //! What each step learns from: a function of recipe, data and epoch alone.
 
+use super::distributed::{Ranks, share};
 use super::{Recipe, Variant};
 use crate::data::{ImageSets, Item, shuffled};
 
@@ -19,8 +20,19 @@ pub(super) struct Order {
 pub(super) struct StepRows {
     /// What goes through the model at once, one after the other.
     pub batches: Vec<Vec<Item>>,
-    /// Rows of all batches of the step, which its gradient is the mean of.
+    /// Rows of the step, which its gradient is the mean of: those of all batches, and on all ranks.
     pub rows: usize,
+}
+
+impl StepRows {
+    /// What a rank works on: its share of every batch. A rank may have nothing to do.
+    pub fn share(mut self, ranks: &Ranks) -> StepRows {
+        for batch in &mut self.batches {
+            *batch = share(batch, ranks.rank(), ranks.size());
+        }
+        self.batches.retain(|batch| !batch.is_empty());
+        self
+    }
 }
 
 impl Order {

@@ -3,6 +3,7 @@
 use tch::{Kind, Tensor};
 
 use super::average::Average;
+use super::distributed::{BUCKET_BYTES, CommError, Gradients, Ranks};
 use super::{AdamW, TrainError, contrastive, groups, non_contrastive, warmup_linear};
 use crate::data::{Batch, Labels};
 use crate::ranker::Ranker;
@@ -13,6 +14,8 @@ pub(super) struct Learner {
     pub ranker: Ranker,
     pub optimizer: AdamW,
     pub average: Option<Average>,
+    ranks: Ranks,
+    gradients: Gradients,
 }
 
 /// What one step gave.
@@ -26,6 +29,13 @@ pub(super) struct Step {
     /// Of the gradients before clipping.
     pub grad_norm: f64,
     pub learning_rate: f64,
+}
+
+/// Why there is no step.
+#[derive(Debug)]
+pub(super) enum NoStep {
+    NotFinite(NotFinite),
+    Comm(CommError),
 }
 
 /// A step that would have made weights that are no numbers.
@@ -46,11 +56,14 @@ impl Learner {
     ///
     /// # Errors
     /// If the recipe names parameters that there are not, or freezes all.
-    pub fn new(ranker: Ranker) -> Result<Learner, TrainError> {
+    pub fn new(ranker: Ranker, ranks: &Ranks) -> Result<Learner, TrainError> {
         let settings = &ranker.recipe.train;
         let optimizer = groups::optimizer(&ranker.variables, &ranker.config, settings)?;
         let average = settings.ema.map(|decay| Average::new(&ranker.variables, decay));
-        Ok(Learner { ranker, optimizer, average })
+        let mut trained = ranker.variables.trainable_variables();
+        trained.retain(Tensor::requires_grad);
+        let gradients = Gradients::new(trained, BUCKET_BYTES);
+        Ok(Learner { ranker, optimizer, average, ranks: ranks.clone(), gradients })
     }
 
     /// Puts the average in place of the weights, or the weights back; nothing where there is no average.
@@ -60,22 +73,25 @@ impl Learner {
         }
     }
 
-    /// The step after `done` of `total` steps: the update by the mean gradient over `rows`, which are those of `batches`.
+    /// The step after `done` of `total` steps: the update by the mean gradient over `rows`, which are those of the `batches`
+    /// of all ranks.
     ///
     /// # Errors
-    /// [`NotFinite`]; the weights are those before the step.
+    /// [`NoStep`]; the weights are those before the step.
     pub fn step(
         &mut self,
         batches: Vec<Batch>,
         rows: usize,
         (done, total): (u64, u64),
-    ) -> Result<Step, NotFinite> {
+    ) -> Result<Step, NoStep> {
         self.optimizer.zero_grad();
-        let mut step = self.backward(batches, rows, done)?;
+        let mut step = self.backward(batches, rows, done).map_err(NoStep::NotFinite)?;
+        self.add_up(&mut step).map_err(NoStep::Comm)?;
         let settings = &self.ranker.recipe.train;
         step.grad_norm = self.optimizer.clip_grad_norm(settings.clip);
         if !step.grad_norm.is_finite() {
-            return Err(self.not_finite(step.loss, None, Vec::new(), step.grad_norm));
+            let what = self.not_finite(step.loss, None, Vec::new(), step.grad_norm);
+            return Err(NoStep::NotFinite(what));
         }
         let warmup = settings.warmup * total as f64;
         step.learning_rate = settings.learning_rate * warmup_linear(done, warmup, total as f64);
@@ -86,13 +102,27 @@ impl Learner {
         Ok(step)
     }
 
+    /// Adds up what the ranks have learnt: gradients, loss, counts.
+    fn add_up(&mut self, step: &mut Step) -> Result<(), CommError> {
+        if self.ranks.size() == 1 {
+            return Ok(());
+        }
+        self.gradients.sum(&self.ranks)?;
+        let mut sums = [step.loss as f32, step.rows as f32, step.right as f32];
+        self.ranks.sum(&mut sums)?;
+        let [loss, rows, right] = sums;
+        (step.loss, step.rows, step.right) = (f64::from(loss), rows as usize, right as usize);
+        Ok(())
+    }
+
     /// Adds up the gradients of all batches.
     fn backward(&mut self, batches: Vec<Batch>, rows: usize, done: u64) -> Result<Step, NotFinite> {
         let settings = &self.ranker.recipe.train;
         let mut step = Step::default();
         for (number, batch) in batches.into_iter().enumerate() {
-            // Dropout depends on the step alone, whenever the run was begun.
-            let seed = settings.dropout.then(|| dropout_seed(settings.seed, done, number as u64));
+            // Dropout depends on step and rank alone, whenever the run was begun.
+            let place = [number as u64, self.ranks.rank() as u64];
+            let seed = settings.dropout.then(|| dropout_seed(settings.seed, done, place));
             let batch = batch.to_device(self.ranker.variables.device());
             // A loss is a mean over its batch: each row has the same weight, whatever batch it is in.
             let weight = batch.items.len() as f64 / rows as f64;
@@ -171,9 +201,9 @@ fn not_finite_images(batch: &Batch) -> Vec<(usize, usize)> {
         .collect()
 }
 
-/// A seed for each batch; SplitMix64's finaliser, so that neighbours have nothing in common.
-fn dropout_seed(seed: u64, step: u64, batch: u64) -> u64 {
-    let mut x = seed ^ step.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (batch << 48);
+/// A seed for each batch of each rank; SplitMix64's finaliser, so that neighbours have nothing in common.
+fn dropout_seed(seed: u64, step: u64, [batch, rank]: [u64; 2]) -> u64 {
+    let mut x = seed ^ step.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (batch << 48) ^ (rank << 32);
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)

@@ -2,6 +2,9 @@
 //!
 //! Everything a step depends on is a function of the recipe and the step's number: order, dropout, learning rate. A run
 //! that goes on from a checkpoint gives the weights of one that was never interrupted, bit for bit.
+//!
+//! Several [ranks](super::distributed) go through the same story: each learns from its share of a step's rows, and what
+//! the story depends on (loss, gradients, scores, whether to stop) is added up and the same on all.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,15 +16,17 @@ use serde::{Deserialize, Serialize};
 use tch::Device;
 
 use super::checkpoint::{self, State};
+use super::distributed::{Ranks, Share};
+use super::folder::Folder;
 use super::log::{EvaluationLog, Event};
 use super::order::{Order, StepRows};
-use super::step::{Learner, NotFinite, Step};
+use super::step::{Learner, NoStep, NotFinite, Step};
 use super::{Cause, Recipe, StepIds, TrainError, Variant};
-use crate::data::{Batch, DataError, ImageSets, Loader};
-use crate::eval::{self, Metrics};
+use crate::data::{Batch, DataError, Example, ImageSets, Loader};
+use crate::eval::{self, Metrics, Prediction};
 use crate::failure::catching;
 use crate::ranker::Ranker;
-use crate::run::{BEST, Run};
+use crate::run::BEST;
 
 /// How a call of [`Trainer::run`] ended.
 #[derive(Debug)]
@@ -54,12 +59,15 @@ pub struct Summary {
 /// A training run.
 #[derive(Debug)]
 pub struct Trainer {
+    ranks: Ranks,
     learner: Learner,
     store: FeatureStore,
     train: Arc<ImageSets>,
     valid: Arc<ImageSets>,
+    /// What this rank ranks of it.
+    valid_share: Share,
     order: Order,
-    run: Run,
+    run: Folder,
     state: State,
     /// An error has left the weights in an unknown state.
     failed: bool,
@@ -76,6 +84,31 @@ impl Trainer {
         replace: bool,
         device: Device,
     ) -> Result<Trainer, TrainError> {
+        Trainer::open_on(Ranks::single(), recipe, out, replace, device)
+    }
+
+    /// The same on several ranks, which all give the same recipe and a folder that all see; rank 0 writes it. The number
+    /// of ranks may be another than the one a run was begun with.
+    ///
+    /// # Errors
+    /// [`TrainError`], on all ranks.
+    pub fn open_on(
+        ranks: Ranks,
+        recipe: Recipe,
+        out: &Path,
+        replace: bool,
+        device: Device,
+    ) -> Result<Trainer, TrainError> {
+        ranks.together(|| Trainer::prepare(&ranks, recipe, out, replace, device))
+    }
+
+    fn prepare(
+        ranks: &Ranks,
+        recipe: Recipe,
+        out: &Path,
+        replace: bool,
+        device: Device,
+    ) -> Result<Trainer, TrainError> {
         if recipe.variant == Variant::ZeroShot {
             return Err(TrainError::ZeroShot);
         }
@@ -84,14 +117,22 @@ impl Trainer {
         let train = labelled(&ranker, &ranker.recipe.data.train, &store)?;
         let valid = labelled(&ranker, &ranker.recipe.data.valid, &store)?;
         let order = Order::new(&ranker.recipe, &train);
-        let fresh = Learner::new(ranker)?;
-        let mut run = Run::open(out, &fresh.ranker.recipe.to_toml(), replace)?;
+        let recipe = ranker.recipe.to_toml();
+        ranks.same("recipe", recipe.as_bytes())?;
+        ranks.same("split to train on", &ids(&train))?;
+        ranks.same("split to validate with", &ids(&valid))?;
+        ranks.copy_from_root(&ranker.variables.trainable_variables())?;
+        let fresh = Learner::new(ranker, ranks)?;
+        let mut run = Folder::open(ranks, out, &recipe, replace)?;
         let (learner, state) = match run.last() {
-            Some(last) => checkpoint::load(&last, device)?,
+            Some(last) => checkpoint::load(&last, device, ranks)?,
             None => (fresh, State::default()),
         };
+        ranks.same("checkpoint to go on from", &state.step.to_le_bytes())?;
         run.truncate_log(state.logged)?;
-        Ok(Trainer { learner, store, train, valid, order, run, state, failed: false })
+        let (ranks, valid_share) = (ranks.clone(), Share::new(&valid, ranks));
+        let failed = false;
+        Ok(Trainer { ranks, learner, store, train, valid, valid_share, order, run, state, failed })
     }
 
     /// The model.
@@ -109,7 +150,7 @@ impl Trainer {
         (self.state.step, self.order.steps_per_epoch() * self.ranker().recipe.train.epochs)
     }
 
-    /// Trains to the end, or until cancelled; then the state is saved first.
+    /// Trains to the end, or until cancelled, on whatever rank; then the state is saved first.
     ///
     /// # Errors
     /// [`TrainError`]; checkpoints stay as they were before.
@@ -121,7 +162,7 @@ impl Trainer {
         if self.failed {
             return Err(TrainError::Failed);
         }
-        let outcome = self.train(cancelled, observe);
+        let outcome = self.ranks.clone().together(|| self.train(cancelled, observe));
         self.failed = outcome.is_err();
         outcome
     }
@@ -181,10 +222,11 @@ impl Trainer {
     ) -> Result<bool, TrainError> {
         let done = (self.state.step % self.order.steps_per_epoch()) as usize;
         let steps = self.order.epoch(epoch).split_off(done);
+        let steps: Vec<_> = steps.into_iter().map(|step| step.share(&self.ranks)).collect();
         let mut loader = self.loader(&steps);
         let mut started = Instant::now();
         for rows in &steps {
-            if cancelled.load(Ordering::Relaxed) {
+            if self.ranks.any(cancelled.load(Ordering::Relaxed))? {
                 return Ok(false);
             }
             let batches = read(&mut loader, rows.batches.len())?;
@@ -204,7 +246,10 @@ impl Trainer {
         let learner = &mut self.learner;
         catching(|| learner.step(batches, rows.rows, (done, total)))
             .map_err(|error| TrainError::thrown(error, done + 1, shapes, &self.ranker().recipe))?
-            .map_err(|what| self.diverged(what, rows))
+            .map_err(|why| match why {
+                NoStep::NotFinite(what) => self.diverged(what, rows),
+                NoStep::Comm(error) => error.into(),
+            })
     }
 
     fn diverged(&self, what: NotFinite, rows: &StepRows) -> TrainError {
@@ -273,17 +318,21 @@ impl Trainer {
         cancelled: &AtomicBool,
         observe: &mut dyn FnMut(Event),
     ) -> Result<bool, TrainError> {
-        let total = self.valid.examples.len();
+        let (share, total) = (&self.valid_share.sets, self.valid_share.sets.examples.len());
         let (ranker, batch_size) = (self.ranker(), eval_batch_size(&self.ranker().recipe));
         let mut progress = |done| observe(Event::Evaluating(done, total));
-        let metrics = catching(|| {
-            eval::evaluate(ranker, &self.store, &self.valid, batch_size, cancelled, &mut progress)
+        let scores = catching(|| {
+            eval::score(ranker, &self.store, share, batch_size, cancelled, &mut progress)
         })
         .map_err(|error| {
             let shapes = format!("validation with {batch_size} descriptions at once");
             TrainError::thrown(error, self.state.step, shapes, &ranker.recipe)
         })??;
-        let Some(metrics) = metrics else { return Ok(false) };
+        let Some(scores) = self.valid_share.gather(&self.ranks, scores)? else { return Ok(false) };
+        let examples = self.valid.examples.iter().zip(scores);
+        let predictions: Vec<Prediction> =
+            examples.map(|(example, scores)| Prediction::new(example, scores)).collect();
+        let metrics = Metrics::new(&predictions);
         self.state.evaluated += 1;
         let epoch = self.state.evaluated;
         let improved =
@@ -334,6 +383,12 @@ fn eval_batch_size(recipe: &Recipe) -> usize {
         }
         _ => recipe.train.batch_size,
     }
+}
+
+/// What identifies a split's descriptions, so that ranks can compare what they have read.
+fn ids(sets: &ImageSets) -> Vec<u8> {
+    let id = |example: &Example| format!("{}\n{}\n", example.directory, example.text).into_bytes();
+    sets.examples.iter().flat_map(id).collect()
 }
 
 fn labelled(

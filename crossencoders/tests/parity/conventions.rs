@@ -59,7 +59,7 @@ impl Model {
             mask: take("image_attention_mask"),
         };
         let encoded = self.encoder.forward(&text, &vision, false, &mut |_, _, _| {});
-        let alignment = self.alignment.forward(&self.encoder.fuse(&encoded));
+        let alignment = self.alignment.forward(&self.encoder.fuse(&encoded).unwrap());
         [encoded.text, encoded.vision, alignment]
     }
 }

@@ -1,7 +1,7 @@
 //! Comparison with the reference implementations, tensor by tensor. Sizes come from the files.
 
-mod conventions;
 mod attention;
+mod conventions;
 mod models;
 mod pretraining;
 mod training;

@@ -11,6 +11,9 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 /// Gives the terminal back, while a command draws on all of it.
 static LEAVE_SCREEN: Mutex<Option<fn()>> = Mutex::new(None);
 
+/// Another process says what there is to say.
+static QUIET: AtomicBool = AtomicBool::new(false);
+
 /// The exit code of a command that was interrupted, as shells have it (128 + SIGINT).
 const EXIT_INTERRUPTED: u8 = 130;
 
@@ -28,7 +31,7 @@ pub fn request() {
         }
         std::process::exit(i32::from(EXIT_INTERRUPTED));
     }
-    if leave_screen.is_none() {
+    if leave_screen.is_none() && !QUIET.load(Ordering::SeqCst) {
         eprintln!("\ninterrupted: stopping at the next safe point (once more to stop at once)");
     }
 }
@@ -40,6 +43,12 @@ pub fn request() {
 )]
 pub fn on_screen(leave: Option<fn()>) {
     *LEAVE_SCREEN.lock().unwrap_or_else(PoisonError::into_inner) = leave;
+}
+
+/// Stops without a word: one of several ranks, of which the first speaks.
+#[cfg_attr(not(feature = "torch"), expect(dead_code, reason = "only training has ranks"))]
+pub fn be_quiet() {
+    QUIET.store(true, Ordering::SeqCst);
 }
 
 /// Set once the user has asked to stop; long work looks at it between records or steps.

@@ -12,6 +12,8 @@ mod child;
 mod dashboard;
 #[cfg(feature = "torch")]
 mod demo;
+#[cfg(feature = "torch")]
+mod distribution;
 mod interrupt;
 mod progress;
 #[cfg(feature = "torch")]

@@ -5,13 +5,16 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use crossencoders::device::Device;
+use crossencoders::train::distributed::{self, Launch, Ranks};
 use crossencoders::train::{Outcome, Recipe, Summary, Trainer};
 
+use crate::distribution;
 use crate::interrupt;
 use crate::rank;
 use crate::watch::Watch;
 
-/// An interrupted run goes on where it stopped when the same command is given again.
+/// An interrupted run goes on where it stopped when the same command is given again. Under mpirun, srun or their like
+/// all processes train one model together (docs/scale.md).
 #[derive(clap::Args)]
 pub struct Args {
     /// The recipe (configs/recipes/*.toml)
@@ -25,7 +28,7 @@ pub struct Args {
     /// Begin anew if the folder holds a run
     #[arg(long)]
     force: bool,
-    /// cpu, cuda or cuda:N
+    /// cpu, cuda or cuda:N; each of several processes on a machine takes a GPU of its own for cuda
     #[arg(long, default_value = "cpu")]
     device: String,
     /// Show curves, rate and time left on the whole terminal
@@ -41,10 +44,16 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let recipe = Recipe::load(&args.recipe, &args.overrides)?;
     let name = args.recipe.file_stem().unwrap_or_default();
     let out = args.out.unwrap_or_else(|| Path::new("runs").join(name));
-    let device: Device = args.device.parse()?;
-    let Some(summary) = train(recipe, &out, args.force, device, args.dashboard)? else {
-        return Ok(interrupt::exit_code());
+    let device: Device = distribution::own_device(&args.device, Launch::detect()).parse()?;
+    let ranks = distributed::connect(device.get())?;
+    let summary = match train(recipe, &out, args.force, device, args.dashboard, &ranks) {
+        Ok(Some(summary)) => summary,
+        Ok(None) => return Ok(interrupt::exit_code()),
+        Err(error) => return distribution::fail(error, &ranks),
     };
+    if !ranks.is_root() {
+        return Ok(ExitCode::SUCCESS);
+    }
     if args.json {
         println!("{}", serde_json::to_string_pretty(&summary)?);
     } else {
@@ -63,15 +72,23 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Trains to the end; `None` if the user interrupts.
-pub fn train(
+/// Trains to the end; `None` if the user interrupts. Of several ranks the first talks.
+fn train(
     recipe: Recipe,
     out: &Path,
     force: bool,
     device: Device,
     dashboard: bool,
+    ranks: &Ranks,
 ) -> anyhow::Result<Option<Summary>> {
-    let mut trainer = Trainer::open(recipe, out, force, device.get()).context("cannot train")?;
+    let mut trainer = Trainer::open_on(ranks.clone(), recipe, out, force, device.get())
+        .context("cannot train")?;
+    if !ranks.is_root() {
+        return distribution::follow(&mut trainer);
+    }
+    if ranks.size() > 1 {
+        eprintln!("ranks: {}", ranks.size());
+    }
     announce(&trainer, out);
     let mut watch = Watch::start(&trainer, out, dashboard)?;
     let outcome = trainer.run(interrupt::flag(), &mut |event| watch.observe(&event));

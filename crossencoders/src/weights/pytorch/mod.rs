@@ -16,6 +16,9 @@ pub(super) use write::write;
 /// Where training checkpoints keep their weights: VOLTA's, then the usual ones.
 pub(super) const WEIGHT_KEYS: [&str; 3] = ["model_state_dict", "state_dict", "model"];
 
+/// Most bytes of tensors for each byte of the file: tied tensors share their storage, and views may repeat theirs.
+const MAX_REPEATED: u64 = 16;
+
 /// Format, the key the tensors lie under, and all tensors; or what is wrong with the file.
 type Contents = (Format, Option<&'static str>, Vec<(String, Tensor)>);
 
@@ -38,11 +41,24 @@ pub(super) fn read(path: &Path) -> Result<Contents, String> {
     Ok((format, key, to_tensors(path, reader)?))
 }
 
+/// Copies all tensors, once it is known that they are not out of all proportion to the file.
+fn to_tensors(path: &Path, reader: PytorchReader) -> Result<Vec<(String, Tensor)>, String> {
+    let file = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
+    let tensors = reader.into_tensors();
+    let bytes = tensors.values().fold(0u64, |sum, tensor| {
+        let size = tensor.shape().iter().fold(1u64, |size, &n| size.saturating_mul(n as u64));
+        sum.saturating_add(size.saturating_mul(tensor.dtype().size() as u64))
+    });
+    if bytes > file.saturating_mul(MAX_REPEATED) {
+        return Err(format!("its tensors would take {bytes} bytes, the file has {file}"));
+    }
+    tensors.into_iter().map(|(name, tensor)| Ok((name, to_tch(&tensor)?))).collect()
+}
+
 /// All tensors below a top-level key, by their path in it ("state.0.exp_avg").
 pub(super) fn read_key(path: &Path, key: &str) -> Result<Vec<(String, Tensor)>, String> {
     let reader = PytorchReader::with_top_level_key(path, key).map_err(|error| error.to_string())?;
-    let tensors = reader.into_tensors().into_iter();
-    tensors.map(|(name, tensor)| Ok((name, to_tch(&tensor)?))).collect()
+    to_tensors(path, reader)
 }
 
 fn to_tch(tensor: &pytorch_reader::Tensor) -> Result<Tensor, String> {
