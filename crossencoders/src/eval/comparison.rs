@@ -236,7 +236,7 @@ mod tests {
             scores: vec![0.0, if right { 1.0 } else { -1.0 }],
             rank: Some(if right { 1 } else { 2 }),
             tie: false,
-            video: set % 2 == 0,
+            video: set.is_multiple_of(2),
         }
     }
 

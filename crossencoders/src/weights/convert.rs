@@ -69,7 +69,7 @@ pub fn convert(
         }
         twins = tied::drop_twins(&mut tensors);
         if let Some(table) = Table::new(to, config) {
-            let renamed = table.from_volta(tensors);
+            let renamed = table.to_convention(tensors);
             tensors = renamed.tensors;
             left_out.extend(renamed.left);
         }

@@ -119,7 +119,7 @@ impl Table {
     }
 
     /// Our names to theirs.
-    pub(super) fn from_volta(&self, tensors: BTreeMap<String, Tensor>) -> Renamed {
+    pub(super) fn to_convention(&self, tensors: BTreeMap<String, Tensor>) -> Renamed {
         let table = self.pairs.iter().map(|(theirs, ours)| (ours.as_str(), theirs.as_str()));
         self.rename(tensors, table.collect())
     }

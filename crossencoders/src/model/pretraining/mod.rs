@@ -257,7 +257,7 @@ mod tests {
         assert_eq!(losses.words.double_value(&[]), 0.0);
         assert!(losses.regions.iter().all(|(_, loss)| loss.double_value(&[]) == 0.0));
         losses.total.backward();
-        let gradient = variables.variables()["cls.bi_seq_relationship.weight"].grad();
+        let gradient = variables.variables()["cls.bi_seq_relationship.bias"].grad();
         assert!(gradient.abs().max().double_value(&[]) > 0.0);
     }
 
