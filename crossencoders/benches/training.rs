@@ -24,7 +24,8 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// As the program has them, see tools/cli/src/allocator.rs.
 #[unsafe(export_name = "malloc_conf")]
-static OPTIONS: Options = Options(c"oversize_threshold:0,thp:always".as_ptr());
+static OPTIONS: Options =
+    Options(c"oversize_threshold:0,thp:always,dirty_decay_ms:-1,muzzy_decay_ms:-1".as_ptr());
 
 #[repr(transparent)]
 struct Options(*const std::ffi::c_char);

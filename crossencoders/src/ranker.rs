@@ -58,6 +58,11 @@ pub enum RankerError {
         "{0} is neither a training run with a checkpoint, nor a checkpoint, nor a recipe (*.toml)"
     )]
     NoModel(PathBuf),
+    /// A recipe whose ranking head is still random.
+    #[error(
+        "{0} is a recipe to train with (`xenc train {0}`); only zero_shot recipes rank without training"
+    )]
+    Untrained(PathBuf),
     /// Ids of word pieces that the model has no embeddings for.
     #[error("{tokenizer} has ids up to {largest}, but the model's `vocab_size` is {vocab_size}")]
     Vocabulary {
@@ -134,7 +139,11 @@ impl Ranker {
         } else if path.join(WEIGHTS).is_file() {
             Ranker::load_checkpoint(path, device)
         } else if path.is_file() && path.extension().is_some_and(|extension| extension == "toml") {
-            Ranker::create(Recipe::load(path, &[])?, device)
+            let recipe = Recipe::load(path, &[])?;
+            if recipe.variant != Variant::ZeroShot {
+                return Err(RankerError::Untrained(path.to_owned()));
+            }
+            Ranker::create(recipe, device)
         } else {
             Err(RankerError::NoModel(path.to_owned()))
         }

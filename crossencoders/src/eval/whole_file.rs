@@ -10,6 +10,10 @@ pub(crate) fn write_whole(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
 ) -> io::Result<()> {
+    if path.exists() && !path.is_file() {
+        // Renaming would put a file in place of a device or a folder.
+        return Err(io::Error::other("it is there, and no regular file"));
+    }
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let partial = path.with_file_name(format!(".{name}.partial"));
     let written = (|| {

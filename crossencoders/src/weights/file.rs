@@ -67,7 +67,8 @@ impl WeightsFile {
         let unreadable =
             |reason: String| WeightsError::Unreadable { path: path.to_owned(), reason };
         if !path.is_file() {
-            return Err(unreadable("no such file".into()));
+            let what = if path.exists() { "it is no regular file" } else { "no such file" };
+            return Err(unreadable(what.into()));
         }
         let (format, key, tensors) =
             if is_safetensors(path).map_err(|error| unreadable(error.to_string()))? {
@@ -78,6 +79,10 @@ impl WeightsFile {
             };
         if tensors.is_empty() {
             return Err(unreadable("it holds no tensors".into()));
+        }
+        if let Some((name, tensor)) = tensors.iter().find(|(_, tensor)| tensor.dim() > MAX_DIMS) {
+            let dims = tensor.dim();
+            return Err(unreadable(format!("`{name}` has {dims} dimensions, libtorch {MAX_DIMS}")));
         }
         let module_prefix = tensors.iter().any(|(name, _)| name.starts_with(MODULE));
         let tensors: BTreeMap<String, Tensor> =
@@ -94,6 +99,9 @@ impl WeightsFile {
 pub fn read(path: &Path) -> Result<BTreeMap<String, Tensor>, WeightsError> {
     Ok(WeightsFile::open(path)?.tensors)
 }
+
+/// Most dimensions of a tensor that libtorch can work with.
+const MAX_DIMS: usize = 64;
 
 /// What PyTorch's data-parallel wrappers put before every name.
 const MODULE: &str = "module.";

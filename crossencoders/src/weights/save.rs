@@ -57,6 +57,11 @@ pub(super) fn write_as(
     tensors: &[(String, Tensor)],
     path: &Path,
 ) -> Result<(), WeightsError> {
+    if path.exists() && !path.is_file() {
+        // Renaming would put a file in place of a device or a folder.
+        let reason = "it is there, and no regular file".to_owned();
+        return Err(WeightsError::Unwritable { path: path.to_owned(), reason });
+    }
     let beside = beside(path);
     let written = match format {
         SaveAs::Safetensors => {

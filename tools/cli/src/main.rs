@@ -74,7 +74,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    restore_default_sigpipe();
+    set_signals();
     let command = Cli::parse().command;
     if let Err(error) = interrupt::install() {
         return fail(&error.context("cannot set up the handler for Ctrl-C"));
@@ -124,11 +124,13 @@ fn fail(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// Lets `xenc store ls | head` end quietly: Rust ignores SIGPIPE, and `println!` would panic on the closed pipe.
-fn restore_default_sigpipe() {
+/// Lets `xenc store ls | head` end quietly: Rust ignores SIGPIPE, and `println!` would panic on the closed pipe. A limit on
+/// the size of files is an error like a full disk, not a signal that leaves half a file behind.
+fn set_signals() {
     #[cfg(unix)]
-    // SAFETY: called first in main, before any thread exists, with a valid signal and the default disposition.
+    // SAFETY: called first in main, before any thread exists, with valid signals and dispositions.
     unsafe {
         libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
     }
 }

@@ -1,6 +1,8 @@
 //! `xenc report`: a training run as one HTML page.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::bail;
@@ -41,6 +43,13 @@ pub struct Args {
     device: String,
 }
 
+/// Whether a file is an HTML page, such as the report of this run before it went on.
+fn is_page(file: &Path) -> bool {
+    let mut start = [0; 14];
+    let read = File::open(file).and_then(|mut file| file.read_exact(&mut start));
+    read.is_ok() && start.eq_ignore_ascii_case(b"<!DOCTYPE html")
+}
+
 /// Writes the page and prints its path.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let out = args.out.unwrap_or_else(|| args.run.join("report.html"));
@@ -50,6 +59,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         && !folder.is_dir()
     {
         bail!("cannot write {}: {} is no folder", out.display(), folder.display());
+    }
+    if out.exists() && !is_page(&out) {
+        bail!("{} is there already, and no page; choose another --out", out.display());
     }
     let options = Options {
         curves_only: args.curves_only,

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use crossencoders::eval::{Annotators, Evaluation, Phenomena, write_predictions};
 
 use super::{
-    BootstrapArgs, RankOptions, check_folder, check_options, is_predictions, predictions, table,
+    BootstrapArgs, RankOptions, check_options, check_output, is_predictions, predictions, table,
 };
 use crate::interrupt;
 
@@ -34,6 +34,9 @@ pub struct Args {
     /// Write the metrics as CSV
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
+    /// Replace these files if they are there
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     bootstrap: BootstrapArgs,
     /// Print the metrics as JSON
@@ -71,7 +74,7 @@ fn check_outputs(args: &Args) -> anyhow::Result<()> {
         check_options(&args.options, args.split.as_deref())?;
     }
     for file in [&args.predictions, &args.csv].into_iter().flatten() {
-        check_folder(file)?;
+        check_output(file, args.force)?;
     }
     match &args.predictions {
         Some(file) if file.extension().is_none_or(|extension| extension != "jsonl") => bail!(

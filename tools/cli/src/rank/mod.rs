@@ -139,8 +139,12 @@ fn predictions(
     Ok(predictions?)
 }
 
-/// Fails if a file cannot be written because there is no such folder: before the work, not after it.
-fn check_folder(file: &Path) -> anyhow::Result<()> {
+/// Fails if a file cannot be written because there is no such folder, or would take the place of another: before the work,
+/// not after it.
+fn check_output(file: &Path, force: bool) -> anyhow::Result<()> {
+    if file.exists() && !force {
+        bail!("{} is there already; --force replaces it", file.display());
+    }
     match file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         Some(folder) if !folder.is_dir() => {
             bail!("cannot write {}: {} is no folder", file.display(), folder.display())

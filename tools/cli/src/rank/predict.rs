@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use crossencoders::eval;
 
-use super::{RankArgs, Ranking, check_folder};
+use super::{RankArgs, Ranking, check_output};
 use crate::interrupt;
 
 /// What to predict.
@@ -19,11 +19,14 @@ pub struct Args {
     /// The file to write: for every set the positions of the described images
     #[arg(long)]
     out: PathBuf,
+    /// Replace the file if it is there
+    #[arg(long)]
+    force: bool,
 }
 
 /// Ranks the split and writes the file; every set must have its images in the store.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    check_folder(&args.out)?;
+    check_output(&args.out, args.force)?;
     let ranking = Ranking::open(&args.rank.model, &args.rank.options, &args.split)?;
     eval::check_submission(&ranking.sets)?;
     let progress = ranking.progress("predict");
