@@ -11,15 +11,15 @@ use crate::config::{ConfigError, ModelConfig};
 use crate::data::{Batch, DataError, ImageSets, Tokenizer};
 use crate::model::RankingModel;
 use crate::run;
-use crate::train::{Recipe, RecipeError, Variant};
+use crate::train::{Data, Recipe, RecipeError, Variant};
 use crate::weights::{self, Convention, LoadReport, WeightsError};
 
 /// Parameters of the ranking heads, which pre-trained weights do not have.
 const HEADS: [&str; 4] =
     ["clfs_dict.", "context_transformer.", "positional_emb.", "prediction_layer."];
 
-const WEIGHTS: &str = "model.safetensors";
-const CONFIG: &str = "config.json";
+pub(crate) const WEIGHTS: &str = "model.safetensors";
+pub(crate) const CONFIG: &str = "config.json";
 pub(crate) const RECIPE: &str = "recipe.toml";
 
 /// Scores the candidates of descriptions.
@@ -156,11 +156,7 @@ impl Ranker {
     pub fn load_checkpoint(folder: &Path, device: Device) -> Result<Ranker, RankerError> {
         let recipe = Recipe::load(&folder.join(RECIPE), &[])?;
         let config = ModelConfig::load(&folder.join(CONFIG))?;
-        let vocabulary = folder.join("vocab.txt");
-        let tokenizer = Tokenizer::load(&match vocabulary.is_file() {
-            true => vocabulary,
-            false => folder.join("tokenizer.json"),
-        })?;
+        let tokenizer = saved_tokenizer(folder)?;
         let mut ranker = Ranker::assemble(recipe, config, tokenizer, device)?;
         ranker.loaded = Some(weights::load(&ranker.variables, &folder.join(WEIGHTS), &[])?);
         Ok(ranker)
@@ -171,18 +167,7 @@ impl Ranker {
     /// # Errors
     /// If a file cannot be written.
     pub fn save(&self, folder: &Path) -> Result<(), RankerError> {
-        weights::save(&self.variables, &folder.join(WEIGHTS))?;
-        let config = serde_json::to_string_pretty(&self.config).unwrap_or_default();
-        let (tokenizer, contents) = self.tokenizer.file();
-        for (name, contents) in [
-            (CONFIG, config.as_bytes()),
-            (RECIPE, self.recipe.to_toml().as_bytes()),
-            (tokenizer, contents),
-        ] {
-            let path = folder.join(name);
-            std::fs::write(&path, contents).map_err(|source| RankerError::Io { path, source })?;
-        }
-        Ok(())
+        save_parts(folder, &self.variables, &self.config, &self.recipe.to_toml(), &self.tokenizer)
     }
 
     /// Opens a store, by default the recipe's, and makes sure that the model can read its features.
@@ -190,17 +175,7 @@ impl Ranker {
     /// # Errors
     /// [`DataError::Store`], [`RankerError::FeatureDim`].
     pub fn open_store(&self, path: Option<&Path>) -> Result<FeatureStore, RankerError> {
-        let store = FeatureStore::open(path.unwrap_or(&self.recipe.data.features))
-            .map_err(DataError::from)?;
-        let found = store.schema().dim;
-        if i64::from(found) != self.config.v_feature_size {
-            return Err(RankerError::FeatureDim {
-                store: store.path().to_owned(),
-                found,
-                expected: self.config.v_feature_size,
-            });
-        }
-        Ok(store)
+        open_store(path.unwrap_or(&self.recipe.data.features), &self.config)
     }
 
     /// Reads a split for this model.
@@ -252,22 +227,71 @@ impl Ranker {
         tokenizer: Tokenizer,
         device: Device,
     ) -> Result<Ranker, RankerError> {
-        let largest = tokenizer.vocab_size().saturating_sub(1);
-        if largest as i64 >= config.vocab_size {
-            let (tokenizer, vocab_size) = (recipe.data.tokenizer, config.vocab_size);
-            return Err(RankerError::Vocabulary { tokenizer, largest, vocab_size });
-        }
-        let (max_tokens, positions) = (recipe.data.max_tokens, config.max_position_embeddings);
-        let regions = config.batch_spec(recipe.data.max_regions).rows() as i64;
-        let missing = config.positions_needed(max_tokens as i64, regions) - positions;
-        if missing > 0 {
-            return Err(RankerError::Positions(max_tokens, max_tokens as i64 - missing));
-        }
+        check_fit(&config, &tokenizer, &recipe.data)?;
         let variables = VarStore::new(device);
         let mut model = RankingModel::new(&variables.root(), &config, &recipe.head())?;
         model.set_kind(recipe.train.precision.kind());
         Ok(Ranker { recipe, config, tokenizer, variables, loaded: None, model })
     }
+}
+
+/// Makes sure that a model has an embedding for every word piece and every position.
+pub(crate) fn check_fit(
+    config: &ModelConfig,
+    tokenizer: &Tokenizer,
+    data: &Data,
+) -> Result<(), RankerError> {
+    let largest = tokenizer.vocab_size().saturating_sub(1);
+    if largest as i64 >= config.vocab_size {
+        let (tokenizer, vocab_size) = (data.tokenizer.clone(), config.vocab_size);
+        return Err(RankerError::Vocabulary { tokenizer, largest, vocab_size });
+    }
+    let (max_tokens, positions) = (data.max_tokens, config.max_position_embeddings);
+    let regions = config.batch_spec(data.max_regions).rows() as i64;
+    let missing = config.positions_needed(max_tokens as i64, regions) - positions;
+    match missing > 0 {
+        true => Err(RankerError::Positions(max_tokens, max_tokens as i64 - missing)),
+        false => Ok(()),
+    }
+}
+
+/// Opens a store and makes sure that a model can read its features.
+pub(crate) fn open_store(path: &Path, config: &ModelConfig) -> Result<FeatureStore, RankerError> {
+    let store = FeatureStore::open(path).map_err(DataError::from)?;
+    let (found, expected) = (store.schema().dim, config.v_feature_size);
+    match i64::from(found) == expected {
+        true => Ok(store),
+        false => Err(RankerError::FeatureDim { store: store.path().to_owned(), found, expected }),
+    }
+}
+
+/// Writes what a model is made of into a folder that exists.
+pub(crate) fn save_parts(
+    folder: &Path,
+    variables: &VarStore,
+    config: &ModelConfig,
+    recipe: &str,
+    tokenizer: &Tokenizer,
+) -> Result<(), RankerError> {
+    weights::save(variables, &folder.join(WEIGHTS))?;
+    let config = serde_json::to_string_pretty(config).unwrap_or_default();
+    let (tokenizer, contents) = tokenizer.file();
+    for (name, contents) in
+        [(CONFIG, config.as_bytes()), (RECIPE, recipe.as_bytes()), (tokenizer, contents)]
+    {
+        let path = folder.join(name);
+        std::fs::write(&path, contents).map_err(|source| RankerError::Io { path, source })?;
+    }
+    Ok(())
+}
+
+/// The tokenizer that [`save_parts`] has written.
+pub(crate) fn saved_tokenizer(folder: &Path) -> Result<Tokenizer, DataError> {
+    let vocabulary = folder.join("vocab.txt");
+    Tokenizer::load(&match vocabulary.is_file() {
+        true => vocabulary,
+        false => folder.join("tokenizer.json"),
+    })
 }
 
 impl From<StoreError> for RankerError {

@@ -17,6 +17,8 @@ pub struct Caption {
     pub image: String,
     /// Its word pieces.
     pub input_ids: Vec<i64>,
+    /// Its line in the file, from 1.
+    pub line: usize,
 }
 
 /// The captions of a file whose images are in a store.
@@ -65,7 +67,7 @@ impl Captions {
                 continue;
             }
             let input_ids = tokenizer.encode(&caption, max_tokens);
-            captions.examples.push(Caption { image, input_ids });
+            captions.examples.push(Caption { image, input_ids, line: number + 1 });
         }
         if captions.examples.is_empty() {
             let reason = format!(

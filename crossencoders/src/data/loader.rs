@@ -99,8 +99,8 @@ impl Batch {
 
 /// An iterator over batches that are read in a thread of its own; dropping it ends the thread.
 #[derive(Debug)]
-pub struct Loader {
-    batches: Receiver<Result<Batch, DataError>>,
+pub struct Loader<B = Batch> {
+    batches: Receiver<Result<B, DataError>>,
 }
 
 impl Loader {
@@ -111,18 +111,30 @@ impl Loader {
         spec: BatchSpec,
         batches: Vec<Vec<Item>>,
     ) -> Loader {
+        let mut regions = RegionBatch::default();
+        let mut batches = batches.into_iter().peekable();
+        Loader::of(move || {
+            let items = batches.next()?;
+            if let Some(next) = batches.peek() {
+                // Its pages come from the disk while this batch is assembled; what cannot be read is told then.
+                let _ = store.prefetch(&images(&sets.examples, next));
+            }
+            Some(assemble(&store, &sets.examples, &spec, items, &mut regions))
+        })
+    }
+}
+
+impl<B: Send + 'static> Loader<B> {
+    /// Batches as `next` makes them, in a thread of its own, up to the first failure or `None`.
+    pub(crate) fn of(
+        mut next: impl FnMut() -> Option<Result<B, DataError>> + Send + 'static,
+    ) -> Loader<B> {
         let (sender, receiver) = sync_channel(PREFETCHED);
         thread::spawn(move || {
-            let mut regions = RegionBatch::default();
-            let mut batches = batches.into_iter().peekable();
-            while let Some(items) = batches.next() {
-                if let Some(next) = batches.peek() {
-                    // Its pages come from the disk while this batch is assembled; what cannot be read is told then.
-                    let _ = store.prefetch(&images(&sets.examples, next));
-                }
-                let work = || assemble(&store, &sets.examples, &spec, items, &mut regions);
-                let batch = catching(work)
-                    .unwrap_or_else(|error| Err(DataError::Reader(error.to_string())));
+            loop {
+                let batch = catching(&mut next)
+                    .unwrap_or_else(|error| Some(Err(DataError::Reader(error.to_string()))));
+                let Some(batch) = batch else { return };
                 let failed = batch.is_err();
                 if sender.send(batch).is_err() || failed {
                     return;
@@ -133,8 +145,8 @@ impl Loader {
     }
 }
 
-impl Iterator for Loader {
-    type Item = Result<Batch, DataError>;
+impl<B> Iterator for Loader<B> {
+    type Item = Result<B, DataError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.batches.recv().ok()

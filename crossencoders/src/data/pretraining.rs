@@ -5,7 +5,7 @@ use std::ops::Range;
 use feature_store::{BatchSpec, FeatureStore, GlobalFeature, Labels, RegionBatch, Regions};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use super::captions::{Caption, Captions};
 use super::loader::text;
@@ -54,6 +54,40 @@ pub struct PretrainingBatch {
     pub vision: Vision,
     /// What is to be predicted.
     pub targets: Targets,
+}
+
+impl PretrainingBatch {
+    /// Its size, for people.
+    pub fn shapes(&self) -> String {
+        let (captions, tokens) = self.text.input_ids.size2().unwrap_or_default();
+        let (_, rows, dim) = self.vision.features.size3().unwrap_or_default();
+        format!(
+            "{captions} captions of {tokens} word pieces with an image each of {rows} regions of {dim} values"
+        )
+    }
+
+    /// The same on a device.
+    pub fn to_device(self, device: Device) -> PretrainingBatch {
+        if device == Device::Cpu {
+            return self;
+        }
+        let to = |tensor: Tensor| tensor.to_device(device);
+        let PretrainingBatch { rows, text, vision, targets } = self;
+        PretrainingBatch {
+            rows,
+            text: Text {
+                input_ids: to(text.input_ids),
+                token_type_ids: to(text.token_type_ids),
+                mask: to(text.mask),
+            },
+            vision: Vision {
+                features: to(vision.features),
+                locations: to(vision.locations),
+                mask: to(vision.mask),
+            },
+            targets: targets.to_device(device),
+        }
+    }
 }
 
 /// One pair before it becomes a row.

@@ -8,6 +8,7 @@ use super::distributed::CommError;
 use crate::data::{DataError, ImageSets, Item};
 use crate::eval::EvalError;
 use crate::failure::LibtorchError;
+use crate::model::pretraining::PretrainingError;
 use crate::ranker::RankerError;
 use crate::run::RunError;
 use crate::weights::WeightsError;
@@ -33,6 +34,18 @@ pub enum TrainError {
     /// A recipe without anything to train.
     #[error("the variant zero_shot is not trained: give the recipe to `eval` or `predict`")]
     ZeroShot,
+    /// The features have not what the model is pre-trained on.
+    #[error(transparent)]
+    Pretraining(#[from] PretrainingError),
+    /// Pre-training of an alignment by a model that has no head for it.
+    #[error(
+        "the model pools nothing that tells whether image and text belong together (`fusion_method`): set \
+         objective = \"no_alignment\""
+    )]
+    NoAlignmentHead,
+    /// A tokenizer that can hide no words.
+    #[error("{0} has no word piece [MASK], which hidden words become")]
+    NoMask(PathBuf),
     /// A split to train on or to validate with has no answers.
     #[error("{0} is not labelled")]
     Unlabelled(PathBuf),
@@ -64,6 +77,20 @@ pub enum TrainError {
         /// The first parameter, by name, whose gradient is not finite.
         parameter: Option<String>,
         /// What the step learnt from: the batch whose loss is not finite, or all of its batches.
+        rows: StepIds,
+        /// What it comes from, and what to do.
+        cause: Cause,
+    },
+    /// The loss of captions for validation is no number.
+    #[error(
+        "validation after step {step}: the loss is {loss}: {cause}; the last checkpoint is as it was. It is the loss of {rows}"
+    )]
+    NotFinite {
+        /// Steps done.
+        step: u64,
+        /// The loss.
+        loss: f64,
+        /// The captions of the batch.
         rows: StepIds,
         /// What it comes from, and what to do.
         cause: Cause,
@@ -127,7 +154,7 @@ impl fmt::Display for Cause {
     }
 }
 
-/// Ids of the rows of a step: directories and images.
+/// Ids of the rows of a step: directories and images; in pre-training lines of captions and their images.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StepIds(pub Vec<(String, Vec<String>)>);
 
@@ -163,9 +190,19 @@ fn first(parameter: &Option<String>) -> String {
 impl TrainError {
     /// What libtorch has thrown in a step, with the shapes of its batches.
     pub(super) fn thrown(error: LibtorchError, step: u64, shapes: String, recipe: &Recipe) -> Self {
+        TrainError::thrown_in(error, step, shapes, || advice(recipe))
+    }
+
+    /// The same with what to do where memory has run out.
+    pub(super) fn thrown_in(
+        error: LibtorchError,
+        step: u64,
+        shapes: String,
+        advice: impl FnOnce() -> String,
+    ) -> Self {
         match error {
             LibtorchError::OutOfMemory(reason) => {
-                TrainError::OutOfMemory { step, reason, shapes, advice: advice(recipe) }
+                TrainError::OutOfMemory { step, reason, shapes, advice: advice() }
             }
             other => TrainError::Libtorch { step, reason: other.to_string(), shapes },
         }

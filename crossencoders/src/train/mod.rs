@@ -12,6 +12,7 @@ mod log;
 mod loss;
 mod optimizer;
 mod order;
+pub mod pretrain;
 mod recipe;
 mod schedule;
 mod settings;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
@@ -46,15 +47,15 @@ pub struct Recipe {
     pub context: Option<Context>,
 }
 
-/// Where descriptions and features come from.
+/// Where descriptions or captions and features come from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
     /// The feature store.
     pub features: PathBuf,
-    /// Annotations to train on.
+    /// Annotations to train on; for pre-training captions.
     pub train: PathBuf,
-    /// Annotations that choose the best checkpoint.
+    /// Annotations, or captions, that choose the best checkpoint.
     pub valid: PathBuf,
     /// `vocab.txt` or `tokenizer.json`.
     pub tokenizer: PathBuf,
@@ -132,25 +133,7 @@ impl Recipe {
     /// # Errors
     /// [`RecipeError`].
     pub fn load(path: &Path, overrides: &[String]) -> Result<Recipe, RecipeError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| RecipeError::Io { path: path.to_owned(), source })?;
-        let error = |reason: String| RecipeError::Toml { path: path.to_owned(), reason };
-        let mut table: Table = text.parse().map_err(|e: toml::de::Error| error(e.to_string()))?;
-        let folder = path.parent().unwrap_or(Path::new(""));
-        for key in PATHS {
-            if let Some(Value::String(value)) = lookup(&mut table, key) {
-                *value = absolute(folder, value);
-            }
-        }
-        for change in overrides {
-            apply(&mut table, change).ok_or_else(|| RecipeError::Override(change.clone()))?;
-        }
-        let recipe: Recipe =
-            table.try_into().map_err(|e| error(e.to_string().trim().to_owned()))?;
-        recipe
-            .check()
-            .map_err(|what| RecipeError::Contradiction { path: path.to_owned(), what })?;
-        Ok(recipe)
+        read(path, overrides, Recipe::check)
     }
 
     /// As TOML, all values spelt out.
@@ -192,11 +175,50 @@ impl Recipe {
                 self.variant != Variant::ZeroShot || self.init.is_some(),
                 "zero-shot ranking needs pre-trained weights: give `init`",
             ),
-            (self.data.max_tokens >= 3, "`max_tokens` leaves no room for a word"),
-            (self.data.max_regions > 0, "`max_regions` begins at 1"),
         ];
-        let mut rules = rules.into_iter().chain(self.train.rules());
-        rules.find(|(holds, _)| !holds).map_or(Ok(()), |(_, what)| Err(what))
+        hold(rules.into_iter().chain(self.data.rules()).chain(self.train.rules()))
+    }
+}
+
+/// Reads a TOML file whose paths are those of a recipe, and applies overrides; see [`Recipe::load`].
+pub(super) fn read<T: DeserializeOwned>(
+    path: &Path,
+    overrides: &[String],
+    check: impl FnOnce(&T) -> Result<(), &'static str>,
+) -> Result<T, RecipeError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| RecipeError::Io { path: path.to_owned(), source })?;
+    let error = |reason: String| RecipeError::Toml { path: path.to_owned(), reason };
+    let mut table: Table = text.parse().map_err(|e: toml::de::Error| error(e.to_string()))?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    for key in PATHS {
+        if let Some(Value::String(value)) = lookup(&mut table, key) {
+            *value = absolute(folder, value);
+        }
+    }
+    for change in overrides {
+        apply(&mut table, change).ok_or_else(|| RecipeError::Override(change.clone()))?;
+    }
+    let recipe: T = table.try_into().map_err(|e| error(e.to_string().trim().to_owned()))?;
+    check(&recipe).map_err(|what| RecipeError::Contradiction { path: path.to_owned(), what })?;
+    Ok(recipe)
+}
+
+/// What to say of the first rule that does not hold.
+pub(super) fn hold(
+    rules: impl IntoIterator<Item = (bool, &'static str)>,
+) -> Result<(), &'static str> {
+    let mut rules = rules.into_iter();
+    rules.find(|(holds, _)| !holds).map_or(Ok(()), |(_, what)| Err(what))
+}
+
+impl Data {
+    /// What must hold, and what to say where it does not.
+    pub(super) fn rules(&self) -> [(bool, &'static str); 2] {
+        [
+            (self.max_tokens >= 3, "`max_tokens` leaves no room for a word"),
+            (self.max_regions > 0, "`max_regions` begins at 1"),
+        ]
     }
 }
 

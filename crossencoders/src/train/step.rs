@@ -1,10 +1,11 @@
 //! One step: forward, backward, update.
 
+use tch::nn::VarStore;
 use tch::{Kind, Tensor};
 
 use super::average::Average;
 use super::distributed::{BUCKET_BYTES, CommError, Gradients, Ranks};
-use super::{AdamW, TrainError, contrastive, groups, non_contrastive, warmup_linear};
+use super::{AdamW, TrainError, Training, contrastive, groups, non_contrastive, warmup_linear};
 use crate::data::{Batch, Labels};
 use crate::ranker::Ranker;
 
@@ -93,8 +94,7 @@ impl Learner {
             let what = self.not_finite(step.loss, None, Vec::new(), step.grad_norm);
             return Err(NoStep::NotFinite(what));
         }
-        let warmup = settings.warmup * total as f64;
-        step.learning_rate = settings.learning_rate * warmup_linear(done, warmup, total as f64);
+        step.learning_rate = learning_rate(settings, (done, total));
         self.optimizer.step(step.learning_rate);
         if let Some(average) = &mut self.average {
             average.update(done + 1);
@@ -147,20 +147,24 @@ impl Learner {
         images: Vec<(usize, usize)>,
         grad_norm: f64,
     ) -> NotFinite {
-        let mut names: Vec<String> = self
-            .ranker
-            .variables
-            .variables()
-            .into_iter()
-            .filter(|(_, variable)| {
-                let gradient = variable.grad();
-                gradient.defined() && !all_finite(&gradient)
-            })
-            .map(|(name, _)| name)
-            .collect();
-        names.sort();
-        NotFinite { loss, grad_norm, parameter: names.into_iter().next(), batch, images }
+        let parameter = first_not_finite(&self.ranker.variables);
+        NotFinite { loss, grad_norm, parameter, batch, images }
     }
+}
+
+/// The learning rate of the step after `done` of `total`.
+pub(super) fn learning_rate(settings: &Training, (done, total): (u64, u64)) -> f64 {
+    let warmup = settings.warmup * total as f64;
+    settings.learning_rate * warmup_linear(done, warmup, total as f64)
+}
+
+/// The first parameter by name whose gradient is not finite.
+pub(super) fn first_not_finite(variables: &VarStore) -> Option<String> {
+    let not_finite = |(_, variable): &(String, Tensor)| {
+        let gradient = variable.grad();
+        gradient.defined() && !all_finite(&gradient)
+    };
+    variables.variables().into_iter().filter(not_finite).map(|(name, _)| name).min()
 }
 
 fn loss(scores: &Tensor, labels: &Labels) -> Tensor {
@@ -182,7 +186,7 @@ fn right(scores: &Tensor, labels: &Labels) -> usize {
     right.sum(Kind::Int64).int64_value(&[]) as usize
 }
 
-fn all_finite(x: &Tensor) -> bool {
+pub(super) fn all_finite(x: &Tensor) -> bool {
     x.isfinite().all().int64_value(&[]) == 1
 }
 
@@ -202,7 +206,7 @@ fn not_finite_images(batch: &Batch) -> Vec<(usize, usize)> {
 }
 
 /// A seed for each batch of each rank; SplitMix64's finaliser, so that neighbours have nothing in common.
-fn dropout_seed(seed: u64, step: u64, [batch, rank]: [u64; 2]) -> u64 {
+pub(super) fn dropout_seed(seed: u64, step: u64, [batch, rank]: [u64; 2]) -> u64 {
     let mut x = seed ^ step.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (batch << 48) ^ (rank << 32);
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -15,6 +15,8 @@ mod demo;
 #[cfg(feature = "torch")]
 mod distribution;
 mod interrupt;
+#[cfg(feature = "torch")]
+mod pretrain;
 mod progress;
 #[cfg(feature = "torch")]
 mod rank;
@@ -47,6 +49,9 @@ enum Command {
     /// Train a cross-encoder on image sets
     #[cfg(feature = "torch")]
     Train(train::Args),
+    /// Pre-train a cross-encoder further on captions of your own
+    #[cfg(feature = "torch")]
+    Pretrain(pretrain::Args),
     /// Rank a labelled split: accuracy and mean reciprocal rank, with intervals
     #[cfg(feature = "torch")]
     Eval(rank::eval::Args),
@@ -90,6 +95,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Store(command) => store::run(command),
         #[cfg(feature = "torch")]
         Command::Train(args) => train::run(args),
+        #[cfg(feature = "torch")]
+        Command::Pretrain(args) => pretrain::run(args),
         #[cfg(feature = "torch")]
         Command::Eval(args) => rank::eval::run(args),
         #[cfg(feature = "torch")]

@@ -6,7 +6,7 @@
 mod visual;
 
 use tch::nn;
-use tch::{Kind, Reduction, Tensor};
+use tch::{Device, Kind, Reduction, Tensor};
 
 use super::dropout::dropout;
 use super::heads::{AlignmentHead, PretrainingHeads};
@@ -26,6 +26,31 @@ pub struct Targets {
     pub regions: RegionTargets,
     /// 0 for pairs that belong together, 1 for others, i64 `[images]`; `None` if that is not to be learnt.
     pub alignment: Option<Tensor>,
+}
+
+impl Targets {
+    /// The same on a device.
+    pub fn to_device(self, device: Device) -> Targets {
+        let RegionTargets { labels, features, class_probabilities, objects, attributes, negatives } =
+            self.regions;
+        let to = |tensor: Tensor| tensor.to_device(device);
+        let classes = |classes: Classes| Classes {
+            ids: to(classes.ids),
+            confidences: to(classes.confidences),
+        };
+        Targets {
+            words: to(self.words),
+            regions: RegionTargets {
+                labels: to(labels),
+                features: features.map(to),
+                class_probabilities: class_probabilities.map(to),
+                objects: objects.map(classes),
+                attributes: attributes.map(classes),
+                negatives: negatives.map(to),
+            },
+            alignment: self.alignment.map(to),
+        }
+    }
 }
 
 /// The losses of a batch, scalars.
@@ -154,6 +179,16 @@ impl PretrainingModel {
         self.weights.iter().map(|(target, _)| *target).collect()
     }
 
+    /// What is predicted of regions, with the weights of its losses.
+    pub fn weights(&self) -> &[(VisualTarget, f64)] {
+        &self.weights
+    }
+
+    /// Whether there is a head for the alignment.
+    pub fn aligns(&self) -> bool {
+        self.alignment.is_some()
+    }
+
     /// The encoder.
     pub fn encoder(&self) -> &CrossEncoder {
         &self.encoder
@@ -170,7 +205,6 @@ fn mean_cross_entropy(scores: &Tensor, labels: &Tensor) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::Device;
     use tch::nn::OptimizerConfig;
 
     fn config(change: impl FnOnce(&mut serde_json::Value)) -> ModelConfig {
@@ -252,7 +286,9 @@ mod tests {
         let variables = nn::VarStore::new(Device::Cpu);
         let model = PretrainingModel::new(&variables.root(), &config(|_| ())).unwrap();
         let (text, vision) = inputs();
-        let targets = targets(&[-1; 8], &[-1; 6], &vision.features);
+        let mut targets = targets(&[-1; 8], &[-1; 6], &vision.features);
+        // One label only: the gradients of a pair and of no pair can cancel.
+        targets.alignment = Some(Tensor::from_slice(&[0i64, 0]));
         let losses = model.losses(&text, &vision, &targets, true).unwrap();
         assert_eq!(losses.words.double_value(&[]), 0.0);
         assert!(losses.regions.iter().all(|(_, loss)| loss.double_value(&[]) == 0.0));

@@ -139,12 +139,10 @@ impl VisualTarget {
                 let all = self.need(&known.features, "features")?;
                 let negatives = self.need(&known.negatives, "features of other regions")?;
                 let own = self.of_chosen(all, chosen, predicted)?.unsqueeze(1);
-                let (rows, others) = (all.flatten(0, 1), negatives.size()[1]);
-                let others = rows.index_select(0, &negatives.flatten(0, 1)).view([
-                    -1,
-                    others,
-                    predicted.size()[1],
-                ]);
+                let rows = all.flatten(0, 1).index_select(0, &negatives.flatten(0, 1));
+                // All three are named: of a batch in which no region is hidden there is nothing to infer one from.
+                let shape = [chosen.size()[0], negatives.size()[1], predicted.size()[1]];
+                let others = rows.view(shape);
                 // [predicted, 1 + negatives, dim] · [predicted, dim, 1]: the region's own comes first.
                 let scores = Tensor::cat(&[own, others], 1).bmm(&predicted.unsqueeze(2));
                 let own = Tensor::zeros([chosen.size()[0]], (Kind::Int64, chosen.device()));
@@ -242,6 +240,18 @@ mod tests {
             let loss = target.loss(&predicted(), &known.chosen(), &known).unwrap();
             let loss = loss.double_value(&[]);
             assert!((loss - expected).abs() < 1e-12, "{target:?}: {loss} instead of {expected}");
+        }
+    }
+
+    #[test]
+    fn without_hidden_regions_every_loss_is_zero() {
+        let mut known = known();
+        known.labels = Tensor::from_slice(&[-1i64; 3]).view([1, 3]);
+        known.negatives = Some(Tensor::zeros([0, 0], (Kind::Int64, tch::Device::Cpu)));
+        let predicted = predicted().narrow(0, 0, 0);
+        for target in VisualTarget::ALL {
+            let loss = target.loss(&predicted, &known.chosen(), &known).unwrap();
+            assert_eq!(loss.double_value(&[]), 0.0, "{target:?}");
         }
     }
 

@@ -3,6 +3,8 @@
 #[cfg(feature = "torch")]
 mod eval;
 #[cfg(feature = "torch")]
+mod pretrain;
+#[cfg(feature = "torch")]
 mod report;
 mod store;
 #[cfg(feature = "torch")]

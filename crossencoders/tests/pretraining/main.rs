@@ -1,6 +1,9 @@
 //! From a file of captions and a feature store to losses, through the public door.
 
+mod run;
+
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crossencoders::config::ModelConfig;
 use crossencoders::data::masking::{RegionMasking, WordMasking};
@@ -38,6 +41,12 @@ fn regions(image: usize) -> Regions {
         extents: None,
         class_probabilities: Some(hot(1601, REGIONS)),
     }
+}
+
+/// libtorch has one random generator for the whole process: whoever seeds it must be alone while it is used.
+fn alone() -> MutexGuard<'static, ()> {
+    static GENERATOR: Mutex<()> = Mutex::new(());
+    GENERATOR.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Data {
@@ -117,6 +126,7 @@ fn ints(tensor: &Tensor) -> Vec<i64> {
 
 #[test]
 fn every_visual_target_is_learnt_from_a_store_with_all_labels() {
+    let _alone = alone();
     // A model as small as this only waits for its other threads.
     tch::set_num_threads(1);
     let data = Data::new(|_| ());
@@ -222,6 +232,7 @@ fn mismatched_pairs_teach_only_that_they_are() {
 
 #[test]
 fn labels_that_the_store_lacks_or_that_are_others_are_errors() {
+    let _alone = alone();
     let weights = serde_json::json!({"4": 1.0});
     let config = config(&weights);
     let data = Data::new(|regions| regions.attributes = None);

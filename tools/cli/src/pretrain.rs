@@ -1,0 +1,128 @@
+//! `xenc pretrain`: captions of one's own, and pre-trained weights become better ones.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use crossencoders::device::Device;
+use crossencoders::train::distributed::Launch;
+use crossencoders::train::pretrain::{
+    PretrainEvent, PretrainLosses, PretrainOutcome, PretrainRecipe, PretrainSummary, Pretrainer,
+};
+
+use crate::interrupt;
+use crate::progress::Progress;
+
+/// An interrupted run goes on where it stopped when the same command is given again. `xenc train` begins with what it has
+/// learnt if its recipe says init = "RUN/checkpoints/best/model.safetensors" (docs/pretraining.md).
+#[derive(clap::Args)]
+pub struct Args {
+    /// The recipe (configs/pretraining/*.toml)
+    recipe: PathBuf,
+    /// Change a value of the recipe, such as train.epochs=3; may be given several times
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    /// Folder of the run; runs/pretrain-RECIPE by default
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Begin anew if the folder holds a run
+    #[arg(long)]
+    force: bool,
+    /// cpu, cuda or cuda:N
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// Print the summary as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Pre-trains, with progress on stderr and the summary on stdout.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    if let Some(Launch { size, .. }) = Launch::detect().filter(|launch| launch.size > 1) {
+        anyhow::bail!("pre-training runs in one process, but {size} were started together");
+    }
+    let recipe = PretrainRecipe::load(&args.recipe, &args.overrides)?;
+    let name = args.recipe.file_stem().unwrap_or_default().to_string_lossy();
+    let out = args.out.unwrap_or_else(|| Path::new("runs").join(format!("pretrain-{name}")));
+    let device: Device = args.device.parse()?;
+    let pretrainer = Pretrainer::open(recipe, &out, args.force, device.get());
+    let mut pretrainer = pretrainer.context("cannot pre-train")?;
+    announce(&pretrainer, &out);
+    let Some(summary) = pretrain(&mut pretrainer, &out)? else {
+        return Ok(interrupt::exit_code());
+    };
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&summary)?);
+    } else {
+        print(&summary, &out);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Trains to the end; `None` if the user interrupts.
+fn pretrain(pretrainer: &mut Pretrainer, out: &Path) -> anyhow::Result<Option<PretrainSummary>> {
+    let progress = Progress::start("pretrain", "steps", Some(pretrainer.position().1));
+    let outcome = pretrainer.run(interrupt::flag(), &mut |event| match event {
+        PretrainEvent::Step { step, epoch, loss, captions_per_second, .. } => progress.set(
+            step,
+            &format!("epoch {epoch}  loss {loss:.3}  {captions_per_second:.0} captions/s"),
+        ),
+        PretrainEvent::Validated(epoch, losses, improved) => {
+            let mark = if improved { "  best so far" } else { "" };
+            progress.say(&format!("epoch {epoch}: valid {}{mark}", describe(losses)));
+        }
+    });
+    progress.finish();
+    match outcome.with_context(|| format!("{}: pre-training stopped", out.display()))? {
+        PretrainOutcome::Finished(summary) => Ok(Some(summary)),
+        PretrainOutcome::Interrupted { step } => {
+            eprintln!("stopped after step {step}; the same command goes on from there");
+            Ok(None)
+        }
+    }
+}
+
+fn announce(pretrainer: &Pretrainer, out: &Path) {
+    for (split, captions) in ["train", "valid"].into_iter().zip(pretrainer.captions()) {
+        eprintln!("{split}: {} captions", captions.examples.len());
+        if captions.skipped > 0 {
+            eprintln!(
+                "{split}: {} captions skipped, their images are not in the store",
+                captions.skipped
+            );
+        }
+    }
+    let parameters = pretrainer.variables().variables();
+    let millions = parameters.values().map(|variable| variable.numel()).sum::<usize>() as f64 / 1e6;
+    eprintln!("model: {millions:.1} million parameters");
+    match (pretrainer.position(), &pretrainer.recipe().init) {
+        ((0, _), None) => eprintln!("model: weights begin random: the recipe has no `init`"),
+        ((0, _), Some(init)) => {
+            eprintln!("model: weights from {}", init.display());
+            if let Some(report) = pretrainer.loaded().filter(|report| !report.missing.is_empty()) {
+                eprintln!(
+                    "model: {} begin random: {}",
+                    report.missing.len(),
+                    report.missing.join(", ")
+                );
+            }
+        }
+        ((step, steps), _) => eprintln!("{}: goes on after step {step} of {steps}", out.display()),
+    }
+}
+
+fn print(summary: &PretrainSummary, out: &Path) {
+    let PretrainSummary { steps, best_epoch, best, seconds, stopped_early } = summary;
+    println!("{}: {steps} steps in {seconds:.0} s, best epoch {best_epoch}", out.display());
+    if *stopped_early {
+        println!("ended early: no epoch since was better (train.patience)");
+    }
+    println!("valid {}", describe(best));
+    let best = out.join("checkpoints/best/model.safetensors");
+    println!("`xenc train` begins with it: --set init={}", best.display());
+}
+
+fn describe(losses: &PretrainLosses) -> String {
+    let parts = losses.losses.iter().map(|(name, loss)| format!("{name} {loss:.3}"));
+    format!("loss {:.4} ({})", losses.loss, parts.collect::<Vec<_>>().join(", "))
+}
