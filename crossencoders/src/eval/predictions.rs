@@ -258,7 +258,7 @@ mod tests {
     fn a_bad_line_is_named() {
         for (from, to, said) in [
             ("0.1,", "", "2 scores for 3 images"),
-            ("0.1,", "1e39,", "a score is inf"),
+            ("0.1,", "1e39,", "number out of range"),
             ("0.1,", "null,", "column"),
             ("\"target\":1", "\"target\":3", "target 3 of 3"),
             (

@@ -219,7 +219,8 @@ fn curves_need_neither_model_nor_features() {
 #[test]
 fn what_is_missing_is_named_and_the_page_before_stays() {
     let world = trained();
-    std::fs::write(world.path("run/report.html"), "before").unwrap();
+    let before = "<!DOCTYPE html><p>before";
+    std::fs::write(world.path("run/report.html"), before).unwrap();
     std::fs::write(world.path("odd.jsonl"), "{}\n").unwrap();
     std::fs::write(
         world.path("odd.yaml"),
@@ -236,6 +237,7 @@ fn what_is_missing_is_named_and_the_page_before_stays() {
         (vec!["report", "run", "--predictions", "odd.jsonl"], "odd.jsonl, line 1"),
         (vec!["report", "run", "--out", "none/page.html"], "none is no folder"),
         (vec!["report", "run", "--curves-only", "--features", "x"], "cannot be used with"),
+        (vec!["report", "run", "--curves-only", "--out", "odd.yaml"], "odd.yaml is there already"),
     ] {
         let output = world.run(&arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", stderr(&output));
@@ -247,7 +249,7 @@ fn what_is_missing_is_named_and_the_page_before_stays() {
     let output = world.run(&["report", "run"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("metrics.jsonl, line 1"), "{}", stderr(&output));
-    assert_eq!(std::fs::read_to_string(world.path("run/report.html")).unwrap(), "before");
+    assert_eq!(std::fs::read_to_string(world.path("run/report.html")).unwrap(), before);
 }
 
 #[test]

@@ -116,7 +116,12 @@ fn every_variant_trains_evaluates_and_predicts() {
         assert!(metrics["all"]["descriptions"].as_u64().unwrap() > 6);
 
         let test = "data/test_data_unlabeled.json";
-        let predicted = world.run(&["predict", &out, "--split", test, "--out", "answers.json"]);
+        let predict = ["predict", &out, "--split", test, "--out", "answers.json"];
+        if number > 0 {
+            let refused = world.run(&predict);
+            assert!(stderr(&refused).contains("--force"), "{}", stderr(&refused));
+        }
+        let predicted = world.run(&[&predict[..], &["--force"]].concat());
         assert!(predicted.status.success(), "{}", stderr(&predicted));
         let read = |path: PathBuf| -> serde_json::Map<String, serde_json::Value> {
             serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
