@@ -1,0 +1,5 @@
+//! OpenAI's CLIP: everything that is not its network.
+
+mod preprocess;
+
+pub use preprocess::{MEAN, Preprocess, STD};
