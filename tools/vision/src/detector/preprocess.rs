@@ -148,12 +148,14 @@ impl Planes {
     #[inline(always)]
     fn put_plain(&mut self, y: usize, row: &[u8]) {
         let plane = self.tensor.len() / 3;
-        for ((target, channel), mean) in
-            self.tensor.chunks_exact_mut(plane).zip(self.channels).zip(PIXEL_MEANS)
-        {
-            let target = &mut target[y * self.width..(y + 1) * self.width];
-            for (value, pixel) in target.iter_mut().zip(row.chunks_exact(3)) {
-                *value = f32::from(pixel[channel]) - mean;
+        for n in 0..3 {
+            let start = n * plane + y * self.width;
+            let target = &mut self.tensor[start..start + self.width];
+            // The channel is a constant of each loop, or the loop is not turned into vectors.
+            match self.channels[n] {
+                0 => put_channel::<0>(target, row, PIXEL_MEANS[n]),
+                1 => put_channel::<1>(target, row, PIXEL_MEANS[n]),
+                _ => put_channel::<2>(target, row, PIXEL_MEANS[n]),
             }
         }
     }
@@ -168,6 +170,14 @@ impl Planes {
                 *value = pixel[channel] - mean;
             }
         }
+    }
+}
+
+#[inline(always)]
+fn put_channel<const CHANNEL: usize>(target: &mut [f32], row: &[u8], mean: f32) {
+    let row = &row[..3 * target.len()];
+    for x in 0..target.len() {
+        target[x] = f32::from(row[3 * x + CHANNEL]) - mean;
     }
 }
 

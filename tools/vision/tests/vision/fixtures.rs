@@ -65,6 +65,11 @@ impl Tensors {
         bytes.chunks_exact(4).map(|c| f32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect()
     }
 
+    pub fn i32s(&mut self, name: &str) -> Vec<i32> {
+        let bytes = self.read(name, Dtype::I32);
+        bytes.chunks_exact(4).map(|c| i32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect()
+    }
+
     fn read(&mut self, name: &str, dtype: Dtype) -> Vec<u8> {
         self.unread.remove(name);
         let tensors = parse(&self.bytes);

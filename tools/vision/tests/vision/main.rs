@@ -3,3 +3,4 @@
 mod fixtures;
 mod images;
 mod preprocess;
+mod tokenizer;

@@ -74,16 +74,18 @@ impl Horizontal {
                 _mm_setr_epi8(0, -1, 4, -1, 1, -1, 5, -1, 2, -1, 6, -1, 3, -1, 7, -1),
             ),
         };
-        let blocks = self.blocks.chunks_exact(self.blocks_each);
-        let pixels = target.chunks_exact_mut(C);
-        for ((pixel, blocks), &first) in pixels.zip(blocks).zip(&self.first) {
+        // Loops are counted: iterators are not inlined into a function with features of its own.
+        for index in 0..self.first.len() {
+            let first = self.first[index];
+            let blocks = &self.blocks[index * self.blocks_each..(index + 1) * self.blocks_each];
             let (mut high, mut low) = (_mm256_setzero_si256(), _mm256_setzero_si256());
-            for (n, block) in blocks.iter().enumerate() {
+            for n in 0..blocks.len() {
                 let at = first + n * BLOCK * C;
                 let four = load_bytes(&self.padded[at..at + 16]);
                 let four = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(four), order);
-                high = _mm256_add_epi32(high, _mm256_madd_epi16(four, load_words(&block.high)));
-                low = _mm256_add_epi32(low, _mm256_madd_epi16(four, load_words(&block.low)));
+                let (above, below) = (load_words(&blocks[n].high), load_words(&blocks[n].low));
+                high = _mm256_add_epi32(high, _mm256_madd_epi16(four, above));
+                low = _mm256_add_epi32(low, _mm256_madd_epi16(four, below));
             }
             let sums = _mm256_add_epi32(_mm256_slli_epi32::<{ LOW_BITS as i32 }>(high), low);
             let sums =
@@ -92,7 +94,10 @@ impl Horizontal {
             let values = _mm_srai_epi32::<{ PRECISION as i32 }>(sums);
             let words = _mm_packs_epi32(values, values);
             let bytes = _mm_cvtsi128_si32(_mm_packus_epi16(words, words)).to_le_bytes();
-            pixel.copy_from_slice(&bytes[..C]);
+            let pixel = &mut target[index * C..(index + 1) * C];
+            for n in 0..C {
+                pixel[n] = bytes[n];
+            }
         }
     }
 }

@@ -105,6 +105,7 @@ impl Weights {
 }
 
 /// A sum of weighted pixels, which began with [`HALF`], as a pixel.
+#[inline(always)]
 pub(super) fn to_pixel(sum: i32) -> u8 {
     (sum >> PRECISION).clamp(0, 255) as u8
 }
