@@ -1,5 +1,17 @@
 //! The bottom-up-attention detector (Faster R-CNN, ResNet-101 C4, Visual Genome): everything that is not its network.
 
+mod anchors;
+pub mod boxes;
+mod nms;
+pub mod pooling;
 mod preprocess;
+mod proposals;
+mod selection;
+mod vocabulary;
 
+pub use anchors::Anchors;
+pub use nms::{by_score, nms};
 pub use preprocess::{NetworkImage, PIXEL_MEANS, Preprocess, Sizing, Variant};
+pub use proposals::{ProposalRule, Proposals};
+pub use selection::{Candidates, Selection, SelectionRule, softmax};
+pub use vocabulary::{NamesError, read_names};
