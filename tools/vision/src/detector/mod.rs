@@ -1,6 +1,7 @@
 //! The bottom-up-attention detector (Faster R-CNN, ResNet-101 C4, Visual Genome): everything that is not its network.
 
 mod anchors;
+mod architecture;
 pub mod boxes;
 mod nms;
 pub mod pooling;
@@ -10,6 +11,7 @@ mod selection;
 mod vocabulary;
 
 pub use anchors::Anchors;
+pub use architecture::{Architecture, AttributeHead, random_weights, random_weights_of};
 pub use nms::{by_score, nms};
 pub use preprocess::{NetworkImage, PIXEL_MEANS, Preprocess, Sizing, Variant};
 pub use proposals::{ProposalRule, Proposals};

@@ -5,3 +5,4 @@ mod fixtures;
 mod images;
 mod preprocess;
 mod tokenizer;
+mod weights;
