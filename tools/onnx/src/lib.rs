@@ -16,6 +16,7 @@ mod error;
 pub mod file;
 pub mod kernels;
 mod model;
+pub mod passes;
 pub mod proto;
 pub mod runtime;
 mod shape;

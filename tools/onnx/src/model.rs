@@ -22,10 +22,6 @@ impl Model {
         &self.proto
     }
 
-    pub(crate) fn into_proto(self) -> ModelProto {
-        self.proto
-    }
-
     /// The nodes, in an order in which they can run.
     pub fn nodes(&self) -> &[NodeProto] {
         self.proto.graph.as_ref().map_or(&[], |graph| &graph.node)
@@ -91,7 +87,7 @@ impl Model {
         &self,
         which: impl Fn(&crate::proto::GraphProto) -> &[ValueInfoProto],
     ) -> Vec<(String, Dtype, Shape)> {
-        let infos = self.proto.graph.iter().flat_map(|graph| which(graph));
+        let infos = self.proto.graph.iter().flat_map(which);
         infos
             .filter_map(|info| {
                 type_of(info).map(|(dtype, shape)| (info.name.clone(), dtype, shape))

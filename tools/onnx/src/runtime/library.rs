@@ -71,9 +71,14 @@ impl Library {
 /// # Errors
 /// [`RuntimeError::NotFound`] with every place that was looked at.
 pub fn find() -> Result<PathBuf, RuntimeError> {
+    search().map_err(RuntimeError::NotFound)
+}
+
+/// The library, or every place that was looked at.
+fn search() -> Result<PathBuf, Vec<PathBuf>> {
     if let Some(path) = std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()) {
         let path = PathBuf::from(path);
-        return if path.is_file() { Ok(path) } else { Err(RuntimeError::NotFound(vec![path])) };
+        return if path.is_file() { Ok(path) } else { Err(vec![path]) };
     }
     let mut looked = Vec::new();
     for folder in std::env::current_dir().into_iter().chain(std::env::current_exe()) {
@@ -97,7 +102,7 @@ pub fn find() -> Result<PathBuf, RuntimeError> {
         }
         looked.push(cache.join("onnxruntime-*/onnxruntime/capi").join(FILE));
     }
-    Err(RuntimeError::NotFound(looked))
+    Err(looked)
 }
 
 /// `${XDG_CACHE_HOME:-~/.cache}/xenc`, as in tools/setup/runtime.sh.
@@ -124,26 +129,25 @@ fn find_in_cache(cache: &Path) -> Option<PathBuf> {
 /// # Errors
 /// [`RuntimeError::NotFound`], or [`RuntimeError::Library`] for a file that is no ONNX Runtime or too old a one.
 pub fn library() -> Result<&'static Library, RuntimeError> {
-    static LIBRARY: OnceLock<Result<Library, (Option<PathBuf>, Vec<PathBuf>, String)>> =
-        OnceLock::new();
-    let opened = LIBRARY.get_or_init(|| {
-        open().map_err(|error| match error {
-            RuntimeError::NotFound(looked) => (None, looked, String::new()),
-            RuntimeError::Library { path, what } => (Some(path), Vec::new(), what),
-            other => (None, Vec::new(), other.to_string()),
-        })
-    });
-    opened.as_ref().map_err(|(path, looked, what)| match path {
-        Some(path) => RuntimeError::Library { path: path.clone(), what: what.clone() },
-        None => RuntimeError::NotFound(looked.clone()),
+    static LIBRARY: OnceLock<Result<Library, Fault>> = OnceLock::new();
+    LIBRARY.get_or_init(open).as_ref().map_err(|fault| match fault.clone() {
+        Fault::NotFound(looked) => RuntimeError::NotFound(looked),
+        Fault::Unusable(path, what) => RuntimeError::Library { path, what },
     })
 }
 
-fn open() -> Result<Library, RuntimeError> {
-    let path = find()?;
+/// Why there is no library; told to everyone who asks.
+#[derive(Clone)]
+enum Fault {
+    NotFound(Vec<PathBuf>),
+    Unusable(PathBuf, String),
+}
+
+fn open() -> Result<Library, Fault> {
+    let path = search().map_err(Fault::NotFound)?;
     // The loader searches names without a folder elsewhere.
     let path = path.canonicalize().unwrap_or(path);
-    let fault = |what: String| RuntimeError::Library { path: path.clone(), what };
+    let fault = |what: String| Fault::Unusable(path.clone(), what);
     let builder = ort::init_from(&path).map_err(|error| fault(error.to_string()))?;
     // Without telemetry; what ONNX Runtime has to say goes to the errors.
     let environment = builder

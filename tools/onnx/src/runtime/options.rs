@@ -40,6 +40,8 @@ impl Options {
             if let Some(threads) = self.threads {
                 builder = builder.with_intra_threads(threads)?;
             }
+            // Without it, 8-bit products overflow on processors that have no instruction for them.
+            builder = builder.with_precise_qmm()?;
             if self.quiet {
                 builder = builder.with_intra_op_spinning(false)?;
             }
