@@ -1,0 +1,7 @@
+//! OpenAI's CLIP: everything that is not its network.
+
+mod preprocess;
+mod tokenizer;
+
+pub use preprocess::{MEAN, Preprocess, STD};
+pub use tokenizer::{CONTEXT, END, START, Tokenizer, TooLong, VocabularyError, clean};

@@ -1,0 +1,6 @@
+//! The crate through its public door, against the reference fixtures.
+
+mod fixtures;
+mod images;
+mod preprocess;
+mod tokenizer;
