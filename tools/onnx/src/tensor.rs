@@ -274,6 +274,17 @@ impl TensorData {
         TensorData { shape: self.shape.clone(), elements }
     }
 
+    /// The same numbers in f32; other types than f16 stay as they are.
+    pub fn to_f32(&self) -> TensorData {
+        let elements = match &self.elements {
+            Elements::F16(values) => {
+                Elements::F32(values.iter().map(|value| value.to_f32()).collect())
+            }
+            other => other.clone(),
+        };
+        TensorData { shape: self.shape.clone(), elements }
+    }
+
     /// Bytes of its elements, little-endian.
     pub(crate) fn as_bytes(&self) -> &[u8] {
         match &self.elements {

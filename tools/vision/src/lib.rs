@@ -4,8 +4,10 @@
 //! - [`image`]: JPEG, PNG and WebP to pixels, and resizing that equals Pillow's to the last bit.
 //! - [`detector`]: preprocessing, box arithmetic, and the choice of the 36 regions.
 //! - [`clip`]: preprocessing and tokens.
+//! - [`network`]: what the builders of both networks' graphs have in common.
 #![warn(missing_docs)]
 
 pub mod clip;
 pub mod detector;
 pub mod image;
+pub mod network;

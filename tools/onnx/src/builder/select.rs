@@ -42,6 +42,23 @@ impl GraphBuilder {
         Ok(self.node("GatherND", &[x, rows], vec![int("batch_dims", 1)], dtype, shape))
     }
 
+    /// Elements (or rows) of x by places i64 `[..., k]`, each k positions along the first axes of x.
+    ///
+    /// # Errors
+    /// Places of another type, or with more positions than x has axes.
+    pub fn gather_nd(&mut self, x: Value, places: Value) -> Result<Value, BuildError> {
+        self.need_dtype("GatherND", places, Dtype::I64, "the places must be i64")?;
+        let (from, to) = (self.shape(x).clone(), self.shape(places).clone());
+        let depth =
+            to.0.last().and_then(Dim::fixed).filter(|depth| (1..=from.rank()).contains(depth));
+        let Some(depth) = depth else {
+            return Err(self.fault("GatherND", BuildFault::Shapes(from, to)));
+        };
+        let shape = to.0[..to.rank() - 1].iter().chain(&from.0[depth..]).cloned().collect();
+        let dtype = self.dtype(x);
+        Ok(self.node("GatherND", &[x, places], Vec::new(), dtype, shape))
+    }
+
     /// The `count` largest elements of the last axis, largest first, and their positions (i64).
     ///
     /// # Errors

@@ -191,6 +191,11 @@ fn of_choice() {
     let all = noise(&[2, 3, 2], 7);
     let all = all.f32s().unwrap();
     assert_eq!(rows.f32s().unwrap(), [all[4], all[5], all[6], all[7]]);
+    shape_holds(&[2, 3, 4], |graph, x| {
+        let places = graph
+            .constant("places", TensorData::new([3, 1, 2], vec![0i64, 2, 1, 1, 0, 0]).unwrap())?;
+        graph.gather_nd(x, places)
+    });
     shape_holds(&[2, 6], |graph, x| Ok(graph.top_k(x, 4)?.0));
     shape_holds(&[1, 2, 4], |graph, boxes| {
         let scores = graph.constant("scores", noise(&[1, 1, 2], 5))?;

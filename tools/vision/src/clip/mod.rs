@@ -1,5 +1,6 @@
 //! OpenAI's CLIP: everything that is not its network.
 
+pub mod graph;
 mod preprocess;
 mod tokenizer;
 
