@@ -133,7 +133,9 @@ impl Config {
             text_layers: count("transformer.resblocks.", ".attn.in_proj_weight"),
         };
         weights.require(&config.expected(), "CLIP")?;
-        if config.text_width % HEAD_WIDTH != 0 || config.vision_width() % HEAD_WIDTH != 0 {
+        if !config.text_width.is_multiple_of(HEAD_WIDTH)
+            || !config.vision_width().is_multiple_of(HEAD_WIDTH)
+        {
             return Err(misfit(format!("widths that are no multiples of {HEAD_WIDTH}")));
         }
         Ok(config)

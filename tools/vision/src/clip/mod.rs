@@ -1,6 +1,7 @@
 //! OpenAI's CLIP: everything that is not its network.
 
 mod config;
+pub mod graph;
 mod preprocess;
 mod tokenizer;
 

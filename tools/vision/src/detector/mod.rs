@@ -3,6 +3,7 @@
 mod anchors;
 mod architecture;
 pub mod boxes;
+pub mod graph;
 mod nms;
 pub mod pooling;
 mod preprocess;

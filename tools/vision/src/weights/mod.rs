@@ -24,9 +24,13 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use onnx::TensorData;
+
 pub use check::{Expected, Report};
 pub use error::WeightsError;
 pub(crate) use random::{Fill, random};
+
+use crate::network;
 
 /// One tensor.
 #[derive(Debug, Clone, PartialEq)]
@@ -165,6 +169,26 @@ impl Weights {
             }
         };
         Ok(Tensor { shape: entry.shape().to_vec(), values })
+    }
+}
+
+impl Weights {
+    /// All tensors that a network needs, in memory: what the builders of graphs take.
+    ///
+    /// # Errors
+    /// [`WeightsError::Misfit`] naming `model` if tensors are missing or have another shape; those of [`Weights::read`].
+    pub fn load(&self, expected: &Expected, model: &str) -> Result<network::Weights, WeightsError> {
+        self.require(expected, model)?;
+        let mut loaded = network::Weights::new();
+        for (name, _) in &expected.0 {
+            let Tensor { shape, values } = self.read(name)?;
+            let tensor = TensorData::new(shape, values).map_err(|error| {
+                let reason = format!("`{name}`: {error}");
+                WeightsError::Unreadable { path: self.path.clone(), reason }
+            })?;
+            loaded.insert(name.clone(), tensor);
+        }
+        Ok(loaded)
     }
 }
 

@@ -17,9 +17,12 @@ pub(crate) enum Fill {
     Normal(f32),
 }
 
+/// How the tensor of a name and shape is drawn.
+type Rule = dyn Fn(&str, &[usize]) -> Fill + Send + Sync;
+
 struct Drawn {
     shapes: BTreeMap<String, Vec<usize>>,
-    fill: Box<dyn Fn(&str, &[usize]) -> Fill + Send + Sync>,
+    fill: Box<Rule>,
     seed: u64,
 }
 

@@ -46,7 +46,8 @@ pub(super) fn open(path: &Path) -> Result<Safetensors, String> {
         let shape = info.shape.clone();
         let bits = shape.iter().try_fold(info.dtype.bitsize(), |bits, &n| bits.checked_mul(n));
         let bytes = end.checked_sub(start).filter(|bytes| bytes.checked_mul(8) == bits);
-        let bytes = bytes.ok_or_else(|| format!("`{name}` has not as many bytes as its shape says"))?;
+        let bytes =
+            bytes.ok_or_else(|| format!("`{name}` has not as many bytes as its shape says"))?;
         if (end as u64).checked_add(8 + length).is_none_or(|end| end > size) {
             return Err(format!("truncated: `{name}` lies beyond its end"));
         }
