@@ -1,4 +1,5 @@
-//! The bottom-up-attention detector (Faster R-CNN, ResNet-101 C4, Visual Genome): everything that is not its network.
+//! The bottom-up-attention detector (Faster R-CNN, ResNet-101 C4, Visual Genome): preprocessing,
+//! its network's graph, box arithmetic, and running it.
 
 mod anchors;
 mod architecture;
@@ -8,6 +9,7 @@ mod nms;
 pub mod pooling;
 mod preprocess;
 mod proposals;
+mod runner;
 mod selection;
 mod vocabulary;
 
@@ -16,5 +18,6 @@ pub use architecture::{Architecture, AttributeHead, random_weights, random_weigh
 pub use nms::{by_score, nms};
 pub use preprocess::{NetworkImage, PIXEL_MEANS, Preprocess, Sizing, Variant};
 pub use proposals::{ProposalRule, Proposals};
+pub use runner::{DetectError, Detector, Settings};
 pub use selection::{Candidates, Selection, SelectionRule, softmax};
 pub use vocabulary::{NamesError, read_names};

@@ -19,7 +19,7 @@ fn indices(values: &[i64]) -> Vec<usize> {
     values.iter().map(|&value| value as usize).collect()
 }
 
-fn pair(value: &Value) -> (usize, usize) {
+pub fn pair(value: &Value) -> (usize, usize) {
     (value[0].as_u64().unwrap() as usize, value[1].as_u64().unwrap() as usize)
 }
 
@@ -134,7 +134,7 @@ fn roi_max_pooling_equals_the_originals() {
 }
 
 /// The tiny detector's own sizes.
-fn tiny_rule() -> ProposalRule {
+pub fn tiny_rule() -> ProposalRule {
     let config = json("detector/tiny_config.json");
     let number = |key: &str| config[key].as_u64().unwrap() as usize;
     let sizes = config["anchor_sizes"].as_array().unwrap();

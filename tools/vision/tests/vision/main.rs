@@ -4,5 +4,6 @@ mod boxes;
 mod fixtures;
 mod images;
 mod preprocess;
+mod runners;
 mod tokenizer;
 mod weights;
