@@ -33,6 +33,12 @@ enum Node {
         callable: Id,
         arguments: Vec<Id>,
     },
+    /// A call that was given a state afterwards.
+    Object {
+        class: Id,
+        arguments: Vec<Id>,
+        state: Id,
+    },
     /// An id of something outside the stream.
     Persistent(Id),
     Dtype(DtypeNode),
@@ -57,6 +63,8 @@ pub(crate) enum Foreign {
     Refused,
     /// They are named in the result.
     Outlined,
+    /// They are named in the result, with the state that objects are given.
+    WithState,
 }
 
 /// What a stream may construct.
@@ -182,7 +190,7 @@ impl<'a> Machine<'a> {
                 let (arguments, callable) = (self.pop()?, self.pop()?);
                 self.construct(callable, arguments)?;
             }
-            b'Q' if self.foreign == Foreign::Outlined => {
+            b'Q' if self.foreign != Foreign::Refused => {
                 let id = self.pop()?;
                 self.push(Node::Persistent(id));
             }
@@ -288,7 +296,7 @@ impl<'a> Machine<'a> {
         match (&mut self.arena[target], opcode) {
             (Node::List(list), b'a' | b'e' | 0x90) => list.extend(items),
             (Node::Dict(dict), b's' | b'u') => dict.extend(pairs(&items)?),
-            (Node::Call { .. }, _) => {}
+            (Node::Call { .. } | Node::Object { .. }, _) => {}
             _ => return Err(Fault::Malformed("items for something that takes none")),
         }
         Ok(())
@@ -319,7 +327,9 @@ impl<'a> Machine<'a> {
     fn push_global(&mut self, module: &str, name: &str) -> Result<(), Fault> {
         let node = match (constructor(module, name), self.foreign) {
             (Some(constructor), _) => Node::Global(constructor),
-            (None, Foreign::Outlined) => Node::Foreign { module: module.into(), name: name.into() },
+            (None, Foreign::Outlined | Foreign::WithState) => {
+                Node::Foreign { module: module.into(), name: name.into() }
+            }
             (None, Foreign::Refused) => return Err(Fault::Global(format!("{module}.{name}"))),
         };
         self.push(node);
@@ -423,7 +433,14 @@ impl<'a> Machine<'a> {
     /// BUILD: gives an array or a dtype its state.
     fn build(&mut self, state: Id) -> Result<(), Fault> {
         let target = self.top()?;
-        if self.foreign == Foreign::Outlined
+        if self.foreign == Foreign::WithState
+            && let Node::Call { callable, arguments } = &self.arena[target]
+        {
+            let (class, arguments) = (*callable, arguments.clone());
+            self.arena[target] = Node::Object { class, arguments, state };
+            return Ok(());
+        }
+        if self.foreign != Foreign::Refused
             && let Node::Call { .. } | Node::Dict(_) = self.arena[target]
         {
             return Ok(());
@@ -571,11 +588,16 @@ impl<'a> Machine<'a> {
                 callable: Box::new(self.resolve(*callable, depth - 1, budget)?),
                 arguments: self.resolve_all(arguments, depth, budget)?,
             },
+            Node::Object { class, arguments, state } => Value::Object {
+                class: Box::new(self.resolve(*class, depth - 1, budget)?),
+                arguments: self.resolve_all(arguments, depth, budget)?,
+                state: Box::new(self.resolve(*state, depth - 1, budget)?),
+            },
             Node::Persistent(id) => {
                 Value::Persistent(Box::new(self.resolve(*id, depth - 1, budget)?))
             }
             // A bare type among the arguments of a foreign call: its name is of no interest.
-            Node::Global(_) if self.foreign == Foreign::Outlined => Value::None,
+            Node::Global(_) if self.foreign != Foreign::Refused => Value::None,
             Node::Global(_) | Node::Dtype(_) | Node::EmptyArray => {
                 return Err(Fault::Malformed("a constructor where a value should be"));
             }

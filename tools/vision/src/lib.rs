@@ -4,10 +4,14 @@
 //! - [`image`]: JPEG, PNG and WebP to pixels, and resizing that equals Pillow's to the last bit.
 //! - [`detector`]: preprocessing, box arithmetic, and the choice of the 36 regions.
 //! - [`clip`]: preprocessing and tokens.
+//! - [`extract`]: many pictures into a feature store.
+//! - [`weights`]: tensors from the files in which they are published.
 //! - [`network`]: what the builders of both networks' graphs have in common.
 #![warn(missing_docs)]
 
 pub mod clip;
 pub mod detector;
+pub mod extract;
 pub mod image;
 pub mod network;
+pub mod weights;

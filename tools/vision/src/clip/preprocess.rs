@@ -4,8 +4,10 @@ use crate::image::resize::{Filter, Window, nearest, resize};
 use crate::image::{Image, ImageFault, Pixels, Raster, colour};
 
 /// Subtracted from red, green and blue in 0..1.
+#[allow(clippy::excessive_precision)] // The original's digits.
 pub const MEAN: [f32; 3] = [0.48145466, 0.4578275, 0.40821073];
 /// Red, green and blue are then divided by these.
+#[allow(clippy::excessive_precision)] // The original's digits.
 pub const STD: [f32; 3] = [0.26862954, 0.26130258, 0.27577711];
 
 /// Longest side after resizing; a picture beyond it is 75,000 times as long as it is wide.

@@ -148,14 +148,14 @@ impl Planes {
     #[inline(always)]
     fn put_plain(&mut self, y: usize, row: &[u8]) {
         let plane = self.tensor.len() / 3;
-        for n in 0..3 {
+        for (n, mean) in PIXEL_MEANS.into_iter().enumerate() {
             let start = n * plane + y * self.width;
             let target = &mut self.tensor[start..start + self.width];
             // The channel is a constant of each loop, or the loop is not turned into vectors.
             match self.channels[n] {
-                0 => put_channel::<0>(target, row, PIXEL_MEANS[n]),
-                1 => put_channel::<1>(target, row, PIXEL_MEANS[n]),
-                _ => put_channel::<2>(target, row, PIXEL_MEANS[n]),
+                0 => put_channel::<0>(target, row, mean),
+                1 => put_channel::<1>(target, row, mean),
+                _ => put_channel::<2>(target, row, mean),
             }
         }
     }

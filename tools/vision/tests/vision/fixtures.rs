@@ -70,6 +70,12 @@ impl Tensors {
         bytes.chunks_exact(4).map(|c| i32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect()
     }
 
+    pub fn i64s(&mut self, name: &str) -> Vec<i64> {
+        let bytes = self.read(name, Dtype::I64);
+        let number = |c: &[u8]| i64::from_le_bytes(std::array::from_fn(|n| c[n]));
+        bytes.chunks_exact(8).map(number).collect()
+    }
+
     fn read(&mut self, name: &str, dtype: Dtype) -> Vec<u8> {
         self.unread.remove(name);
         let tensors = parse(&self.bytes);

@@ -1,6 +1,9 @@
 //! The crate through its public door, against the reference fixtures.
 
+mod boxes;
 mod fixtures;
 mod images;
 mod preprocess;
+mod runners;
 mod tokenizer;
+mod weights;

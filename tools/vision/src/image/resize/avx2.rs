@@ -61,6 +61,8 @@ impl Horizontal {
         unsafe { self.padded_row::<C>(target) }
     }
 
+    // Counted loops: iterators and copies are not inlined into a function with features of its own.
+    #[allow(clippy::needless_range_loop, clippy::manual_memcpy)]
     #[target_feature(enable = "avx2")]
     fn padded_row<const C: usize>(&self, target: &mut [u8]) {
         // Channel c of the pixels 0 and 1 side by side, widened to 16 bits; then of 2 and 3. -1 makes a zero.
@@ -74,7 +76,6 @@ impl Horizontal {
                 _mm_setr_epi8(0, -1, 4, -1, 1, -1, 5, -1, 2, -1, 6, -1, 3, -1, 7, -1),
             ),
         };
-        // Loops are counted: iterators are not inlined into a function with features of its own.
         for index in 0..self.first.len() {
             let first = self.first[index];
             let blocks = &self.blocks[index * self.blocks_each..(index + 1) * self.blocks_each];

@@ -1,0 +1,163 @@
+//! CLIP's towers: preprocessed pictures and tokens in, embeddings out.
+
+use std::path::Path;
+
+use onnx::runtime::{Device, Input, Options, RuntimeError, Session};
+use onnx::{TensorData, TensorError};
+
+use super::graph::{self, Towers};
+use super::{CONTEXT, Config, Preprocess};
+use crate::network::NetworkError;
+use crate::weights::{Weights, WeightsError};
+
+/// A CLIP that cannot be made or run.
+#[derive(Debug, thiserror::Error)]
+pub enum EncodeError {
+    /// The weights.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// The graph.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// ONNX Runtime, or the model file.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// A batch that does not add up.
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
+    /// A model of something else, or of the other tower.
+    #[error("{model} is no CLIP with {what}")]
+    OtherModel {
+        /// The file.
+        model: String,
+        /// What is missing.
+        what: &'static str,
+    },
+}
+
+/// One or both towers, ready to run.
+pub struct ClipEncoder {
+    session: Session,
+    model: String,
+    /// Pixels of a side; 0 without an image tower.
+    image_size: usize,
+    has_text: bool,
+}
+
+impl ClipEncoder {
+    /// Opens an exported CLIP (`xenc export clip`), of which one or both towers are there.
+    ///
+    /// # Errors
+    /// [`EncodeError::Runtime`], [`EncodeError::OtherModel`].
+    pub fn open(model: &Path, options: &Options) -> Result<ClipEncoder, EncodeError> {
+        ClipEncoder::new(Session::open(model, options)?, model.display().to_string())
+    }
+
+    /// Makes one tower of weights, without a file in between.
+    ///
+    /// # Errors
+    /// Weights that do not fit, or a device that cannot be used.
+    pub fn from_weights(
+        weights: &Weights,
+        towers: Towers,
+        options: &Options,
+    ) -> Result<ClipEncoder, EncodeError> {
+        let expected = Config::of(weights)?.expected();
+        let loaded = weights.load(&expected, "CLIP")?;
+        let model = graph::build(&loaded, graph::Options { towers, outputs: &[] })?;
+        drop(loaded);
+        let session = Session::from_model(&model, options)?;
+        ClipEncoder::new(session, weights.path().display().to_string())
+    }
+
+    fn new(session: Session, model: String) -> Result<ClipEncoder, EncodeError> {
+        let input = |wanted: &str| session.inputs().iter().find(|(name, ..)| name == wanted);
+        let image = input("image").and_then(|(_, _, shape)| shape.0.last()?.fixed());
+        let has_text = input("tokens").is_some();
+        if image.is_none() && !has_text {
+            return Err(EncodeError::OtherModel { model, what: "an image or a text tower" });
+        }
+        Ok(ClipEncoder { session, model, image_size: image.unwrap_or(0), has_text })
+    }
+
+    /// How pictures are preprocessed for it; `None` without an image tower.
+    pub fn preprocess(&self) -> Option<Preprocess> {
+        (self.image_size > 0).then(|| Preprocess::new(self.image_size))
+    }
+
+    /// What it runs on.
+    pub fn device(&self) -> Device {
+        self.session.device()
+    }
+
+    /// Embeddings of preprocessed pictures, each `[3, n, n]`; not normalised.
+    ///
+    /// # Errors
+    /// [`EncodeError::OtherModel`] without an image tower; [`EncodeError::Runtime`].
+    pub fn images(&mut self, pictures: &[Vec<f32>]) -> Result<Vec<Vec<f32>>, EncodeError> {
+        if self.image_size == 0 {
+            return Err(EncodeError::OtherModel {
+                model: self.model.clone(),
+                what: "an image tower",
+            });
+        }
+        let flat: Vec<f32> = pictures.concat();
+        let shape = [pictures.len(), 3, self.image_size, self.image_size];
+        let image = TensorData::new(shape, flat)?;
+        // A model of both towers wants a text as well: the shortest there is, whatever the vocabulary.
+        let text = TensorData::new([1, 2], vec![0i64, 1])?;
+        let mut inputs = vec![("image", Input::Host(&image))];
+        if self.has_text {
+            inputs.push(("tokens", Input::Host(&text)));
+        }
+        self.run("image_features", &inputs, pictures.len())
+    }
+
+    /// Embeddings of texts as ids from [`Tokenizer::tokens`](super::Tokenizer::tokens); not normalised. What is padding in
+    /// all of them is not computed.
+    ///
+    /// # Errors
+    /// [`EncodeError::OtherModel`] without a text tower; [`EncodeError::Runtime`].
+    pub fn texts(&mut self, tokens: &[[i64; CONTEXT]]) -> Result<Vec<Vec<f32>>, EncodeError> {
+        if !self.has_text {
+            return Err(EncodeError::OtherModel {
+                model: self.model.clone(),
+                what: "a text tower",
+            });
+        }
+        let ends =
+            tokens.iter().map(|ids| ids.iter().rposition(|&id| id != 0).map_or(1, |n| n + 1));
+        let longest = ends.max().unwrap_or(1);
+        let flat: Vec<i64> = tokens.iter().flat_map(|ids| &ids[..longest]).copied().collect();
+        let text = TensorData::new([tokens.len(), longest], flat)?;
+        let n = self.image_size;
+        let image = TensorData::new([1, 3, n, n], vec![0.0f32; 3 * n * n])?;
+        let mut inputs = vec![("tokens", Input::Host(&text))];
+        if n > 0 {
+            inputs.push(("image", Input::Host(&image)));
+        }
+        self.run("text_features", &inputs, tokens.len())
+    }
+
+    fn run(
+        &mut self,
+        output: &str,
+        inputs: &[(&str, Input)],
+        rows: usize,
+    ) -> Result<Vec<Vec<f32>>, EncodeError> {
+        if rows == 0 {
+            return Ok(Vec::new());
+        }
+        let outputs = self.session.run(inputs)?;
+        let features = outputs.iter().find(|tensor| tensor.name() == output);
+        let missing = || EncodeError::OtherModel { model: self.model.clone(), what: "features" };
+        let values = features.ok_or_else(missing)?.f32s()?;
+        Ok(values.chunks_exact(values.len() / rows).map(<[f32]>::to_vec).collect())
+    }
+}
+
+/// The cosine of two embeddings; NaN if one of them is zero.
+pub fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+    product(a, b) / (product(a, a).sqrt() * product(b, b).sqrt())
+}

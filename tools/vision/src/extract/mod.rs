@@ -1,0 +1,127 @@
+//! Many pictures into a feature store: found, decoded and preprocessed ahead of the network, which never waits for them
+//! if it can be helped.
+//!
+//! A run that was interrupted goes on where it stopped when it is asked for again; a part of the pictures
+//! ([`Pictures::shard`]) makes a store that merges with the others. Pictures that cannot be used are left out and named in
+//! the report.
+
+mod ahead;
+mod boxes;
+mod draw;
+mod embed;
+mod ids;
+mod pictures;
+mod rank;
+mod regions;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use feature_store::{Schema, StoreError, validate};
+use serde::Serialize;
+
+pub use boxes::{Boxes, BoxesError};
+pub use draw::{Names, draw};
+pub use embed::{EmbedOptions, embed};
+pub use ids::IdRule;
+pub use pictures::{Pictures, PicturesError};
+pub use rank::{RankReport, Ranked, rank};
+pub use regions::{RegionOptions, extract};
+
+use crate::clip::EncodeError;
+use crate::detector::DetectError;
+
+/// Why there is no store.
+#[derive(Debug, thiserror::Error)]
+pub enum ExtractError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The pictures.
+    #[error(transparent)]
+    Pictures(#[from] PicturesError),
+    /// The detector: not its opinion of one picture, but itself.
+    #[error(transparent)]
+    Detect(#[from] DetectError),
+    /// CLIP.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// A picture with boxes drawn on it cannot be written.
+    #[error("{path}: {reason}")]
+    Show {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
+    /// A detector that takes boxes without any, or boxes for one that does not.
+    #[error("{0}")]
+    Boxes(&'static str),
+    /// Not one picture could be used.
+    #[error("none of the {count} pictures could be used; the first: {first}")]
+    Nothing {
+        /// Pictures.
+        count: usize,
+        /// What is wrong with the first.
+        first: String,
+    },
+}
+
+/// How far it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Pictures done, those of an interrupted run included.
+    pub done: usize,
+    /// Pictures that were left out.
+    pub broken: usize,
+    /// Pictures in all.
+    pub total: usize,
+}
+
+/// A picture that was left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Broken {
+    /// Its id.
+    pub id: String,
+    /// Its file, and what is wrong with it.
+    pub reason: String,
+}
+
+/// Where the time went, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+pub struct Timing {
+    /// In all, without the validation.
+    pub total: f64,
+    /// In the network, and choosing among its answers.
+    pub inference: f64,
+    /// Waiting for a picture to be decoded and preprocessed.
+    pub waiting: f64,
+    /// Writing into the store.
+    pub writing: f64,
+}
+
+impl Timing {
+    /// The part of the time, 0 to 1, in which the network did not run.
+    pub fn outside_inference(&self) -> f64 {
+        if self.total > 0.0 { 1.0 - self.inference / self.total } else { 0.0 }
+    }
+
+    fn add(part: &mut f64, time: Duration) {
+        *part += time.as_secs_f64();
+    }
+}
+
+/// What was done.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// The store's own account of itself.
+    pub schema: Schema,
+    /// Pictures taken over from an interrupted run.
+    pub resumed: usize,
+    /// Pictures that were left out.
+    pub broken: Vec<Broken>,
+    /// Where the time went.
+    pub timing: Timing,
+    /// The validation of the finished store.
+    pub validation: validate::Report,
+}

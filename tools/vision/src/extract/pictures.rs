@@ -1,0 +1,360 @@
+//! Where the pictures are: a folder, a list, a zip or tar archive, or one file.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use feature_store::MAX_ID_BYTES;
+use xxhash_rust::xxh3::Xxh3;
+use zip::ZipArchive;
+
+use super::IdRule;
+use crate::image::{self, Image, ImageError, ImageFault, Limits};
+
+/// Endings of the files that count as pictures in a folder or an archive.
+const ENDINGS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
+
+/// Pictures that cannot be listed.
+#[derive(Debug, thiserror::Error)]
+pub enum PicturesError {
+    /// The file system refuses.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Nothing that pictures can be found in.
+    #[error("{path}: {what}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        what: String,
+    },
+    /// No picture at all.
+    #[error("{0} holds no pictures (.jpg, .jpeg, .png, .webp)")]
+    Empty(PathBuf),
+    /// Two pictures with one id.
+    #[error("{first} and {second} would both have the id `{id}`; choose another rule: --ids path")]
+    SameId {
+        /// The id.
+        id: String,
+        /// A picture.
+        first: String,
+        /// Another one.
+        second: String,
+    },
+    /// A picture that gets no id, or one that no store takes.
+    #[error("{picture} gets no id: {what}")]
+    NoId {
+        /// The picture.
+        picture: String,
+        /// Why.
+        what: String,
+    },
+}
+
+/// A list of pictures with their ids; the files are opened when they are read.
+pub struct Pictures {
+    entries: Vec<Entry>,
+    archive: Archive,
+    root: PathBuf,
+}
+
+struct Entry {
+    id: String,
+    /// What errors call it.
+    name: String,
+    place: Place,
+}
+
+enum Place {
+    File(PathBuf),
+    /// Index in the zip.
+    Zip(usize),
+    /// Bytes of the tar.
+    Tar {
+        offset: u64,
+        length: u64,
+    },
+}
+
+/// The archive that the pictures are in, if they are in one. Reading is serial, decoding is not.
+enum Archive {
+    None,
+    Zip(Mutex<ZipArchive<File>>),
+    Tar(Mutex<File>),
+}
+
+/// A picture that was found: its path below the root, its id if it was given, and its place.
+type Found = (String, Option<String>, Place);
+
+impl Pictures {
+    /// Lists the pictures of a folder and all folders in it, of an archive, or of a list: a path a line, relative to the
+    /// list's folder, optionally after an id and a tab.
+    ///
+    /// # Errors
+    /// [`PicturesError`].
+    pub fn open(path: &Path, rule: IdRule) -> Result<Pictures, PicturesError> {
+        let failed = |source| PicturesError::Io { path: path.to_owned(), source };
+        let (found, archive) = if path.is_dir() {
+            (in_folder(path)?, Archive::None)
+        } else {
+            let mut start = Vec::new();
+            let mut file = File::open(path).map_err(failed)?;
+            file.by_ref().take(512).read_to_end(&mut start).map_err(failed)?;
+            file.seek(SeekFrom::Start(0)).map_err(failed)?;
+            match kind(&start) {
+                Kind::Zip => in_zip(path, file)?,
+                Kind::Tar => in_tar(path, file)?,
+                Kind::Picture => (vec![one(path)], Archive::None),
+                Kind::Gzip => {
+                    let what = "a compressed archive can only be read from its start; unpack it (gunzip) first";
+                    return Err(PicturesError::Malformed { path: path.into(), what: what.into() });
+                }
+                Kind::Other => (in_list(path)?, Archive::None),
+            }
+        };
+        let rule = rule.resolve(
+            found.iter().filter(|(_, id, _)| id.is_none()).map(|(name, ..)| name.as_str()),
+        );
+        let entries = with_ids(path, found, rule)?;
+        if entries.is_empty() {
+            return Err(PicturesError::Empty(path.to_owned()));
+        }
+        Ok(Pictures { entries, archive, root: path.to_owned() })
+    }
+
+    /// Keeps one of `of` parts, each a store of its own that merges with the others: part 1 has the pictures 1, 1 + `of`,
+    /// 1 + 2 · `of`, and so on.
+    ///
+    /// # Panics
+    /// Unless part is in 1..=of.
+    pub fn shard(mut self, part: usize, of: usize) -> Pictures {
+        assert!((1..=of).contains(&part));
+        let mut position = 0;
+        self.entries.retain(|_| {
+            position += 1;
+            (position - 1) % of == part - 1
+        });
+        self
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none: a part of too few.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Where they were found.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The id of the n-th picture.
+    pub fn id(&self, n: usize) -> &str {
+        &self.entries[n].id
+    }
+
+    /// What the n-th picture is called in messages.
+    pub fn name(&self, n: usize) -> &str {
+        &self.entries[n].name
+    }
+
+    /// Reads and decodes the n-th picture.
+    ///
+    /// # Errors
+    /// [`ImageError`] with its name.
+    pub fn read(&self, n: usize, limits: &Limits) -> Result<Image, ImageError> {
+        let Entry { name, place, .. } = &self.entries[n];
+        let bytes = match (place, &self.archive) {
+            (Place::File(path), _) => return image::read(path, limits),
+            (Place::Zip(index), Archive::Zip(zip)) => zipped(zip, *index, limits),
+            (Place::Tar { offset, length }, Archive::Tar(tar)) => {
+                part_of(tar, *offset, *length, limits)
+            }
+            _ => Err(ImageFault::Damaged("its archive is closed".to_owned())),
+        };
+        image::decode(&bytes.map_err(|fault| fault.of(name))?, name, limits)
+    }
+
+    /// Changes when the list of pictures does.
+    pub(super) fn fingerprint(&self) -> u64 {
+        let mut digest = Xxh3::new();
+        for entry in &self.entries {
+            digest.update(entry.id.as_bytes());
+            digest.update(&[0]);
+        }
+        digest.digest()
+    }
+}
+
+enum Kind {
+    Zip,
+    Tar,
+    Gzip,
+    Picture,
+    Other,
+}
+
+fn kind(start: &[u8]) -> Kind {
+    match start {
+        [b'P', b'K', 3 | 5, ..] => Kind::Zip,
+        [0x1f, 0x8b, ..] => Kind::Gzip,
+        [0xff, 0xd8, ..] | [0x89, b'P', b'N', b'G', ..] => Kind::Picture,
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Kind::Picture,
+        _ if start.get(257..262) == Some(b"ustar") => Kind::Tar,
+        _ => Kind::Other,
+    }
+}
+
+fn is_picture(name: &str) -> bool {
+    let (stem, ending) = name.rsplit_once('.').unwrap_or((name, ""));
+    // macOS puts a file `._NAME` beside every file in an archive.
+    let hidden = stem.rsplit('/').next().is_some_and(|name| name.starts_with("._"));
+    !hidden && ENDINGS.contains(&ending.to_ascii_lowercase().as_str())
+}
+
+fn one(path: &Path) -> Found {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    (name, None, Place::File(path.to_owned()))
+}
+
+/// In the order of their paths; links to folders are not followed.
+fn in_folder(root: &Path) -> Result<Vec<Found>, PicturesError> {
+    let mut found = Vec::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let failed = |source| PicturesError::Io { path: folder.clone(), source };
+        for entry in std::fs::read_dir(&folder).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let path = entry.path();
+            if entry.file_type().map_err(failed)?.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let below = path.strip_prefix(root).unwrap_or(&path);
+            let name = below.to_string_lossy().replace('\\', "/");
+            if is_picture(&name) && path.is_file() {
+                found.push((name, None, Place::File(path)));
+            }
+        }
+    }
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(found)
+}
+
+fn in_list(path: &Path) -> Result<Vec<Found>, PicturesError> {
+    let text = std::fs::read_to_string(path).map_err(|source| match source.kind() {
+        io::ErrorKind::InvalidData => PicturesError::Malformed {
+            path: path.to_owned(),
+            what: "neither a picture, a zip or tar archive, nor a list of paths".to_owned(),
+        },
+        _ => PicturesError::Io { path: path.to_owned(), source },
+    })?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let lines = text.lines().map(str::trim_end).filter(|line| !line.is_empty());
+    let entry = |line: &str| {
+        let (id, file) = match line.split_once('\t') {
+            Some((id, file)) => (Some(id.to_owned()), file),
+            None => (None, line),
+        };
+        (file.replace('\\', "/"), id, Place::File(folder.join(file)))
+    };
+    Ok(lines.map(entry).collect())
+}
+
+fn in_zip(path: &Path, file: File) -> Result<(Vec<Found>, Archive), PicturesError> {
+    let malformed = |what: String| PicturesError::Malformed { path: path.to_owned(), what };
+    let zip = ZipArchive::new(file).map_err(|error| malformed(error.to_string()))?;
+    let mut found = Vec::new();
+    for index in 0..zip.len() {
+        let Some(Ok(name)) = zip.name_for_index(index) else { continue };
+        if is_picture(&name) {
+            found.push((name.into_owned(), None, Place::Zip(index)));
+        }
+    }
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok((found, Archive::Zip(Mutex::new(zip))))
+}
+
+fn in_tar(path: &Path, file: File) -> Result<(Vec<Found>, Archive), PicturesError> {
+    let failed = |source| PicturesError::Io { path: path.to_owned(), source };
+    let mut archive = tar::Archive::new(file);
+    let mut found = Vec::new();
+    for entry in archive.entries_with_seek().map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.path().map_err(failed)?.to_string_lossy().into_owned();
+        if entry.header().entry_type().is_file() && is_picture(&name) {
+            let (offset, length) = (entry.raw_file_position(), entry.size());
+            found.push((name, None, Place::Tar { offset, length }));
+        }
+    }
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok((found, Archive::Tar(Mutex::new(archive.into_inner()))))
+}
+
+fn with_ids(root: &Path, found: Vec<Found>, rule: IdRule) -> Result<Vec<Entry>, PicturesError> {
+    let mut seen: HashMap<String, usize> = HashMap::with_capacity(found.len());
+    let mut entries: Vec<Entry> = Vec::with_capacity(found.len());
+    for (path, id, place) in found {
+        let name = match &place {
+            Place::File(file) => file.display().to_string(),
+            _ => format!("{}/{path}", root.display()),
+        };
+        let no_id = |what: String| PicturesError::NoId { picture: name.clone(), what };
+        let id = id.or_else(|| rule.id(&path)).ok_or_else(|| {
+            no_id("it is not named SET/imgN.jpg, as --ids imagecode needs".to_owned())
+        })?;
+        if id.is_empty() || id.len() > MAX_ID_BYTES {
+            return Err(no_id(format!(
+                "`{id}` has {} bytes; 1 to {MAX_ID_BYTES} are possible",
+                id.len()
+            )));
+        }
+        if let Some(first) = seen.insert(id.clone(), entries.len()) {
+            let first = entries[first].name.clone();
+            return Err(PicturesError::SameId { id, first, second: name });
+        }
+        entries.push(Entry { id, name, place });
+    }
+    Ok(entries)
+}
+
+fn zipped(
+    zip: &Mutex<ZipArchive<File>>,
+    index: usize,
+    limits: &Limits,
+) -> Result<Vec<u8>, ImageFault> {
+    let mut zip =
+        zip.lock().map_err(|_| ImageFault::Damaged("another reader failed".to_owned()))?;
+    let entry = zip.by_index(index).map_err(|error| ImageFault::Damaged(error.to_string()))?;
+    let mut bytes = Vec::new();
+    entry.take(limits.bytes.saturating_add(1)).read_to_end(&mut bytes).map_err(ImageFault::Io)?;
+    Ok(bytes)
+}
+
+fn part_of(
+    tar: &Mutex<File>,
+    offset: u64,
+    length: u64,
+    limits: &Limits,
+) -> Result<Vec<u8>, ImageFault> {
+    if length > limits.bytes {
+        return Err(ImageFault::TooManyBytes { bytes: length, limit: limits.bytes });
+    }
+    let mut tar =
+        tar.lock().map_err(|_| ImageFault::Damaged("another reader failed".to_owned()))?;
+    tar.seek(SeekFrom::Start(offset)).map_err(ImageFault::Io)?;
+    let mut bytes = Vec::new();
+    tar.by_ref().take(length).read_to_end(&mut bytes).map_err(ImageFault::Io)?;
+    Ok(bytes)
+}

@@ -1,0 +1,228 @@
+//! Regions of many pictures into a store.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use feature_store::{Regions, StoreWriter, WriterOptions, validate};
+
+use super::ahead::ahead;
+use super::{Boxes, Broken, ExtractError, Names, Pictures, Progress, Report, Timing, draw};
+use crate::detector::{DetectError, Detector, NetworkImage, Preprocess};
+use crate::image::{ImageError, Limits};
+
+/// What is done with each picture.
+pub struct RegionOptions {
+    /// How pictures become the network's input.
+    pub preprocess: Preprocess,
+    /// Boxes to describe, instead of those that the detector finds.
+    pub boxes: Option<Boxes>,
+    /// What a picture may claim.
+    pub limits: Limits,
+    /// Threads that decode and preprocess.
+    pub workers: usize,
+    /// How many pictures are drawn with their boxes and labels, and where to.
+    pub show: Option<(usize, PathBuf)>,
+    /// Names of objects and attributes, for those drawings.
+    pub names: Names,
+    /// How the store is written. The fingerprint must tell all that the numbers depend on beside the list of pictures.
+    pub writer: WriterOptions,
+}
+
+/// Detects regions in all pictures and writes them into a store at `target`; takes up an interrupted run.
+///
+/// `None` if `stop` was set: what is done is kept for the next run.
+///
+/// # Errors
+/// [`ExtractError`]: what concerns one picture is in the report instead, unless it concerns all of them.
+pub fn extract(
+    pictures: &Pictures,
+    target: &Path,
+    detector: &mut Detector,
+    options: RegionOptions,
+    stop: &AtomicBool,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Option<Report>, ExtractError> {
+    match (detector.takes_boxes(), &options.boxes) {
+        (true, None) => {
+            return Err(ExtractError::Boxes("this detector describes given boxes: --boxes"));
+        }
+        (false, Some(_)) => {
+            return Err(ExtractError::Boxes(
+                "this detector finds its own boxes; for --boxes export another one",
+            ));
+        }
+        _ => {}
+    }
+    let mut run = Run::begin(pictures, target, options.writer.clone(), progress)?;
+    let prepare = |n: usize| prepare(pictures, n, &options);
+    let todo = std::mem::take(&mut run.todo);
+    let waited = ahead(&todo, options.workers, stop, prepare, |n, prepared| {
+        let prepared = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => return Ok(run.leave_out(n, error.to_string())),
+        };
+        let start = Instant::now();
+        let regions = detect(detector, &options, pictures.id(n), &prepared);
+        Timing::add(&mut run.timing.inference, start.elapsed());
+        match regions {
+            Ok(regions) => {
+                run.keep(n, &regions)?;
+                show(pictures, n, &regions, &options, &mut run.shown)
+            }
+            Err(Opinion::OfPicture(reason)) => {
+                Ok(run.leave_out(n, format!("{}: {reason}", pictures.name(n))))
+            }
+            Err(Opinion::OfDetector(error)) => Err(error.into()),
+        }
+    })?;
+    Timing::add(&mut run.timing.waiting, waited);
+    run.finish(stop)
+}
+
+fn prepare(
+    pictures: &Pictures,
+    n: usize,
+    options: &RegionOptions,
+) -> Result<NetworkImage, ImageError> {
+    let image = pictures.read(n, &options.limits)?;
+    options.preprocess.apply(image).map_err(|fault| fault.of(pictures.name(n)))
+}
+
+/// What an error is about.
+enum Opinion {
+    OfPicture(String),
+    OfDetector(DetectError),
+}
+
+fn detect(
+    detector: &mut Detector,
+    options: &RegionOptions,
+    id: &str,
+    image: &NetworkImage,
+) -> Result<Regions, Opinion> {
+    let found = match &options.boxes {
+        None => detector.detect(image),
+        Some(boxes) => detector.describe(image, &boxes.of(id).map_err(Opinion::OfPicture)?),
+    };
+    found.map_err(|error| match error {
+        DetectError::TooFew { .. } | DetectError::EmptyRegion(_) | DetectError::NotFinite => {
+            Opinion::OfPicture(error.to_string())
+        }
+        error => Opinion::OfDetector(error),
+    })
+}
+
+fn show(
+    pictures: &Pictures,
+    n: usize,
+    regions: &Regions,
+    options: &RegionOptions,
+    shown: &mut usize,
+) -> Result<(), ExtractError> {
+    let Some((count, folder)) = &options.show else { return Ok(()) };
+    if shown >= count {
+        return Ok(());
+    }
+    *shown += 1;
+    let name: String = pictures.id(n).chars().map(|c| if c == '/' { '_' } else { c }).collect();
+    let path = folder.join(format!("{name}.jpg"));
+    let failed = |reason: String| ExtractError::Show { path: path.clone(), reason };
+    let image = pictures.read(n, &options.limits).map_err(|error| failed(error.to_string()))?;
+    std::fs::create_dir_all(folder).map_err(|error| failed(error.to_string()))?;
+    draw(image, regions, &options.names, &path).map_err(failed)
+}
+
+/// A store in the making: what extracting regions and embedding have in common.
+pub(super) struct Run<'a> {
+    pictures: &'a Pictures,
+    target: PathBuf,
+    writer: StoreWriter,
+    /// Pictures that an interrupted run has not done.
+    pub(super) todo: Vec<usize>,
+    resumed: usize,
+    done: usize,
+    broken: Vec<Broken>,
+    pub(super) timing: Timing,
+    started: Instant,
+    shown: usize,
+    progress: &'a mut dyn FnMut(Progress),
+}
+
+impl<'a> Run<'a> {
+    pub(super) fn begin(
+        pictures: &'a Pictures,
+        target: &Path,
+        mut options: WriterOptions,
+        progress: &'a mut dyn FnMut(Progress),
+    ) -> Result<Run<'a>, ExtractError> {
+        let provenance = &mut options.provenance;
+        provenance.fingerprint =
+            format!("{}-{:016x}", provenance.fingerprint, pictures.fingerprint());
+        let writer = StoreWriter::create(target, options)?;
+        let mut todo = Vec::new();
+        for n in 0..pictures.len() {
+            if writer.committed() == 0 || !writer.contains(pictures.id(n))? {
+                todo.push(n);
+            }
+        }
+        let resumed = pictures.len() - todo.len();
+        let (broken, timing) = (Vec::new(), Timing::default());
+        let target = target.to_owned();
+        let started = Instant::now();
+        Ok(Run {
+            pictures,
+            target,
+            writer,
+            todo,
+            resumed,
+            done: resumed,
+            broken,
+            timing,
+            started,
+            shown: 0,
+            progress,
+        })
+    }
+
+    pub(super) fn keep(&mut self, n: usize, regions: &Regions) -> Result<(), ExtractError> {
+        let start = Instant::now();
+        self.writer.append(self.pictures.id(n), regions)?;
+        Timing::add(&mut self.timing.writing, start.elapsed());
+        self.done += 1;
+        self.tell();
+        Ok(())
+    }
+
+    pub(super) fn leave_out(&mut self, n: usize, reason: String) {
+        self.broken.push(Broken { id: self.pictures.id(n).to_owned(), reason });
+        self.tell();
+    }
+
+    fn tell(&mut self) {
+        let (done, broken, total) = (self.done, self.broken.len(), self.pictures.len());
+        (self.progress)(Progress { done, broken, total });
+    }
+
+    /// Completes the store and validates it; `None` if the run was interrupted.
+    pub(super) fn finish(mut self, stop: &AtomicBool) -> Result<Option<Report>, ExtractError> {
+        if stop.load(Ordering::Relaxed) {
+            self.writer.commit()?;
+            return Ok(None);
+        }
+        if self.done == 0 {
+            let first = self.broken.first().map(|broken| broken.reason.clone()).unwrap_or_default();
+            return Err(ExtractError::Nothing { count: self.pictures.len(), first });
+        }
+        let start = Instant::now();
+        let schema = self.writer.finish()?;
+        Timing::add(&mut self.timing.writing, start.elapsed());
+        self.timing.total = self.started.elapsed().as_secs_f64();
+        self.broken.sort_by(|a, b| a.id.cmp(&b.id));
+        let options = validate::Options::default();
+        let checked = validate::validate_store(&self.target, &options, stop, &mut |_| ())?;
+        let Some(validation) = checked else { return Ok(None) };
+        let (resumed, broken, timing) = (self.resumed, self.broken, self.timing);
+        Ok(Some(Report { schema, resumed, broken, timing, validation }))
+    }
+}
