@@ -14,6 +14,7 @@ mod dashboard;
 mod demo;
 #[cfg(feature = "torch")]
 mod distribution;
+mod doctor;
 mod interrupt;
 #[cfg(feature = "torch")]
 mod pretrain;
@@ -71,6 +72,8 @@ enum Command {
     #[cfg(feature = "torch")]
     #[command(subcommand)]
     Weights(weights::Command),
+    /// Say what this machine can do, and why not the rest
+    Doctor(doctor::Args),
     /// Write shell completions to stdout
     Completions {
         /// The shell to write them for
@@ -109,6 +112,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => demo::run(args),
         #[cfg(feature = "torch")]
         Command::Weights(command) => weights::run(command),
+        Command::Doctor(args) => doctor::run(args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "xenc", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)

@@ -1,5 +1,6 @@
 //! The real binary, as a user runs it.
 
+mod doctor;
 #[cfg(feature = "torch")]
 mod eval;
 #[cfg(feature = "torch")]

@@ -14,7 +14,7 @@ pub use cuda::{CudaLibrary, cuda_libraries, driver_version};
 pub use device::{Device, DeviceError};
 pub use library::{Library, Provider, find, library};
 pub use options::Options;
-pub use session::{Input, Session};
+pub use session::{Input, Session, probe};
 pub use tensor::Tensor;
 
 use crate::shape::Shape;

@@ -293,6 +293,21 @@ impl Session {
     }
 }
 
+/// Runs a graph of one operator on a device: an error says why the device cannot be used.
+///
+/// # Errors
+/// As [`Session::open`] and [`Session::run`].
+pub fn probe(device: Device) -> Result<(), RuntimeError> {
+    let unbuilt = |error: crate::BuildError| RuntimeError::Model { model: "the probe".into(), what: error.to_string() };
+    let mut graph = crate::GraphBuilder::new("probe");
+    let x = graph.input("x", Dtype::F32, &[Dim::Fixed(1)]).map_err(unbuilt)?;
+    let y = graph.relu(x).map_err(unbuilt)?;
+    graph.output("y", y).map_err(unbuilt)?;
+    let model = graph.finish().map_err(unbuilt)?;
+    let mut session = Session::from_model(&model, &Options::on(device))?;
+    session.run(&[("x", Input::Slice(&[1], &[1.0]))]).map(|_| ())
+}
+
 type Values<'n, 'v> = Vec<(&'n str, SessionInputValue<'v>)>;
 
 fn value<'v>(input: &Input<'v>) -> ort::Result<SessionInputValue<'v>> {
