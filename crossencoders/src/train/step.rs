@@ -1,11 +1,13 @@
 //! One step: forward, backward, update.
 
+use serde::{Deserialize, Serialize};
 use tch::nn::VarStore;
 use tch::{Kind, Tensor};
 
-use super::average::Average;
 use super::distributed::{BUCKET_BYTES, CommError, Gradients, Ranks};
-use super::{AdamW, TrainError, Training, contrastive, groups, non_contrastive, warmup_linear};
+use super::log::{Gain, Step};
+use super::optimisation::{Applied, Optimisation};
+use super::{TrainError, Training, contrastive, non_contrastive, warmup_linear};
 use crate::data::{Batch, Labels};
 use crate::ranker::Ranker;
 
@@ -13,43 +15,49 @@ use crate::ranker::Ranker;
 #[derive(Debug)]
 pub(super) struct Learner {
     pub ranker: Ranker,
-    pub optimizer: AdamW,
-    pub average: Option<Average>,
+    pub optimisation: Optimisation,
     ranks: Ranks,
     gradients: Gradients,
 }
 
-/// What one step gave.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Step {
-    /// Mean over the rows.
-    pub loss: f64,
-    pub rows: usize,
-    /// Rows that were ranked right.
-    pub right: usize,
-    /// Of the gradients before clipping.
-    pub grad_norm: f64,
-    pub learning_rate: f64,
+/// Rows that were ranked right.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub(super) struct Right(usize);
+
+impl Gain for Right {
+    fn merge(&mut self, other: &Right) {
+        self.0 += other.0;
+    }
+
+    fn accuracy(&self, rows: usize) -> Option<f64> {
+        Some(self.0 as f64 / rows.max(1) as f64)
+    }
 }
 
-/// Why there is no step.
+/// Why there is no step. The weights are those before it.
 #[derive(Debug)]
-pub(super) enum NoStep {
-    NotFinite(NotFinite),
-    Comm(CommError),
+pub(super) enum NoStep<I> {
+    NotFinite(NotFinite<I>),
+    Error(TrainError),
+}
+
+impl<I> From<CommError> for NoStep<I> {
+    fn from(error: CommError) -> Self {
+        NoStep::Error(error.into())
+    }
 }
 
 /// A step that would have made weights that are no numbers.
 #[derive(Debug)]
-pub(super) struct NotFinite {
+pub(super) struct NotFinite<I> {
     pub loss: f64,
     pub grad_norm: f64,
     /// The first by name whose gradient is not finite.
     pub parameter: Option<String>,
     /// The number of the batch whose loss is not finite; if all are, gradients are not.
     pub batch: Option<usize>,
-    /// Row and candidate of images of that batch whose features are not finite.
-    pub images: Vec<(usize, usize)>,
+    /// Images of that batch whose features are not finite.
+    pub images: Vec<I>,
 }
 
 impl Learner {
@@ -59,64 +67,57 @@ impl Learner {
     /// If the recipe names parameters that there are not, or freezes all.
     pub fn new(ranker: Ranker, ranks: &Ranks) -> Result<Learner, TrainError> {
         let settings = &ranker.recipe.train;
-        let optimizer = groups::optimizer(&ranker.variables, &ranker.config, settings)?;
-        let average = settings.ema.map(|decay| Average::new(&ranker.variables, decay));
+        let optimisation = Optimisation::new(&ranker.variables, &ranker.config, settings)?;
         let mut trained = ranker.variables.trainable_variables();
         trained.retain(Tensor::requires_grad);
         let gradients = Gradients::new(trained, BUCKET_BYTES);
-        Ok(Learner { ranker, optimizer, average, ranks: ranks.clone(), gradients })
-    }
-
-    /// Puts the average in place of the weights, or the weights back; nothing where there is no average.
-    pub fn exchange_average(&mut self) {
-        if let Some(average) = &mut self.average {
-            average.exchange();
-        }
+        Ok(Learner { ranker, optimisation, ranks: ranks.clone(), gradients })
     }
 
     /// The step after `done` of `total` steps: the update by the mean gradient over `rows`, which are those of the `batches`
     /// of all ranks.
     ///
     /// # Errors
-    /// [`NoStep`]; the weights are those before the step.
+    /// [`NoStep`] with row and candidate of images; the weights are those before the step.
     pub fn step(
         &mut self,
         batches: Vec<Batch>,
         rows: usize,
         (done, total): (u64, u64),
-    ) -> Result<Step, NoStep> {
-        self.optimizer.zero_grad();
+    ) -> Result<Step<Right>, NoStep<(usize, usize)>> {
+        self.optimisation.zero_grad();
         let mut step = self.backward(batches, rows, done).map_err(NoStep::NotFinite)?;
-        self.add_up(&mut step).map_err(NoStep::Comm)?;
-        let settings = &self.ranker.recipe.train;
-        step.grad_norm = self.optimizer.clip_grad_norm(settings.clip);
-        if !step.grad_norm.is_finite() {
-            let what = self.not_finite(step.loss, None, Vec::new(), step.grad_norm);
-            return Err(NoStep::NotFinite(what));
+        self.add_up(&mut step)?;
+        let applied = self.optimisation.apply(&self.ranker.recipe.train, (done, total));
+        match applied {
+            Ok(Applied { grad_norm, learning_rate }) => {
+                Ok(Step { grad_norm, learning_rate, ..step })
+            }
+            Err(norm) => Err(NoStep::NotFinite(self.not_finite(step.loss, None, Vec::new(), norm))),
         }
-        step.learning_rate = learning_rate(settings, (done, total));
-        self.optimizer.step(step.learning_rate);
-        if let Some(average) = &mut self.average {
-            average.update(done + 1);
-        }
-        Ok(step)
     }
 
     /// Adds up what the ranks have learnt: gradients, loss, counts.
-    fn add_up(&mut self, step: &mut Step) -> Result<(), CommError> {
+    fn add_up(&mut self, step: &mut Step<Right>) -> Result<(), CommError> {
         if self.ranks.size() == 1 {
             return Ok(());
         }
         self.gradients.sum(&self.ranks)?;
-        let mut sums = [step.loss as f32, step.rows as f32, step.right as f32];
+        let mut sums = [step.loss as f32, step.rows as f32, step.gain.0 as f32];
         self.ranks.sum(&mut sums)?;
         let [loss, rows, right] = sums;
-        (step.loss, step.rows, step.right) = (f64::from(loss), rows as usize, right as usize);
+        (step.loss, step.rows) = (f64::from(loss), rows as usize);
+        step.gain = Right(right as usize);
         Ok(())
     }
 
     /// Adds up the gradients of all batches.
-    fn backward(&mut self, batches: Vec<Batch>, rows: usize, done: u64) -> Result<Step, NotFinite> {
+    fn backward(
+        &mut self,
+        batches: Vec<Batch>,
+        rows: usize,
+        done: u64,
+    ) -> Result<Step<Right>, NotFinite<(usize, usize)>> {
         let settings = &self.ranker.recipe.train;
         let mut step = Step::default();
         for (number, batch) in batches.into_iter().enumerate() {
@@ -130,11 +131,11 @@ impl Learner {
                 self.ranker.backward(&batch, seed, &|scores| loss(scores, &batch.labels) * weight);
             let loss = loss.double_value(&[]);
             if !loss.is_finite() {
-                let norm = self.optimizer.clip_grad_norm(f64::INFINITY);
+                let norm = self.optimisation.grad_norm();
                 return Err(self.not_finite(loss, Some(number), not_finite_images(&batch), norm));
             }
             step.loss += loss;
-            step.right += right(&scores, &batch.labels);
+            step.gain.0 += right(&scores, &batch.labels);
             step.rows += batch.items.len();
         }
         Ok(step)
@@ -146,7 +147,7 @@ impl Learner {
         batch: Option<usize>,
         images: Vec<(usize, usize)>,
         grad_norm: f64,
-    ) -> NotFinite {
+    ) -> NotFinite<(usize, usize)> {
         let parameter = first_not_finite(&self.ranker.variables);
         NotFinite { loss, grad_norm, parameter, batch, images }
     }

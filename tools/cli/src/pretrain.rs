@@ -63,10 +63,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 fn pretrain(pretrainer: &mut Pretrainer, out: &Path) -> anyhow::Result<Option<PretrainSummary>> {
     let progress = Progress::start("pretrain", "steps", Some(pretrainer.position().1));
     let outcome = pretrainer.run(interrupt::flag(), &mut |event| match event {
-        PretrainEvent::Step { step, epoch, loss, captions_per_second, .. } => progress.set(
-            step,
-            &format!("epoch {epoch}  loss {loss:.3}  {captions_per_second:.0} captions/s"),
-        ),
+        PretrainEvent::Step { step, epoch, loss, rows_per_second, .. } => progress
+            .set(step, &format!("epoch {epoch}  loss {loss:.3}  {rows_per_second:.0} captions/s")),
+        PretrainEvent::Validating(..) => {}
         PretrainEvent::Validated(epoch, losses, improved) => {
             let mark = if improved { "  best so far" } else { "" };
             progress.say(&format!("epoch {epoch}: valid {}{mark}", describe(losses)));
