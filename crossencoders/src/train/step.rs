@@ -119,7 +119,7 @@ impl Learner {
         done: u64,
     ) -> Result<Step<Right>, NotFinite<(usize, usize)>> {
         let settings = &self.ranker.recipe.train;
-        let mut step = Step::default();
+        let mut step = Step::<Right>::default();
         for (number, batch) in batches.into_iter().enumerate() {
             // Dropout depends on step and rank alone, whenever the run was begun.
             let place = [number as u64, self.ranks.rank() as u64];

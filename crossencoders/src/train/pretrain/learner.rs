@@ -134,7 +134,7 @@ impl Learner {
     ) -> Result<Step<Tally>, NoStep<usize>> {
         let settings = &self.recipe.train;
         let captions: usize = batches.iter().map(|batch| batch.rows.len()).sum();
-        let mut step = Step { rows: captions, ..Step::default() };
+        let mut step = Step::<Tally> { rows: captions, ..Step::default() };
         for (number, batch) in batches.into_iter().enumerate() {
             // Dropout depends on the step alone, whenever the run was begun.
             tch::manual_seed(dropout_seed(settings.seed, done, [number as u64, 0]) as i64);
