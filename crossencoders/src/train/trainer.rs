@@ -15,7 +15,7 @@ use super::order::{Order, StepRows};
 use super::step::{Learner, NoStep, NotFinite, Right};
 use super::{Cause, Recipe, StepIds, TrainError, Training, Variant};
 use crate::data::{Batch, Example, ImageSets, Loader};
-use crate::eval::{self, Metrics, Prediction};
+use crate::eval::{self, EvalError, Metrics, Prediction};
 use crate::failure::catching;
 use crate::ranker::Ranker;
 
@@ -193,13 +193,13 @@ impl Task for Ranking {
         let (ranker, share) = (&self.learner.ranker, &self.valid_share.sets);
         let (total, batch_size) = (share.examples.len(), eval_batch_size(&ranker.recipe));
         let mut progress = |done| observe(Event::Validating(done, total));
-        let scores = catching(|| {
-            eval::score(ranker, &self.store, share, batch_size, cancelled, &mut progress)
-        })
-        .map_err(|error| {
-            let shapes = format!("validation with {batch_size} descriptions at once");
-            TrainError::thrown(error, step, shapes, &ranker.recipe)
-        })??;
+        let scores = eval::score(ranker, &self.store, share, batch_size, cancelled, &mut progress);
+        let scores = scores.map_err(|error| match error {
+            EvalError::Libtorch { error, shapes } => {
+                TrainError::thrown(error, step, shapes, &ranker.recipe)
+            }
+            error => error.into(),
+        })?;
         let Some(scores) = self.valid_share.gather(&self.ranks, scores)? else { return Ok(None) };
         let examples = self.valid.examples.iter().zip(scores);
         let predictions: Vec<Prediction> =

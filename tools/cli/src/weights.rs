@@ -16,7 +16,7 @@ use serde_json::json;
 pub enum Command {
     /// Say what a file holds and, with --model, whether it fits: exit code 1 if tensors are missing or mis-shaped
     Inspect(InspectArgs),
-    /// Write the same weights in another format, precision or naming convention
+    /// Write the same weights in another format, precision or naming convention: exit code 1 if tensors had to be left out
     Convert(ConvertArgs),
     /// Fetch a file of the Hugging Face hub into its cache, and print its path
     Download {
@@ -96,6 +96,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
 }
 
 fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
+    let config = args.model.as_deref().map(ModelConfig::load).transpose()?;
     let file = WeightsFile::open(&hub::locate(&args.file)?)?;
     let summary = json!({
         "path": file.path,
@@ -109,10 +110,7 @@ fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
     if !args.json {
         print_file(&file);
     }
-    let against = match &args.model {
-        None => None,
-        Some(path) => Some(weights::compare(file, &ModelConfig::load(path)?)?),
-    };
+    let against = config.map(|config| weights::compare(file, &config)).transpose()?;
     if args.json {
         let mut summary = summary;
         summary["model"] = serde_json::to_value(&against)?;
@@ -184,7 +182,11 @@ fn run_convert(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
         println!("{}: {} tensors, {from} names to {to}", args.target.display(), report.written);
         report.left_out.iter().for_each(|name| println!("  left out: {name}"));
     }
-    Ok(ExitCode::SUCCESS)
+    if !report.left_out.is_empty() {
+        let (count, to) = (report.left_out.len(), report.to.name());
+        eprintln!("{count} tensors are left out: {to} has no names for them");
+    }
+    Ok(ExitCode::from(u8::from(!report.left_out.is_empty())))
 }
 
 fn format(args: &ConvertArgs) -> anyhow::Result<SaveAs> {
