@@ -35,10 +35,11 @@ fn measure(million: i64) -> Result<(), ConnectError> {
         report(&ranks, &bytes.to_string(), bytes, seconds);
     }
     // Layers of a transformer are matrices of about a million values.
-    let parameters: Vec<Tensor> = (0..million)
-        .map(|_| Tensor::ones([1000, 1000], (Kind::Float, Device::Cpu)).set_requires_grad(true))
+    let parameters: Vec<(usize, Tensor)> = (0..million)
+        .map(|_| Tensor::ones([1000, 1000], (Kind::Float, Device::Cpu)))
+        .map(|parameter| (0, parameter.set_requires_grad(true)))
         .collect();
-    for parameter in &parameters {
+    for (_, parameter) in &parameters {
         parameter.sum(Kind::Float).backward();
     }
     let bytes = 4_000_000 * million as usize;

@@ -68,9 +68,7 @@ impl Learner {
     pub fn new(ranker: Ranker, ranks: &Ranks) -> Result<Learner, TrainError> {
         let settings = &ranker.recipe.train;
         let optimisation = Optimisation::new(&ranker.variables, &ranker.config, settings)?;
-        let mut trained = ranker.variables.trainable_variables();
-        trained.retain(Tensor::requires_grad);
-        let gradients = Gradients::new(trained, BUCKET_BYTES);
+        let gradients = Gradients::new(ranker.segmented_parameters(), BUCKET_BYTES);
         Ok(Learner { ranker, optimisation, ranks: ranks.clone(), gradients })
     }
 
@@ -86,7 +84,7 @@ impl Learner {
         (done, total): (u64, u64),
     ) -> Result<Step<Right>, NoStep<(usize, usize)>> {
         self.optimisation.zero_grad();
-        let mut step = self.backward(batches, rows, done).map_err(NoStep::NotFinite)?;
+        let mut step = self.backward(batches, rows, done)?;
         self.add_up(&mut step)?;
         let applied = self.optimisation.apply(&self.ranker.recipe.train, (done, total));
         match applied {
@@ -97,12 +95,11 @@ impl Learner {
         }
     }
 
-    /// Adds up what the ranks have learnt: gradients, loss, counts.
-    fn add_up(&mut self, step: &mut Step<Right>) -> Result<(), CommError> {
+    /// Adds up loss and counts of the ranks.
+    fn add_up(&self, step: &mut Step<Right>) -> Result<(), CommError> {
         if self.ranks.size() == 1 {
             return Ok(());
         }
-        self.gradients.sum(&self.ranks)?;
         let mut sums = [step.loss as f32, step.rows as f32, step.gain.0 as f32];
         self.ranks.sum(&mut sums)?;
         let [loss, rows, right] = sums;
@@ -111,34 +108,35 @@ impl Learner {
         Ok(())
     }
 
-    /// Adds up the gradients of all batches.
+    /// Adds up the gradients of all batches, and of all ranks: those are reduced while the last batch is gone through.
     fn backward(
         &mut self,
-        batches: Vec<Batch>,
+        mut batches: Vec<Batch>,
         rows: usize,
         done: u64,
-    ) -> Result<Step<Right>, NotFinite<(usize, usize)>> {
-        let settings = &self.ranker.recipe.train;
-        let mut step = Step::<Right>::default();
-        for (number, batch) in batches.into_iter().enumerate() {
-            // Dropout depends on step and rank alone, whenever the run was begun.
-            let place = [number as u64, self.ranks.rank() as u64];
-            let seed = settings.dropout.then(|| dropout_seed(settings.seed, done, place));
-            let batch = batch.to_device(self.ranker.variables.device());
-            // A loss is a mean over its batch: each row has the same weight, whatever batch it is in.
-            let weight = batch.items.len() as f64 / rows as f64;
-            let (scores, loss) =
-                self.ranker.backward(&batch, seed, &|scores| loss(scores, &batch.labels) * weight);
-            let loss = loss.double_value(&[]);
-            if !loss.is_finite() {
-                let norm = self.optimisation.grad_norm();
-                return Err(self.not_finite(loss, Some(number), not_finite_images(&batch), norm));
+    ) -> Result<Step<Right>, NoStep<(usize, usize)>> {
+        let Learner { ranker, optimisation, ranks, gradients } = self;
+        let mut micro = MicroBatches { ranker, rank: ranks.rank(), rows, done, seen: 0 };
+        let mut step = Step::default();
+        let last = batches.pop();
+        let learnt = (|| {
+            for batch in batches {
+                micro.backward(batch, None, &mut step)?;
             }
-            step.loss += loss;
-            step.gain.0 += right(&scores, &batch.labels);
-            step.rows += batch.items.len();
+            let several = ranks.size() > 1;
+            gradients.sum_during(ranks, |finished| match last {
+                Some(batch) => micro.backward(batch, several.then_some(finished), &mut step),
+                None => Ok(()),
+            })
+        })();
+        match learnt {
+            Ok(()) => Ok(step),
+            Err(Stopped::Comm(error)) => Err(error.into()),
+            Err(Stopped::Loss { loss, batch, images }) => {
+                let norm = optimisation.grad_norm();
+                Err(NoStep::NotFinite(self.not_finite(loss, Some(batch), images, norm)))
+            }
         }
-        Ok(step)
     }
 
     fn not_finite(
@@ -150,6 +148,65 @@ impl Learner {
     ) -> NotFinite<(usize, usize)> {
         let parameter = first_not_finite(&self.ranker.variables);
         NotFinite { loss, grad_norm, parameter, batch, images }
+    }
+}
+
+/// What goes through the model one after the other in a step.
+struct MicroBatches<'a> {
+    ranker: &'a Ranker,
+    rank: usize,
+    /// Of the whole step.
+    rows: usize,
+    /// Steps done.
+    done: u64,
+    /// Batches so far.
+    seen: u64,
+}
+
+/// Why it goes no further.
+enum Stopped {
+    /// The loss of the batch with this number is not finite, nor are features of these images (row and candidate).
+    Loss {
+        loss: f64,
+        batch: usize,
+        images: Vec<(usize, usize)>,
+    },
+    Comm(CommError),
+}
+
+impl From<CommError> for Stopped {
+    fn from(error: CommError) -> Self {
+        Stopped::Comm(error)
+    }
+}
+
+impl MicroBatches<'_> {
+    /// Adds a batch's gradients to those of the parameters, and what it gave to the step.
+    fn backward(
+        &mut self,
+        batch: Batch,
+        finished: Option<&mut dyn FnMut(usize)>,
+        step: &mut Step<Right>,
+    ) -> Result<(), Stopped> {
+        let settings = &self.ranker.recipe.train;
+        // Dropout depends on step and rank alone, whenever the run was begun.
+        let place = [self.seen, self.rank as u64];
+        let seed = settings.dropout.then(|| dropout_seed(settings.seed, self.done, place));
+        let batch = batch.to_device(self.ranker.variables.device());
+        // A loss is a mean over its batch: each row has the same weight, whatever batch it is in.
+        let weight = batch.items.len() as f64 / self.rows as f64;
+        let weighted = |scores: &Tensor| loss(scores, &batch.labels) * weight;
+        let (scores, loss) = self.ranker.backward(&batch, seed, &weighted, finished);
+        let loss = loss.double_value(&[]);
+        if !loss.is_finite() {
+            let images = not_finite_images(&batch);
+            return Err(Stopped::Loss { loss, batch: self.seen as usize, images });
+        }
+        step.loss += loss;
+        step.gain.0 += right(&scores, &batch.labels);
+        step.rows += batch.items.len();
+        self.seen += 1;
+        Ok(())
     }
 }
 

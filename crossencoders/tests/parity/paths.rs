@@ -50,7 +50,7 @@ fn the_pooled_path_gives_what_the_whole_one_gives() {
             assert_near(
                 &encoder.fuse(&pooled).unwrap(),
                 &encoder.fuse(&whole).unwrap(),
-                1e-6,
+                1e-5,
                 &what,
             );
         }
