@@ -43,7 +43,7 @@ fn measure(million: i64) -> Result<(), ConnectError> {
         parameter.sum(Kind::Float).backward();
     }
     let bytes = 4_000_000 * million as usize;
-    let mut gradients = Gradients::new(parameters, BUCKET_BYTES);
+    let mut gradients = Gradients::new(parameters);
     let seconds = fastest(&ranks, || gradients.sum(&ranks))?;
     report(&ranks, "all gradients, bucketed", bytes, seconds);
     Ok(())

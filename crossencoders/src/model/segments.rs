@@ -37,12 +37,16 @@ impl RankingModel {
     /// The segment that a parameter belongs to, by its name: 0 for embeddings, one for each sublayer, one for all above.
     pub fn segment_of(&self, name: &str) -> usize {
         let above = 1 + self.encoder().depth();
-        if name.starts_with("bert.embeddings.") {
-            return EMBEDDINGS as usize;
+        let Some(of_bert) = name.strip_prefix("bert.") else { return above };
+        let mut parts = of_bert.split('.');
+        match [parts.next(), parts.next(), parts.next()] {
+            [Some("encoder"), Some("layer"), Some(number)] => {
+                number.parse().map_or(above, |number: usize| 1 + number)
+            }
+            [Some("t_pooler" | "v_pooler"), ..] => above,
+            // Whatever else there is below the encoder.
+            _ => EMBEDDINGS as usize,
         }
-        let sublayer = name.strip_prefix("bert.encoder.layer.");
-        let number = sublayer.and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());
-        number.map_or(above, |number| 1 + number)
     }
 
     /// Scores `[sets, candidates]` with dropout by a seed, or without, and the loss that `loss` makes of them; its gradients are added to those of

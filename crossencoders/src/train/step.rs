@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use tch::nn::VarStore;
 use tch::{Kind, Tensor};
 
-use super::distributed::{BUCKET_BYTES, CommError, Gradients, Ranks};
+use super::distributed::{CommError, Gradients, Ranks};
 use super::log::{Gain, Step};
 use super::optimisation::{Applied, Optimisation};
 use super::{TrainError, Training, contrastive, non_contrastive, warmup_linear};
@@ -68,7 +68,7 @@ impl Learner {
     pub fn new(ranker: Ranker, ranks: &Ranks) -> Result<Learner, TrainError> {
         let settings = &ranker.recipe.train;
         let optimisation = Optimisation::new(&ranker.variables, &ranker.config, settings)?;
-        let gradients = Gradients::new(ranker.segmented_parameters(), BUCKET_BYTES);
+        let gradients = Gradients::new(ranker.segmented_parameters());
         Ok(Learner { ranker, optimisation, ranks: ranks.clone(), gradients })
     }
 

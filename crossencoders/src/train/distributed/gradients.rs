@@ -15,9 +15,13 @@ use tch::{Kind, Tensor};
 
 use super::{CommError, Ranks};
 
-/// Bytes of gradients that are reduced at once: long enough that latency does not count, short enough that the first
+/// Most bytes of gradients that are reduced at once: long enough that latency does not count, short enough that the first
 /// bucket is under way while others are filled. A larger gradient has a bucket of its own.
 pub const BUCKET_BYTES: usize = 25 << 20;
+
+/// Least number of buckets, as far as there are parameters for them: of a small model, too, most gradients are reduced
+/// during the backward pass.
+const BUCKETS: usize = 16;
 
 /// Buckets under way: one that is filled, one that is reduced, one that is emptied.
 const SLOTS: usize = 3;
@@ -43,7 +47,12 @@ struct Bucket {
 impl Gradients {
     /// Of parameters with the number of the segment that each belongs to, in an order that is the same on all ranks; they
     /// share their storage with these.
-    pub fn new(mut parameters: Vec<(usize, Tensor)>, bucket_bytes: usize) -> Gradients {
+    pub fn new(parameters: Vec<(usize, Tensor)>) -> Gradients {
+        let values: usize = parameters.iter().map(|(_, parameter)| parameter.numel()).sum();
+        Gradients::in_buckets(parameters, BUCKET_BYTES.min(values * size_of::<f32>() / BUCKETS))
+    }
+
+    fn in_buckets(mut parameters: Vec<(usize, Tensor)>, bucket_bytes: usize) -> Gradients {
         parameters.sort_by_key(|(segment, _)| *segment);
         let sizes: Vec<(usize, usize)> =
             parameters.iter().map(|(segment, parameter)| (*segment, parameter.numel())).collect();
@@ -309,7 +318,7 @@ mod tests {
                         scope.spawn(move || {
                             let parameters = parameters(rank);
                             let shared = parameters.iter().map(Tensor::shallow_clone).enumerate();
-                            let mut gradients = Gradients::new(shared.collect(), bytes);
+                            let mut gradients = Gradients::in_buckets(shared.collect(), bytes);
                             let ranks = Ranks::new(Arc::new(communicator));
                             // The pass speaks of the last segments only, or of none.
                             let pass = |finished: &mut dyn FnMut(usize)| {
@@ -355,7 +364,7 @@ mod tests {
                         (segment, parameter.set_requires_grad(true))
                     });
                     let [first, last] = parameters.each_ref().map(|(_, p)| p.shallow_clone());
-                    let mut gradients = Gradients::new(parameters.into(), 4);
+                    let mut gradients = Gradients::in_buckets(parameters.into(), 4);
                     gradients.slots = vec![gradients.make_slots().remove(0)];
                     let pass = |finished: &mut dyn FnMut(usize)| {
                         last.sum(Kind::Float).backward();
@@ -384,7 +393,7 @@ mod tests {
                     scope.spawn(move || {
                         let ranks = Ranks::new(Arc::new(communicator));
                         let numbered = parameters(rank).into_iter().enumerate().collect();
-                        let mut gradients = Gradients::new(numbered, 4);
+                        let mut gradients = Gradients::in_buckets(numbered, 4);
                         ranks.together(|| {
                             gradients.sum_during(&ranks, |finished| {
                                 (2..5).rev().for_each(finished);
@@ -408,7 +417,7 @@ mod tests {
         let parameters = parameters(1);
         let before = parameters[0].grad().copy();
         let numbered = parameters.into_iter().map(|parameter| (0, parameter)).collect();
-        let mut gradients = Gradients::new(numbered, 60);
+        let mut gradients = Gradients::in_buckets(numbered, 60);
         gradients.sum(&Ranks::single()).unwrap();
         assert_eq!(gradients.parameters[0].grad(), before);
         thread::scope(|scope| {
@@ -417,7 +426,8 @@ mod tests {
                     let ranks = Ranks::new(Arc::new(communicator));
                     let parameter =
                         Tensor::ones([3], (Kind::Float, Device::Cpu)).set_requires_grad(true);
-                    let mut gradients = Gradients::new(vec![(0, parameter.shallow_clone())], 60);
+                    let mut gradients =
+                        Gradients::in_buckets(vec![(0, parameter.shallow_clone())], 60);
                     for _ in 0..2 {
                         parameter.shallow_clone().zero_grad();
                         parameter.sum(Kind::Float).backward();
