@@ -77,6 +77,20 @@ impl Schema {
         self.digest = self.digest.wrapping_add(image_digest(id, record.checksum()));
         self.rounding.add(error);
     }
+
+    /// Takes another record of an image into account that was there already.
+    pub(crate) fn replace(
+        &mut self,
+        id: &str,
+        old: u64,
+        record: &RecordView,
+        error: &RoundingError,
+    ) {
+        self.digest = self.digest.wrapping_sub(image_digest(id, old));
+        self.count -= 1;
+        // The bounds of regions and of rounding still hold; what the old record gave to them cannot be taken back.
+        self.add(id, record, error);
+    }
 }
 
 /// One image's part of the digest.
