@@ -80,7 +80,10 @@ impl Asked {
         let unmet = self.unmet();
         let examples = match unmet.examples.as_slice() {
             [] => "it holds no images".to_owned(),
-            some => format!("its ids, renamed if that was asked for, look like {}", quoted(some)),
+            some if self.rules.is_empty() => {
+                format!("its ids look like {} (--rename changes them first)", quoted(some))
+            }
+            some => format!("its ids, renamed, look like {}", quoted(some)),
         };
         for (missing, asked, what) in
             [(&unmet.ids, self.ids, "ids"), (&unmet.prefixes, self.sets, "sets")]
@@ -89,7 +92,7 @@ impl Asked {
                 let mut names: Vec<String> = missing.iter().cloned().collect();
                 names.sort_unstable();
                 errln!(
-                    "{} of the {asked} {what} asked for are not in the source: {}; {examples}",
+                    "of {asked} {what} asked for, {} are not in the source: {}; {examples}",
                     names.len(),
                     quoted(&names)
                 );
