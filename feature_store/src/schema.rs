@@ -13,8 +13,8 @@ pub struct Provenance {
     pub source_format: String,
     /// Path of the source as it was given.
     pub source: String,
-    /// Identifies the source's content as far as that is cheap (its size and date); a conversion resumes only from the
-    /// same one.
+    /// Identifies the source's content as far as that is cheap (its size, date and place); a conversion resumes only
+    /// from the same one.
     pub fingerprint: String,
     /// Version of this program.
     pub tool_version: String,
