@@ -80,8 +80,13 @@ pub enum ConvertError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// Nothing in the source could be read.
-    #[error("{0} holds no readable image")]
-    Empty(String),
+    #[error("{path} holds no readable image{first}")]
+    Empty {
+        /// The source.
+        path: String,
+        /// How many records were left out and why the first was, if there were any.
+        first: String,
+    },
     /// The caller asked to stop an export, which starts anew the next time.
     #[error("interrupted; nothing was written")]
     Abandoned,
@@ -166,12 +171,14 @@ fn fill(
     let written =
         write_all(&mut writer, committed, records, &info, &mut tally, cancelled, progress);
     let written = written.and_then(|()| match tally.images {
-        0 => Err(ConvertError::Empty(info.path.display().to_string())),
+        0 => Err(tally.empty(&info)),
         _ => Ok(writer.commit()?),
     });
     match written {
         Ok(()) => {}
-        Err(error @ (ConvertError::Empty(_) | ConvertError::Store(StoreError::Duplicate(_)))) => {
+        Err(
+            error @ (ConvertError::Empty { .. } | ConvertError::Store(StoreError::Duplicate(_))),
+        ) => {
             writer.abandon()?;
             return Err(error);
         }
@@ -251,6 +258,14 @@ impl<'a> Tally<'a> {
 
     pub(crate) fn progress(&self) -> Progress {
         Progress { images: self.images, skipped: self.skipped.len() as u64, total: self.total }
+    }
+
+    /// The error of a source of which no record could be taken.
+    pub(crate) fn empty(&self, info: &SourceInfo) -> ConvertError {
+        let first = self.skipped.first().map_or(String::new(), |record| {
+            format!("; of {} records the first: {}", self.skipped.len(), record.reason)
+        });
+        ConvertError::Empty { path: info.path.display().to_string(), first }
     }
 
     /// Does with a bad record what was asked for.

@@ -107,6 +107,9 @@ pub fn export(
     target::refuse_existing(target, overwrite)?;
     let partial = target::sibling(target, "partial")?;
     let lock_path = target::sibling(target, "lock")?;
+    if let Some(folder) = target.parent() {
+        std::fs::create_dir_all(folder).map_err(StoreError::io(folder))?;
+    }
     let lock = target::lock(&lock_path, &partial)?;
     target::remove(&partial).map_err(StoreError::io(&partial))?;
     let written = write(source, target, &partial, format, on_error, cancelled, progress);
@@ -160,7 +163,7 @@ fn write(
         decoded = decode_next(&mut records);
     }
     if tally.images == 0 {
-        return Err(ConvertError::Empty(info.path.display().to_string()));
+        return Err(tally.empty(&info));
     }
     let left_out = sink.left_out();
     sink.finish()?;

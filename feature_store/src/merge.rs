@@ -50,7 +50,10 @@ pub fn merge(
     let stores: Vec<FeatureStore> =
         inputs.iter().map(|path| FeatureStore::open(path)).collect::<Result<_, _>>()?;
     let Some(first) = stores.first() else {
-        return Err(ConvertError::Empty("a list of no stores".into()));
+        return Err(ConvertError::Empty {
+            path: "a list of no stores".into(),
+            first: String::new(),
+        });
     };
     stores.iter().try_for_each(|store| agree(first, store))?;
     let options = options(&stores, "merge", &format!("{conflict:?}"), overwrite);

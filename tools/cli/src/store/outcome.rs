@@ -47,9 +47,9 @@ pub fn verdict(skipped: &[SkippedRecord], asked: &Asked) -> ExitCode {
 /// Why nothing was taken: perhaps nothing that was asked for is there.
 pub fn explain(error: ConvertError, asked: &Asked) -> anyhow::Error {
     match error {
-        ConvertError::Empty(source) if asked.is_some() => {
+        ConvertError::Empty { path, first } if asked.is_some() && first.is_empty() => {
             asked.say_unmet();
-            anyhow!("{source} holds none of the images that were asked for")
+            anyhow!("{path} holds none of the images that were asked for")
         }
         other => other.into(),
     }

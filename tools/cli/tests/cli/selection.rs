@@ -95,6 +95,26 @@ fn a_dump_is_listed_and_described_without_conversion() {
 }
 
 #[test]
+fn a_data_set_folder_may_hold_other_json_and_long_lists_of_missing_sets_are_counted() {
+    let place = Place::new();
+    let (store, folder) = (place.path("store"), place.path("imagecode"));
+    assert_eq!(run(&["store", "convert", &fixture("volta.h5"), &store]).0, 0);
+    std::fs::create_dir(&folder).unwrap();
+    let sets: Vec<String> =
+        (0..9).map(|n| format!(r#""open-images-{n}_a": {{"3": "a door"}}"#)).collect();
+    std::fs::write(format!("{folder}/valid_data.json"), format!("{{{}}}", sets.join(","))).unwrap();
+    std::fs::write(format!("{folder}/counter2key_val.json"), r#"{"1": "aimg1"}"#).unwrap();
+    let (code, out, said) = run(&["store", "validate", &store, "--dataset", &folder]);
+    assert_eq!((code, said.as_str()), (1, ""));
+    assert!(out.contains("0 of 9 sets complete") && out.contains("and 4 more"), "{out}");
+    let all = run(&["store", "validate", &store, "--dataset", &folder, "--json"]).1;
+    let all: Value = serde_json::from_str(&all).unwrap();
+    assert_eq!(all["coverage"][0]["missing"].as_array().unwrap().len(), 9);
+    let (_, _, said) = run(&["store", "convert", &store, &place.path("x"), "--dataset", &folder]);
+    assert!(said.contains("of 9 sets asked for, 9 are not in the source"), "{said}");
+}
+
+#[test]
 fn a_target_is_written_as_its_name_says_or_refused_before_anything_is_made() {
     let place = Place::new();
     let (source, tsv) = (fixture("volta.h5"), place.path("out.tsv"));
@@ -149,7 +169,7 @@ fn stores_that_differ_say_in_what_and_damaged_ones_in_few_lines() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_stdout_that_is_full_is_an_error_and_a_closed_one_is_not() {
+fn a_full_stdout_is_an_error_a_closed_one_is_not_and_stderr_shows_no_escapes() {
     let source = fixture("volta.h5");
     let program = env!("CARGO_BIN_EXE_xenc");
     for arguments in [["store", "ls", &source], ["store", "info", &source]] {
@@ -169,6 +189,12 @@ fn a_stdout_that_is_full_is_an_error_and_a_closed_one_is_not() {
         assert!(matches!(ended.status.code(), None | Some(0)), "{:?}", ended.status);
         assert_eq!(text(&ended.stderr), "");
     }
+    let place = Place::new();
+    let (dump, store) = (place.path("dump.tsv"), place.path("store"));
+    std::fs::write(&dump, format!("{}\u{1b}[31m\tb\tc\td\te\tf\n", "a".repeat(80))).unwrap();
+    let said = run(&["store", "convert", &dump, &store]).2;
+    assert!(said.contains("a\\u{1b}[31m") && !said.contains('\u{1b}'), "{said:?}");
+
     let full = std::fs::File::create("/dev/full").unwrap();
     let talking =
         Command::new(program).args(["store", "info", "/nowhere"]).stderr(full).output().unwrap();
