@@ -275,6 +275,30 @@ fn ids_that_lead_out_of_a_folder_are_not_written() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn pipes_and_devices_in_place_of_files_are_refused_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let npy = dumps(folder.path()).into_iter().find(|path| path.ends_with("npy")).unwrap();
+    let pipe = |path: &Path| {
+        let _ = std::fs::remove_file(path);
+        assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+    };
+    pipe(&npy.join("img0.npy"));
+    pipe(&npy.join("img1_info.npy"));
+    let report =
+        validate_source(formats::open(&npy).unwrap(), &Options::default(), &RUN, &mut |_| {});
+    let report = report.unwrap().unwrap();
+    assert_eq!((report.images, report.bad_images), (2, 1));
+    assert!(report.findings[0].what.contains("no regular file"), "{:?}", report.findings);
+    pipe(&folder.path().join("pipe"));
+    for path in [folder.path().join("pipe"), "/dev/zero".into()] {
+        let error = formats::open(&path).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains("no regular file"), "{error}");
+        assert!(feature_store::dataset::load_split(&path).is_err());
+    }
+}
+
 #[test]
 fn what_was_quarantined_is_there_with_its_reason() {
     let folder = tempfile::tempdir().unwrap();

@@ -215,7 +215,7 @@ fn file_of(folder: &Path, id: &str, suffix: &str) -> Result<PathBuf, FormatError
     Err(FormatError::Unwritable { path: folder.to_owned(), id: id.to_owned(), what })
 }
 
-/// All files below a folder whose names end so, in the order of their paths; links to folders are not followed.
+/// All regular files below a folder whose names end so, in the order of their paths; links to folders are not followed.
 fn files_below(folder: &Path, suffix: &str) -> Result<Vec<PathBuf>, FormatError> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
@@ -225,7 +225,9 @@ fn files_below(folder: &Path, suffix: &str) -> Result<Vec<PathBuf>, FormatError>
             let kind = entry.file_type().map_err(FormatError::io(&folder))?;
             if kind.is_dir() {
                 folders.push(entry.path());
-            } else if entry.file_name().as_encoded_bytes().ends_with(suffix.as_bytes()) {
+            } else if entry.file_name().as_encoded_bytes().ends_with(suffix.as_bytes())
+                && entry.path().is_file()
+            {
                 found.push(entry.path());
             }
         }

@@ -7,6 +7,7 @@ use std::io::{self, BufWriter, ErrorKind, IsTerminal, StdoutLock, Write};
 
 /// As `println!`, but a stdout that takes no more ends the program (see [`give_up`]).
 macro_rules! outln {
+    () => { $crate::console::to_stdout(format_args!("\n")) };
     ($($argument:tt)*) => { $crate::console::to_stdout(format_args!("{}\n", format_args!($($argument)*))) };
 }
 
