@@ -184,7 +184,7 @@ fn run_convert(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
     }
     if !report.left_out.is_empty() {
         let (count, to) = (report.left_out.len(), report.to.name());
-        eprintln!("{count} tensors are left out: {to} has no names for them");
+        errln!("{count} tensors are left out: {to} has no names for them");
     }
     Ok(ExitCode::from(u8::from(!report.left_out.is_empty())))
 }
