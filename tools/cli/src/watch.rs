@@ -32,7 +32,7 @@ impl Watch {
         };
         let (step, steps) = trainer.position();
         if dashboard && !Dashboard::is_possible() {
-            eprintln!("--dashboard needs a terminal: lines instead");
+            errln!("--dashboard needs a terminal: lines instead");
         }
         let view = if dashboard && Dashboard::is_possible() {
             let title = format!("{}: {}", out.display(), recipe.model.display());
@@ -80,7 +80,7 @@ impl Watch {
             View::Lines(progress) => progress.finish(),
             View::Dashboard(dashboard, said) => {
                 dashboard.finish().context("cannot draw on the terminal")?;
-                said.iter().for_each(|line| eprintln!("{line}"));
+                said.iter().for_each(|line| errln!("{line}"));
             }
         }
         Ok(())

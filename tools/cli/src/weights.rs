@@ -89,7 +89,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
             let path = hub::Address::parse(&address)?
                 .map(|_| hub::locate(Path::new(&address)))
                 .ok_or_else(|| hub::HubError::Address(address.clone()))??;
-            println!("{}", path.display());
+            outln!("{}", path.display());
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -114,7 +114,7 @@ fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
     if args.json {
         let mut summary = summary;
         summary["model"] = serde_json::to_value(&against)?;
-        println!("{}", serde_json::to_string_pretty(&summary)?);
+        outln!("{}", serde_json::to_string_pretty(&summary)?);
     } else if let Some(report) = &against {
         print_report(report);
     }
@@ -125,22 +125,22 @@ fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
 fn print_file(file: &WeightsFile) {
     for tensor in file.listing() {
         let finite = if tensor.finite { "" } else { "  NaN or infinite" };
-        println!("{:<70} {:<5} {:?}{finite}", tensor.name, tensor.dtype, tensor.shape);
+        outln!("{:<70} {:<5} {:?}{finite}", tensor.name, tensor.dtype, tensor.shape);
     }
-    println!("format       {}", file.format.name());
+    outln!("format       {}", file.format.name());
     if let Some(key) = file.key {
-        println!("found under  {key}");
+        outln!("found under  {key}");
     }
     if file.module_prefix {
-        println!("prefix       module. (left out)");
+        outln!("prefix       module. (left out)");
     }
-    println!("names        {}", file.convention.name());
-    println!("tensors      {}", file.tensors.len());
-    println!("parameters   {}, tied ones counted once", file.parameters());
+    outln!("names        {}", file.convention.name());
+    outln!("tensors      {}", file.tensors.len());
+    outln!("parameters   {}, tied ones counted once", file.parameters());
 }
 
 fn print_report(report: &LoadReport) {
-    println!("loaded       {} parameters of the model", report.loaded);
+    outln!("loaded       {} parameters of the model", report.loaded);
     let mis_shaped: Vec<String> = report.mis_shaped.iter().map(|found| found.to_string()).collect();
     for (what, names) in [
         ("missing", &report.missing),
@@ -148,12 +148,12 @@ fn print_report(report: &LoadReport) {
         ("unexpected", &report.unexpected),
         ("tied", &report.tied),
     ] {
-        println!("{what:<12} {}", names.len());
+        outln!("{what:<12} {}", names.len());
         if what != "tied" {
-            names.iter().for_each(|name| println!("  {name}"));
+            names.iter().for_each(|name| outln!("  {name}"));
         }
     }
-    report.notes.iter().for_each(|note| println!("note         {note}"));
+    report.notes.iter().for_each(|note| outln!("note         {note}"));
 }
 
 fn run_convert(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
@@ -176,15 +176,15 @@ fn run_convert(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
     let source = hub::locate(&args.source)?;
     let report = convert(&source, &args.target, config.as_ref(), &conversion)?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        outln!("{}", serde_json::to_string_pretty(&report)?);
     } else {
         let (from, to) = (report.from.name(), report.to.name());
-        println!("{}: {} tensors, {from} names to {to}", args.target.display(), report.written);
-        report.left_out.iter().for_each(|name| println!("  left out: {name}"));
+        outln!("{}: {} tensors, {from} names to {to}", args.target.display(), report.written);
+        report.left_out.iter().for_each(|name| outln!("  left out: {name}"));
     }
     if !report.left_out.is_empty() {
         let (count, to) = (report.left_out.len(), report.to.name());
-        eprintln!("{count} tensors are left out: {to} has no names for them");
+        errln!("{count} tensors are left out: {to} has no names for them");
     }
     Ok(ExitCode::from(u8::from(!report.left_out.is_empty())))
 }
