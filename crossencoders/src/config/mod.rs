@@ -255,7 +255,7 @@ impl ModelConfig {
     /// # Errors
     /// [`ConfigError`].
     pub fn load(path: &Path) -> Result<ModelConfig, ConfigError> {
-        let text = std::fs::read_to_string(path)
+        let text = feature_store::text::read_text(path)
             .map_err(|source| ConfigError::Io { path: path.to_owned(), source })?;
         let config: ModelConfig = serde_json::from_str(&text)
             .map_err(|source| ConfigError::Json { path: path.to_owned(), source })?;

@@ -53,7 +53,7 @@ impl Captions {
             line,
             reason,
         };
-        let file = File::open(path).map_err(|error| fault(0, error.to_string()))?;
+        let file = feature_store::text::open(path).map_err(|error| fault(0, error.to_string()))?;
         let mut captions = Captions { examples: Vec::new(), skipped: 0 };
         for (number, line) in BufReader::new(file).lines().enumerate() {
             let line = line.map_err(|error| fault(number + 1, error.to_string()))?;

@@ -103,7 +103,9 @@ pub fn read_predictions(path: &Path) -> Result<Vec<Prediction>, PredictionsError
     let io = |source| PredictionsError::Io { path: path.to_owned(), source };
     let mut predictions: Vec<Prediction> = Vec::new();
     let mut lines_of = HashMap::new();
-    for (index, bytes) in BufReader::new(File::open(path).map_err(io)?).split(b'\n').enumerate() {
+    for (index, bytes) in
+        BufReader::new(feature_store::text::open(path).map_err(io)?).split(b'\n').enumerate()
+    {
         let bytes = bytes.map_err(io)?;
         if bytes.trim_ascii().is_empty() {
             continue;
