@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the run-time libraries (libtorch, ONNX Runtime) from their Python wheels and links them under .runtime, where
-# .cargo/config.toml looks for them.
+# Installs the run-time libraries (libtorch, ONNX Runtime) and CLIP's vocabulary from their Python wheels and links them
+# under .runtime, where .cargo/config.toml looks for them.
 #
 #   tools/setup/runtime.sh          what a CPU needs
 #   tools/setup/runtime.sh cuda     what a GPU needs as well
@@ -13,6 +13,7 @@ set -euo pipefail
 
 torch_version=2.11.0
 onnxruntime_version=1.31.1
+open_clip_version=3.3.0
 flavour=${1:-cpu}
 project=$(cd "$(dirname "$0")/../.." && pwd)
 cache=${XDG_CACHE_HOME:-${HOME:?set HOME or XDG_CACHE_HOME}/.cache}/xenc
@@ -88,6 +89,22 @@ setup_onnxruntime() {
     link "$folder/onnxruntime/capi" onnxruntime
 }
 
+# The wheel of open_clip carries OpenAI's vocabulary (both MIT); nothing else of it is used.
+setup_clip() {
+    local vocabulary=bpe_simple_vocab_16e6.txt.gz
+    if [ -n "${XENC_CLIP_VOCABULARY:-}" ] &&
+        [ "$(realpath -m "$(dirname "$XENC_CLIP_VOCABULARY")")" != "$(realpath -m "$project/.runtime/clip")" ]; then
+        [ -f "$XENC_CLIP_VOCABULARY" ] || die "XENC_CLIP_VOCABULARY=$XENC_CLIP_VOCABULARY is no file"
+        link "$(realpath "$(dirname "$XENC_CLIP_VOCABULARY")")" clip
+        return
+    fi
+    local folder=$cache/open_clip-$open_clip_version
+    install_wheels "$folder" --no-deps "open_clip_torch==$open_clip_version"
+    [ -f "$folder/open_clip/$vocabulary" ] || die "no $vocabulary in $folder: remove that folder and run set-up again"
+    link "$folder/open_clip" clip
+}
+
 need_tools
 setup_torch
 setup_onnxruntime
+setup_clip

@@ -60,3 +60,21 @@ pub fn read(stream: &[u8]) -> Result<Value, Error> {
 pub fn outline(stream: &[u8]) -> Result<(Value, usize), Error> {
     machine::Machine::new(stream, machine::Foreign::Outlined).run()
 }
+
+/// As [`outline`], and an object that is given a state comes back with it, as a [`Value::Object`]: what a TorchScript
+/// archive is made of. Here, too, nothing is executed.
+///
+/// ```
+/// use unpickle::Value;
+///
+/// let value = unpickle::objects(b"c__torch__\nNode\n)\x81}X\x05\0\0\0scaleK\x04sb.")?;
+/// let Value::Object { state, .. } = value else { panic!() };
+/// assert_eq!(state.get("scale"), Some(&Value::Int(4)));
+/// # Ok::<(), unpickle::Error>(())
+/// ```
+///
+/// # Errors
+/// As [`outline`].
+pub fn objects(stream: &[u8]) -> Result<Value, Error> {
+    machine::Machine::new(stream, machine::Foreign::WithState).run().map(|(value, _)| value)
+}

@@ -50,6 +50,15 @@ pub enum Value {
         /// With what.
         arguments: Vec<Value>,
     },
+    /// An object that was not made, and the state it would have been given; from [`objects`](crate::objects).
+    Object {
+        /// Its class, usually a [`Value::Global`].
+        class: Box<Value>,
+        /// What it would have been made with.
+        arguments: Vec<Value>,
+        /// Its state, usually a dictionary of its attributes.
+        state: Box<Value>,
+    },
     /// A reference to something outside the stream, by its id; from [`outline`](crate::outline).
     Persistent(Box<Value>),
 }

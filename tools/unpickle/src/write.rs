@@ -53,6 +53,7 @@ fn put(out: &mut Vec<u8>, value: &Value) -> Result<(), Fault> {
             put(out, id)?;
             out.push(b'Q');
         }
+        Value::Object { .. } => return Err(Fault::Unwritable("an object with a state")),
         Value::BigInt(_) => return Err(Fault::Unwritable("an integer beyond 64 bits")),
     }
     Ok(())

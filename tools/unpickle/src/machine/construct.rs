@@ -135,7 +135,14 @@ impl Machine<'_> {
     /// BUILD: gives an array or a dtype its state.
     pub(super) fn build(&mut self, state: Id) -> Result<(), Fault> {
         let target = self.top()?;
-        if self.foreign == Foreign::Outlined
+        if self.foreign == Foreign::WithState
+            && let Node::Call { callable, arguments } = &self.arena[target]
+        {
+            let (class, arguments) = (*callable, arguments.clone());
+            self.arena[target] = Node::Object { class, arguments, state };
+            return Ok(());
+        }
+        if self.foreign != Foreign::Refused
             && let Node::Call { .. } | Node::Dict(_) = self.arena[target]
         {
             return Ok(());

@@ -39,6 +39,12 @@ enum Node {
         callable: Id,
         arguments: Vec<Id>,
     },
+    /// A call that was given a state afterwards.
+    Object {
+        class: Id,
+        arguments: Vec<Id>,
+        state: Id,
+    },
     /// An id of something outside the stream.
     Persistent(Id),
     Dtype(DtypeNode),
@@ -63,6 +69,8 @@ pub(crate) enum Foreign {
     Refused,
     /// They are named in the result.
     Outlined,
+    /// They are named in the result, with the state that objects are given.
+    WithState,
 }
 
 pub(crate) struct Machine<'a> {
@@ -157,7 +165,7 @@ impl<'a> Machine<'a> {
                 let (arguments, callable) = (self.pop()?, self.pop()?);
                 self.construct(callable, arguments)?;
             }
-            b'Q' if self.foreign == Foreign::Outlined => {
+            b'Q' if self.foreign != Foreign::Refused => {
                 let id = self.pop()?;
                 self.push(Node::Persistent(id));
             }
@@ -207,7 +215,7 @@ impl<'a> Machine<'a> {
         match (&mut self.arena[target], opcode) {
             (Node::List(list), b'a' | b'e' | 0x90) => list.extend(items),
             (Node::Dict(dict), b's' | b'u') => dict.extend(pairs(&items)?),
-            (Node::Call { .. }, _) => {}
+            (Node::Call { .. } | Node::Object { .. }, _) => {}
             _ => return Err(Fault::Malformed("items for something that takes none")),
         }
         Ok(())
@@ -238,7 +246,9 @@ impl<'a> Machine<'a> {
     fn push_global(&mut self, module: &str, name: &str) -> Result<(), Fault> {
         let node = match (constructor(module, name), self.foreign) {
             (Some(constructor), _) => Node::Global(constructor),
-            (None, Foreign::Outlined) => Node::Foreign { module: module.into(), name: name.into() },
+            (None, Foreign::Outlined | Foreign::WithState) => {
+                Node::Foreign { module: module.into(), name: name.into() }
+            }
             (None, Foreign::Refused) => return Err(Fault::Global(format!("{module}.{name}"))),
         };
         self.push(node);

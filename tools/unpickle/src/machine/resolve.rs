@@ -35,11 +35,16 @@ impl Machine<'_> {
                 callable: Box::new(self.resolve(*callable, depth - 1, budget)?),
                 arguments: self.resolve_all(arguments, depth, budget)?,
             },
+            Node::Object { class, arguments, state } => Value::Object {
+                class: Box::new(self.resolve(*class, depth - 1, budget)?),
+                arguments: self.resolve_all(arguments, depth, budget)?,
+                state: Box::new(self.resolve(*state, depth - 1, budget)?),
+            },
             Node::Persistent(id) => {
                 Value::Persistent(Box::new(self.resolve(*id, depth - 1, budget)?))
             }
             // A bare type among the arguments of a foreign call: its name is of no interest.
-            Node::Global(_) if self.foreign == Foreign::Outlined => Value::None,
+            Node::Global(_) if self.foreign != Foreign::Refused => Value::None,
             Node::Global(_) | Node::Dtype(_) | Node::EmptyArray => {
                 return Err(Fault::Malformed("a constructor where a value should be"));
             }

@@ -1,0 +1,121 @@
+//! Running model files through the ONNX Runtime that is on the machine.
+
+mod cache;
+mod cuda;
+mod device;
+mod library;
+mod options;
+mod session;
+mod tensor;
+
+use std::path::PathBuf;
+
+pub use cuda::{CudaLibrary, cuda_libraries, driver_version};
+pub use device::{Device, DeviceError};
+pub use library::{Library, Provider, find, library};
+pub use options::Options;
+pub use session::{Input, Session};
+pub use tensor::Tensor;
+
+use crate::shape::Shape;
+use crate::tensor::{Dtype, TensorError};
+
+/// What can go wrong with ONNX Runtime and a model in it.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// The library is nowhere.
+    #[error(
+        "ONNX Runtime was not found; run `make setup`, or set ORT_DYLIB_PATH to the library. Looked for {}",
+        .0.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+    )]
+    NotFound(Vec<PathBuf>),
+    /// The library cannot be used.
+    #[error("ONNX Runtime at {path} cannot be used: {what}")]
+    Library {
+        /// The library.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The device cannot be used.
+    #[error("device {device} cannot be used: {what}")]
+    Device {
+        /// The device asked for.
+        device: Device,
+        /// What is missing.
+        what: String,
+    },
+    /// Some operators would run on the CPU although another device was asked for.
+    #[error("on {device} the CPU would have to run {}: no kernel for them there", .operators.join(", "))]
+    Placement {
+        /// The device asked for.
+        device: Device,
+        /// The operators, or what ONNX Runtime says of them.
+        operators: Vec<String>,
+    },
+    /// The file cannot be loaded.
+    #[error("{model} cannot be loaded: {what}")]
+    Model {
+        /// The file, or `a model in memory`.
+        model: String,
+        /// What ONNX Runtime says.
+        what: String,
+    },
+    /// An input that the model does not have.
+    #[error("the model has no input `{name}`; it has {}", .known.join(", "))]
+    UnknownInput {
+        /// The name given.
+        name: String,
+        /// Its inputs.
+        known: Vec<String>,
+    },
+    /// An input that was not given.
+    #[error("input `{0}` of the model is missing")]
+    MissingInput(String),
+    /// An input of another type or shape.
+    #[error("input `{name}` is {found_dtype} {found:?}, the model takes {dtype} {shape}")]
+    WrongInput {
+        /// Its name.
+        name: String,
+        /// Type given.
+        found_dtype: Dtype,
+        /// Shape given.
+        found: Vec<usize>,
+        /// Type wanted.
+        dtype: Dtype,
+        /// Shape wanted.
+        shape: Shape,
+    },
+    /// An output that the model does not have.
+    #[error("the model has no output `{name}`; it has {}", .known.join(", "))]
+    UnknownOutput {
+        /// The name asked for.
+        name: String,
+        /// Its outputs.
+        known: Vec<String>,
+    },
+    /// The run failed.
+    #[error("{model}: the run failed: {what}")]
+    Run {
+        /// The file.
+        model: String,
+        /// What ONNX Runtime says.
+        what: String,
+    },
+    /// A tensor of a type that is not known here, or not the expected one.
+    #[error("`{name}`: {source}")]
+    Tensor {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        source: TensorError,
+    },
+    /// The folder for optimised graphs cannot be used.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+}

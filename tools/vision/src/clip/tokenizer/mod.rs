@@ -1,0 +1,106 @@
+//! CLIP's tokenizer: lower case, byte-level byte-pair encoding, 49408 ids, 77 of them a text.
+//!
+//! The vocabulary is OpenAI's `bpe_simple_vocab_16e6.txt.gz` (`make setup` fetches a copy into `.runtime/clip`).
+
+mod clean;
+mod html;
+mod vocabulary;
+
+use std::path::Path;
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+pub use clean::clean;
+pub use vocabulary::VocabularyError;
+
+use vocabulary::Vocabulary;
+
+/// Ids of a text, start and end included, padded.
+pub const CONTEXT: usize = 77;
+/// The id before every text.
+pub const START: u32 = 49406;
+/// The id behind every text; the largest there is.
+pub const END: u32 = 49407;
+
+/// The pieces that byte pairs are merged within. Digits come one by one; marks and joiners count as punctuation.
+static PIECES: LazyLock<Regex> = LazyLock::new(|| {
+    let pattern = r"(?i)<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+";
+    match Regex::new(pattern) {
+        Ok(pieces) => pieces,
+        Err(error) => unreachable!("the pattern is a constant: {error}"),
+    }
+});
+
+/// A text that has more ids than there is room for.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "`{start}…` has {tokens} tokens, and there is room for {CONTEXT}; shorten it, or let it be truncated"
+)]
+pub struct TooLong {
+    /// Its first words.
+    pub start: String,
+    /// Its ids, start and end included.
+    pub tokens: usize,
+}
+
+/// Texts to ids.
+#[derive(Debug, Clone)]
+pub struct Tokenizer {
+    vocabulary: Vocabulary,
+}
+
+impl Tokenizer {
+    /// Reads the vocabulary, compressed with gzip or not.
+    ///
+    /// # Errors
+    /// [`VocabularyError`] with the path.
+    pub fn open(vocabulary: &Path) -> Result<Tokenizer, VocabularyError> {
+        Ok(Tokenizer { vocabulary: Vocabulary::open(vocabulary)? })
+    }
+
+    /// All ids of a text, from [`START`] to [`END`], however many.
+    pub fn encode(&self, text: &str) -> Vec<u32> {
+        let text = clean(text);
+        let mut ids = vec![START];
+        for piece in PIECES.find_iter(&text) {
+            match piece.as_str() {
+                "<|startoftext|>" => ids.push(START),
+                "<|endoftext|>" => ids.push(END),
+                piece => self.vocabulary.encode(piece, &mut ids),
+            }
+        }
+        ids.push(END);
+        ids
+    }
+
+    /// The ids of a text as the text encoder takes them, padded with 0.
+    ///
+    /// # Errors
+    /// [`TooLong`].
+    pub fn tokens(&self, text: &str) -> Result<[i64; CONTEXT], TooLong> {
+        let ids = self.encode(text);
+        if ids.len() > CONTEXT {
+            let start = text.chars().take(40).collect();
+            return Err(TooLong { start, tokens: ids.len() });
+        }
+        Ok(padded(&ids))
+    }
+
+    /// As [`Tokenizer::tokens`]; of a text that is too long the first 76 ids and the end.
+    pub fn tokens_truncated(&self, text: &str) -> [i64; CONTEXT] {
+        padded(&self.encode(text))
+    }
+}
+
+/// The first ids; the last of them is the end whatever was cut off.
+fn padded(ids: &[u32]) -> [i64; CONTEXT] {
+    let mut tokens = [0; CONTEXT];
+    for (token, &id) in tokens.iter_mut().zip(ids) {
+        *token = i64::from(id);
+    }
+    if ids.len() > CONTEXT {
+        tokens[CONTEXT - 1] = i64::from(END);
+    }
+    tokens
+}

@@ -1,0 +1,183 @@
+//! What the builders of CLIP's and the detector's graphs have in common: weights by name, folded normalisation, and values
+//! inside a graph made outputs by name.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use onnx::{BuildError, ConvOptions, GraphBuilder, TensorData, TensorError, Value};
+
+/// Weights by name: f32 or f16.
+pub type Weights = BTreeMap<String, TensorData>;
+
+/// What can be wrong with weights, or with what is asked of a graph.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum NetworkError {
+    /// A tensor that the network needs.
+    #[error("the weights hold no `{0}`")]
+    Missing(String),
+    /// A tensor of another shape.
+    #[error("`{name}` is {found:?}; {wanted} is needed")]
+    Shape {
+        /// Its name.
+        name: String,
+        /// Its shape.
+        found: Vec<usize>,
+        /// What would do.
+        wanted: String,
+    },
+    /// A tensor that is not floating point.
+    #[error("`{name}`: {source}")]
+    Tensor {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        source: TensorError,
+    },
+    /// Weights of another network.
+    #[error("these are no weights of {network}: {what}")]
+    Unknown {
+        /// The network.
+        network: &'static str,
+        /// What is wrong.
+        what: String,
+    },
+    /// An output that the graph does not have.
+    #[error("the graph has no value `{0}`")]
+    Output(String),
+    /// The graph cannot be built.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+}
+
+/// Weights by name, with the shapes that are needed.
+#[derive(Clone, Copy)]
+pub(crate) struct Tensors<'a>(pub &'a Weights);
+
+impl<'a> Tensors<'a> {
+    pub(crate) fn has(self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    pub(crate) fn shape(self, name: &str) -> Result<&'a [usize], NetworkError> {
+        self.0
+            .get(name)
+            .map(TensorData::shape)
+            .ok_or_else(|| NetworkError::Missing(name.to_owned()))
+    }
+
+    /// The sides of a tensor of this rank.
+    pub(crate) fn sides<const RANK: usize>(
+        self,
+        name: &str,
+    ) -> Result<[usize; RANK], NetworkError> {
+        let found = self.shape(name)?;
+        found.try_into().map_err(|_| NetworkError::Shape {
+            name: name.to_owned(),
+            found: found.to_vec(),
+            wanted: format!("a tensor of {RANK} sides"),
+        })
+    }
+
+    /// A tensor of this shape, in f32.
+    pub(crate) fn get(self, name: &str, shape: &[usize]) -> Result<TensorData, NetworkError> {
+        let found = self.shape(name)?;
+        if found != shape {
+            let (name, found, wanted) = (name.to_owned(), found.to_vec(), format!("{shape:?}"));
+            return Err(NetworkError::Shape { name, found, wanted });
+        }
+        let tensor = self.0[name].to_f32();
+        tensor.f32s().map_err(|source| NetworkError::Tensor { name: name.to_owned(), source })?;
+        Ok(tensor)
+    }
+
+    /// The numbers of a tensor of this shape.
+    pub(crate) fn numbers(self, name: &str, shape: &[usize]) -> Result<Vec<f32>, NetworkError> {
+        let tensor = self.get(name, shape)?;
+        let numbers = tensor
+            .f32s()
+            .map_err(|source| NetworkError::Tensor { name: name.to_owned(), source })?;
+        Ok(numbers.to_vec())
+    }
+
+    /// How many of `{prefix}{0, 1, …}{suffix}` there are.
+    pub(crate) fn count(self, prefix: &str, suffix: &str) -> usize {
+        (0..).take_while(|index| self.has(&format!("{prefix}{index}{suffix}"))).count()
+    }
+}
+
+/// A convolution `[out, in, h, w]` without bias and the batch normalisation behind it, as one convolution with bias.
+///
+/// y = (conv(x) - mean) × weight / √(variance + 1e-5) + bias, folded in f64 and rounded once.
+pub(crate) fn folded_conv(
+    graph: &mut GraphBuilder,
+    weights: Tensors,
+    x: Value,
+    [conv, norm]: [&str; 2],
+    options: ConvOptions,
+) -> Result<Value, NetworkError> {
+    let name = format!("{conv}.weight");
+    let shape: [usize; 4] = weights.sides(&name)?;
+    let out = shape[0];
+    let part = |part: &str| weights.numbers(&format!("{norm}.{part}"), &[out]);
+    let (scale, shift, mean, variance) =
+        (part("weight")?, part("bias")?, part("running_mean")?, part("running_var")?);
+    let factors: Vec<f64> =
+        (0..out).map(|i| f64::from(scale[i]) / (f64::from(variance[i]) + 1e-5).sqrt()).collect();
+    let biases = (0..out)
+        .map(|i| (f64::from(shift[i]) - f64::from(mean[i]) * factors[i]) as f32)
+        .collect::<Vec<_>>();
+    let mut kernel = weights.numbers(&name, &shape)?;
+    let size = kernel.len() / out.max(1);
+    for (channel, factor) in kernel.chunks_exact_mut(size.max(1)).zip(&factors) {
+        channel.iter_mut().for_each(|value| *value = (f64::from(*value) * factor) as f32);
+    }
+    let kernel = constant(graph, &name, &shape, kernel)?;
+    let bias = constant(graph, &format!("{conv}.bias"), &[out], biases)?;
+    Ok(graph.conv(x, kernel, Some(bias), options)?)
+}
+
+/// A constant of numbers that were computed.
+pub(crate) fn constant(
+    graph: &mut GraphBuilder,
+    name: &str,
+    shape: &[usize],
+    numbers: Vec<f32>,
+) -> Result<Value, NetworkError> {
+    let tensor = TensorData::new(shape, numbers)
+        .map_err(|source| NetworkError::Tensor { name: name.to_owned(), source })?;
+    Ok(graph.constant(name, tensor)?)
+}
+
+/// Outputs asked for by name; each is made one where its value is computed.
+pub(crate) struct Taps<'a> {
+    wanted: BTreeSet<&'a str>,
+}
+
+impl<'a> Taps<'a> {
+    pub(crate) fn new(wanted: &[&'a str]) -> Taps<'a> {
+        Taps { wanted: wanted.iter().copied().collect() }
+    }
+
+    pub(crate) fn wants(&self, name: &str) -> bool {
+        self.wanted.contains(name)
+    }
+
+    pub(crate) fn tap(
+        &mut self,
+        graph: &mut GraphBuilder,
+        name: &str,
+        value: Value,
+    ) -> Result<(), NetworkError> {
+        if self.wanted.remove(name) {
+            graph.output(name, value)?;
+        }
+        Ok(())
+    }
+
+    /// What was asked for but never computed is an error.
+    pub(crate) fn finish(self) -> Result<(), NetworkError> {
+        match self.wanted.first() {
+            Some(name) => Err(NetworkError::Output((*name).to_owned())),
+            None => Ok(()),
+        }
+    }
+}
