@@ -1,7 +1,6 @@
 //! Captions of images, for pre-training: JSON Lines, one object a line with the keys `image` (an id of the feature store)
 //! and `caption`. Other keys are ignored.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 

@@ -8,7 +8,6 @@
 //! `rank`, `tie` and `video` follow from the rest: a file that another program writes may leave them out.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 

@@ -109,6 +109,17 @@ fn sizes_follow_from_the_weights() {
 }
 
 #[test]
+fn random_weights_are_those_of_the_published_models() {
+    for (name, tensors) in [("ViT-B/32", 302), ("RN50", 434)] {
+        let architecture = Architecture::published(name).unwrap();
+        let weights = vision::network::random::clip(&architecture, 1).unwrap();
+        assert_eq!(Architecture::of(&weights).unwrap(), architecture);
+        assert_eq!(weights.len(), tensors, "{name}");
+    }
+    assert_eq!(Architecture::published("ViT-H/14"), None);
+}
+
+#[test]
 fn half_precision_and_eight_bits_come_close() {
     let expected = tensors("clip/vit_io.safetensors");
     let whole = build(&weights("clip/vit_weights.safetensors"), Options::default()).unwrap();

@@ -73,6 +73,28 @@ impl ImageTower {
 }
 
 impl Architecture {
+    /// Sizes of a published model: `ViT-B/32`, `ViT-B/16`, `ViT-L/14` or `RN50`.
+    pub fn published(name: &str) -> Option<Architecture> {
+        let text = |width| TextTower { width, layers: 12, context: 77, vocabulary: 49408 };
+        let base = |patch| Vit { width: 768, patch, layers: 12, grid: 224 / patch };
+        let (embed, image, text) = match name {
+            "ViT-B/32" => (512, ImageTower::Vit(base(32)), text(512)),
+            "ViT-B/16" => (512, ImageTower::Vit(base(16)), text(512)),
+            "ViT-L/14" => (
+                768,
+                ImageTower::Vit(Vit { width: 1024, patch: 14, layers: 24, grid: 16 }),
+                text(768),
+            ),
+            "RN50" => (
+                1024,
+                ImageTower::ResNet(ResNet { width: 64, blocks: [3, 4, 6, 3], grid: 7 }),
+                text(512),
+            ),
+            _ => return None,
+        };
+        Some(Architecture { embed, image, text })
+    }
+
     /// Reads the sizes off the weights.
     ///
     /// # Errors

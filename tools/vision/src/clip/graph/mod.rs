@@ -13,7 +13,7 @@ mod resnet;
 mod text;
 mod vit;
 
-pub use architecture::{Architecture, ImageTower, TextTower};
+pub use architecture::{Architecture, ImageTower, ResNet, TextTower, Vit};
 
 use onnx::passes::{HalfOptions, PassError};
 use onnx::{GraphBuilder, Model, Value};

@@ -1,6 +1,8 @@
 //! What the builders of CLIP's and the detector's graphs have in common: weights by name, folded normalisation, and values
 //! inside a graph made outputs by name.
 
+pub mod random;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use onnx::{BuildError, ConvOptions, GraphBuilder, TensorData, TensorError, Value};
