@@ -8,7 +8,7 @@
 //! With accumulation the gradients of all micro-batches are summed on each rank first and cross the network once a step,
 //! during the backward pass of the last one.
 
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
 use tch::{Kind, Tensor};
@@ -181,11 +181,8 @@ impl Flow<'_> {
         while self.lost.is_none()
             && self.gradients.buckets.get(self.next).is_some_and(|next| next.segment >= segment)
         {
-            loop {
-                match self.to_empty.try_recv() {
-                    Ok(reduced) => self.take_back(reduced),
-                    Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
-                }
+            while let Ok(reduced) = self.to_empty.try_recv() {
+                self.take_back(reduced);
             }
             let Some(slot) = self.free.pop() else { return };
             self.send(slot);
