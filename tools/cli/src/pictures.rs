@@ -35,9 +35,9 @@ pub struct PictureArgs {
     /// Only part I of N (1/16 to 16/16); `xenc store merge` joins the stores
     #[arg(long, value_name = "I/N")]
     shard: Option<Shard>,
-    /// Threads that decode and preprocess pictures ahead of the network
-    #[arg(long, value_name = "N", default_value_t = 2)]
-    workers: usize,
+    /// Threads that decode and preprocess pictures ahead of the network; as many as cores by default
+    #[arg(long, value_name = "N")]
+    workers: Option<usize>,
     /// Most pixels of a picture: a larger one may be a decompression bomb
     #[arg(long, value_name = "N", default_value_t = Limits::default().pixels)]
     max_pixels: u64,
@@ -128,7 +128,8 @@ impl PictureArgs {
 
     /// Threads that prepare pictures.
     pub fn workers(&self) -> usize {
-        self.workers.max(1)
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.workers.unwrap_or_else(cores).max(1)
     }
 
     /// How the store is written; `made_by` and `settings` tell all that the numbers depend on.

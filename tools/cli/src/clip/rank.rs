@@ -1,11 +1,14 @@
 //! `xenc clip rank`.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
+use feature_store::dataset::SET_SIZE;
 use feature_store::{FeatureStore, dataset};
+use serde_json::{Map, Value};
 use vision::clip::Tokenizer;
 use vision::clip::graph::Towers;
 use vision::extract::{Ranked, rank};
@@ -32,6 +35,9 @@ pub struct Args {
     /// Write every description's scores to this file, a JSON object a line
     #[arg(long, value_name = "FILE")]
     predictions: Option<PathBuf>,
+    /// Write the leaderboard's file for an unlabelled split: the best image of every description, by set
+    #[arg(long, value_name = "FILE")]
+    leaderboard: Option<PathBuf>,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
@@ -56,7 +62,16 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     progress.finish();
     let (report, ranked) = outcome?;
     if let Some(file) = &args.predictions {
-        write_lines(file, &ranked).with_context(|| format!("cannot write {}", file.display()))?;
+        write(file, |out| lines(out, &ranked))?;
+    }
+    if let Some(file) = &args.leaderboard {
+        let complete =
+            report.incomplete.is_empty() && ranked.iter().all(|one| one.scores.len() == SET_SIZE);
+        ensure!(
+            complete,
+            "no leaderboard file: it needs an answer for every description, from all ten images"
+        );
+        write(file, |out| Ok(serde_json::to_writer_pretty(out, &answers(&ranked))?))?;
     }
     for set in report.incomplete.iter().take(5) {
         errln!("left out: the store lacks images of {set}");
@@ -80,15 +95,39 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(u8::from(!report.incomplete.is_empty())))
 }
 
-/// Written beside the target and renamed.
-fn write_lines(target: &Path, ranked: &[Ranked]) -> anyhow::Result<()> {
+/// A JSON object for every description.
+fn lines(out: &mut impl Write, ranked: &[Ranked]) -> anyhow::Result<()> {
+    for one in ranked {
+        serde_json::to_writer(&mut *out, one)?;
+        out.write_all(b"\n")?;
+    }
+    Ok(())
+}
+
+/// The best image of every description, by set, in the order of the split.
+fn answers(ranked: &[Ranked]) -> Map<String, Value> {
+    let mut answers = Map::new();
+    for one in ranked {
+        let answer = answers.entry(&one.directory).or_insert_with(|| Value::Array(Vec::new()));
+        if let Value::Array(answers) = answer {
+            answers.push(one.best().into());
+        }
+    }
+    answers
+}
+
+/// Writes beside the target and renames.
+fn write(
+    target: &Path,
+    content: impl FnOnce(&mut BufWriter<File>) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let mut partial = target.as_os_str().to_owned();
     partial.push(".partial");
-    let mut file = std::io::BufWriter::new(std::fs::File::create(&partial)?);
-    for one in ranked {
-        serde_json::to_writer(&mut file, one)?;
-        file.write_all(b"\n")?;
-    }
-    file.into_inner().map_err(|error| error.into_error())?.sync_all()?;
-    Ok(std::fs::rename(&partial, target)?)
+    let written = || -> anyhow::Result<()> {
+        let mut out = BufWriter::new(File::create(&partial)?);
+        content(&mut out)?;
+        out.into_inner().map_err(|error| error.into_error())?.sync_all()?;
+        Ok(std::fs::rename(&partial, target)?)
+    };
+    written().with_context(|| format!("cannot write {}", target.display()))
 }
