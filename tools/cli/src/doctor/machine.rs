@@ -55,7 +55,8 @@ impl Machine {
         };
         if !self.features.is_empty() {
             let absent = named(false);
-            let without = if absent.is_empty() { String::new() } else { format!("; without {absent}") };
+            let without =
+                if absent.is_empty() { String::new() } else { format!("; without {absent}") };
             line("instructions", &format!("{}{without}", named(true)));
         }
         if let (Some(memory), Some(free)) = (self.memory, self.memory_free) {
@@ -92,11 +93,25 @@ impl Limits {
     }
 
     pub fn print(&self) {
-        let count = |limit: Option<u64>| limit.map_or_else(|| "no limit".to_owned(), |limit| limit.to_string());
-        let bytes = |limit: Option<u64>| limit.map_or_else(|| "no limit".to_owned(), |limit| format!("{:.1} GiB", gib(limit)));
-        line("open files", &format!("{} (may be raised to {})", count(self.open_files), count(self.open_files_most)));
+        let count = |limit: Option<u64>| {
+            limit.map_or_else(|| "no limit".to_owned(), |limit| limit.to_string())
+        };
+        let bytes = |limit: Option<u64>| {
+            limit.map_or_else(|| "no limit".to_owned(), |limit| format!("{:.1} GiB", gib(limit)))
+        };
+        line(
+            "open files",
+            &format!(
+                "{} (may be raised to {})",
+                count(self.open_files),
+                count(self.open_files_most)
+            ),
+        );
         line("file size", &bytes(self.file_bytes));
-        line("store size", &format!("{} (address space: stores are mapped whole)", bytes(self.address_bytes)));
+        line(
+            "store size",
+            &format!("{} (address space: stores are mapped whole)", bytes(self.address_bytes)),
+        );
     }
 }
 

@@ -82,13 +82,27 @@ impl OnnxRuntime {
         match (&self.path, &self.fault) {
             (Some(path), _) => {
                 let version = self.version.as_deref().unwrap_or("of unknown version");
-                line("onnxruntime", &format!("{version}, for {}, {}", self.providers.join(" "), path.display()));
+                line(
+                    "onnxruntime",
+                    &format!("{version}, for {}, {}", self.providers.join(" "), path.display()),
+                );
             }
-            (None, fault) => line("onnxruntime", &format!("no: {}", fault.as_deref().unwrap_or("not found"))),
+            (None, fault) => {
+                line("onnxruntime", &format!("no: {}", fault.as_deref().unwrap_or("not found")))
+            }
         }
-        line("nvidia", &self.driver.as_ref().map_or_else(|| "no driver".to_owned(), |version| format!("driver {version}")));
+        line(
+            "nvidia",
+            &self
+                .driver
+                .as_ref()
+                .map_or_else(|| "no driver".to_owned(), |version| format!("driver {version}")),
+        );
         for device in &self.devices {
-            let words = device.fault.as_ref().map_or_else(|| "usable".to_owned(), |fault| format!("no: {fault}"));
+            let words = device
+                .fault
+                .as_ref()
+                .map_or_else(|| "usable".to_owned(), |fault| format!("no: {fault}"));
             line(&format!("  {}", device.name), &words);
         }
     }
@@ -142,7 +156,11 @@ impl Libtorch {
     }
 
     pub fn print(&self) {
-        let built = if self.built_in { "" } else { "; this program was built without it (feature `torch`)" };
+        let built = if self.built_in {
+            ""
+        } else {
+            "; this program was built without it (feature `torch`)"
+        };
         match &self.path {
             Some(path) => {
                 let version = self.version.as_deref().unwrap_or("of unknown version");
@@ -189,8 +207,12 @@ impl Mpi {
     }
 
     pub fn print(&self) {
-        let built = if self.built_in { "" } else { "; this program was built without it (feature `mpi`)" };
-        let found = self.launcher.as_ref().map_or_else(|| "no mpirun".to_owned(), |path| path.display().to_string());
+        let built =
+            if self.built_in { "" } else { "; this program was built without it (feature `mpi`)" };
+        let found = self
+            .launcher
+            .as_ref()
+            .map_or_else(|| "no mpirun".to_owned(), |path| path.display().to_string());
         line("mpi", &format!("{found}{built}"));
     }
 }

@@ -8,7 +8,8 @@ use crate::{text, xenc};
 
 fn doctor(library: &std::path::Path) -> Value {
     let mut command = Command::new(env!("CARGO_BIN_EXE_xenc"));
-    let output = command.args(["doctor", "--json"]).env("ORT_DYLIB_PATH", library).output().unwrap();
+    let output =
+        command.args(["doctor", "--json"]).env("ORT_DYLIB_PATH", library).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
 }
@@ -18,7 +19,9 @@ fn it_tells_what_is_there() {
     let output = xenc(&["doctor"]);
     assert_eq!(output.status.code(), Some(0));
     let words = text(&output.stdout);
-    for what in ["processor", "memory", "open files", "store size", "onnxruntime", "libtorch", "mpi"] {
+    for what in
+        ["processor", "memory", "open files", "store size", "onnxruntime", "libtorch", "mpi"]
+    {
         assert!(words.lines().any(|line| line.starts_with(what)), "{what} in:\n{words}");
     }
     let json: Value = serde_json::from_slice(&xenc(&["doctor", "--json"]).stdout).unwrap();
@@ -51,6 +54,9 @@ fn devices_that_cannot_be_used_say_why() {
     assert_eq!(named("cpu")["usable"], true);
     for name in ["cuda:0", "tensorrt:0"] {
         let device = named(name);
-        assert!(device["usable"] == true || device["fault"].as_str().unwrap().contains(name), "{device}");
+        assert!(
+            device["usable"] == true || device["fault"].as_str().unwrap().contains(name),
+            "{device}"
+        );
     }
 }
