@@ -15,8 +15,8 @@ test: setup      ## Run all tests
 
 test-mpi: setup  ## Two ranks on this machine equal one; checks for MPI first (docs/scale.md)
 	@tools/setup/mpi.sh
-	$(CARGO) test --package crossencoders --features mpi --lib distributed
-	$(CARGO) test --package xenc --features mpi --test mpi
+	$(CARGO) test --workspace --features crossencoders/mpi --lib distributed
+	$(CARGO) test --workspace --features xenc/mpi --test mpi
 
 bench: setup     ## Measure the store against memcpy (benches/store.sh has the peers)
 	$(CARGO) bench --package feature_store

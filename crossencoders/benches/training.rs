@@ -18,20 +18,10 @@ use crossencoders::train::{AdamW, Recipe, contrastive};
 use feature_store::{FeatureStore, Regions, StoreWriter, WriterOptions, dataset};
 use tch::Device;
 
+/// The program's own.
 #[cfg(not(target_env = "msvc"))]
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
-/// As the program has them, see tools/cli/src/allocator.rs.
-#[unsafe(export_name = "malloc_conf")]
-static OPTIONS: Options =
-    Options(c"oversize_threshold:0,thp:always,dirty_decay_ms:-1,muzzy_decay_ms:-1".as_ptr());
-
-#[repr(transparent)]
-struct Options(*const std::ffi::c_char);
-
-// SAFETY: the pointer is to a literal, which nobody changes.
-unsafe impl Sync for Options {}
+#[path = "../../tools/cli/src/allocator.rs"]
+mod allocator;
 
 /// Image sets in the store; the descriptions of more would not change the distribution of lengths by much.
 const SETS: usize = 60;

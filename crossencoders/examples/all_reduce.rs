@@ -35,14 +35,15 @@ fn measure(million: i64) -> Result<(), ConnectError> {
         report(&ranks, &bytes.to_string(), bytes, seconds);
     }
     // Layers of a transformer are matrices of about a million values.
-    let parameters: Vec<Tensor> = (0..million)
-        .map(|_| Tensor::ones([1000, 1000], (Kind::Float, Device::Cpu)).set_requires_grad(true))
+    let parameters: Vec<(usize, Tensor)> = (0..million)
+        .map(|_| Tensor::ones([1000, 1000], (Kind::Float, Device::Cpu)))
+        .map(|parameter| (0, parameter.set_requires_grad(true)))
         .collect();
-    for parameter in &parameters {
+    for (_, parameter) in &parameters {
         parameter.sum(Kind::Float).backward();
     }
     let bytes = 4_000_000 * million as usize;
-    let mut gradients = Gradients::new(parameters, BUCKET_BYTES);
+    let mut gradients = Gradients::new(parameters);
     let seconds = fastest(&ranks, || gradients.sum(&ranks))?;
     report(&ranks, "all gradients, bucketed", bytes, seconds);
     Ok(())

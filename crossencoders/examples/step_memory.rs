@@ -5,7 +5,7 @@ use std::error::Error;
 use std::time::Instant;
 
 use crossencoders::config::ModelConfig;
-use crossencoders::model::{Candidates, RankingHead, RankingModel, Text};
+use crossencoders::model::{Activations, Candidates, RankingHead, RankingModel, Text};
 use crossencoders::tch::nn::VarStore;
 use crossencoders::tch::{Device, Kind, Tensor};
 use crossencoders::train::contrastive;
@@ -37,7 +37,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("model and batch: {}", peak()?);
     let started = Instant::now();
     if mode == "recomputing" {
-        let _ = model.backward_recomputing(&text, &candidates, &video, Some(0), &loss);
+        let _ = model.backward_in_segments(
+            (&text, &candidates, &video),
+            Some(0),
+            Activations::Recomputed,
+            &loss,
+            &mut |_| (),
+        );
     } else {
         loss(&model.forward_seeded(&text, &candidates, &video, Some(0))).backward();
     }

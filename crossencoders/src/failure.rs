@@ -32,6 +32,13 @@ pub enum LibtorchError {
     Other(String),
 }
 
+impl LibtorchError {
+    /// Whether fewer or smaller tensors would help.
+    pub fn is_out_of_memory(&self) -> bool {
+        matches!(self, LibtorchError::OutOfMemory(_))
+    }
+}
+
 thread_local! {
     /// Whether this thread is behind the seam.
     static CATCHING: Cell<bool> = const { Cell::new(false) };

@@ -9,7 +9,7 @@ use tch::{Device, Tensor};
 
 use crate::config::{ConfigError, ModelConfig};
 use crate::data::{Batch, DataError, ImageSets, Tokenizer};
-use crate::model::RankingModel;
+use crate::model::{Activations, RankingModel};
 use crate::run;
 use crate::train::{Data, Recipe, RecipeError, Variant};
 use crate::weights::{self, Convention, LoadReport, WeightsError};
@@ -197,21 +197,37 @@ impl Ranker {
     }
 
     /// Scores `[sets, candidates]` of a batch on the model's device, with dropout by a seed, or without, and the loss that `loss` makes of
-    /// them; its gradients are added to those of the parameters. Both are cut off from the parameters.
+    /// them; its gradients are added to those of the parameters. Both are cut off from the parameters. With `finished`,
+    /// the backward pass runs in [segments](RankingModel::backward_in_segments) and says which it has done with.
     pub fn backward(
         &self,
         batch: &Batch,
         seed: Option<u64>,
         loss: &dyn Fn(&Tensor) -> Tensor,
+        finished: Option<&mut dyn FnMut(usize)>,
     ) -> (Tensor, Tensor) {
         let Batch { text, candidates, video, .. } = batch;
-        if self.recipe.train.gradient_checkpointing {
-            return self.model.backward_recomputing(text, candidates, video, seed, loss);
+        let activations = match self.recipe.train.gradient_checkpointing {
+            true => Activations::Recomputed,
+            false => Activations::Kept,
+        };
+        if finished.is_some() || activations == Activations::Recomputed {
+            let nobody: &mut dyn FnMut(usize) = &mut |_| ();
+            let (inputs, finished) = ((text, candidates, video), finished.unwrap_or(nobody));
+            return self.model.backward_in_segments(inputs, seed, activations, loss, finished);
         }
         let scores = self.model.forward_seeded(text, candidates, video, seed);
         let loss = loss(&scores);
         loss.backward();
         (scores.detach(), loss.detach())
+    }
+
+    /// The trainable parameters, each with the number of its [segment](RankingModel::segment_of), by name.
+    pub fn segmented_parameters(&self) -> Vec<(usize, Tensor)> {
+        let mut named: Vec<(String, Tensor)> = self.variables.variables().into_iter().collect();
+        named.retain(|(_, parameter)| parameter.requires_grad());
+        named.sort_by(|(a, _), (b, _)| a.cmp(b));
+        named.into_iter().map(|(name, tensor)| (self.model.segment_of(&name), tensor)).collect()
     }
 
     /// How much every word attends to every region row of every candidate, f32 `[sets, candidates, tokens, rows]`; `None`

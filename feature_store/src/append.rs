@@ -12,43 +12,62 @@ use heed::{CompactionOption, EnvOpenOptions};
 use crate::lmdb::{self, LmdbError};
 use crate::store::{META, SCHEMA};
 use crate::{
-    FeatureStore, Provenance, Schema, StoreError, StoreWriter, WriterOptions, codec, pages, target,
+    Conflict, FeatureStore, Provenance, Schema, StoreError, StoreWriter, WriterOptions, codec,
+    pages, target, writer,
 };
+
+/// How images are added to a store.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AppendOptions {
+    /// What to do with an image that the store holds with other contents.
+    pub conflict: Conflict,
+    /// Drop what an interrupted append of another source has left, instead of refusing to begin.
+    pub restart: bool,
+}
 
 /// Opens a finished store for more images: a copy of it becomes the partial of its successor.
 ///
 /// # Errors
 /// What [`FeatureStore::open`] and [`StoreWriter::create`] say; [`StoreError::OtherPartial`] if an interrupted run with
 /// another source left a partial.
-pub fn reopen(path: &Path, provenance: Provenance) -> Result<StoreWriter, StoreError> {
+pub fn reopen(
+    path: &Path,
+    provenance: Provenance,
+    options: AppendOptions,
+) -> Result<StoreWriter, StoreError> {
     let schema = FeatureStore::open(path)?.schema().clone();
     pages::check(path)?;
     let partial = target::sibling(path, "partial")?;
     let provenance = Provenance {
         source_format: format!("{}, {}", schema.provenance.source_format, provenance.source_format),
         source: format!("{}, {}", schema.provenance.source, provenance.source),
-        // The store before and what is added to it: only the same addition is resumed.
-        fingerprint: format!("{:016x}+{}", schema.digest, provenance.fingerprint),
+        // The store before and what is added to it, by which rule: only the same addition is resumed.
+        fingerprint: format!(
+            "{:016x}+{}+{:?}",
+            schema.digest, provenance.fingerprint, options.conflict
+        ),
         tool_version: provenance.tool_version,
     };
+    let began = Schema { complete: false, provenance: provenance.clone(), ..schema.clone() };
+    let writer_options = WriterOptions {
+        precision: schema.precision,
+        compression: schema.compression,
+        provenance,
+        overwrite: true,
+        conflict: options.conflict,
+        ..WriterOptions::default()
+    };
     if !partial.exists() {
-        copy_as_partial(
-            path,
-            &partial,
-            Schema { complete: false, provenance: provenance.clone(), ..schema.clone() },
-        )?;
+        copy_as_partial(path, &partial, began.clone())?;
     }
-    let Schema { precision, compression, .. } = schema;
-    StoreWriter::create(
-        path,
-        WriterOptions {
-            precision,
-            compression,
-            provenance,
-            overwrite: true,
-            ..WriterOptions::default()
-        },
-    )
+    match StoreWriter::create(path, writer_options.clone()) {
+        Err(StoreError::OtherPartial(other)) if options.restart => {
+            writer::discard(&other)?;
+            copy_as_partial(path, &partial, began)?;
+            StoreWriter::create(path, writer_options)
+        }
+        created => created,
+    }
 }
 
 /// Copies a store's file, marks the copy incomplete and renames it to where a writer looks for a partial.

@@ -8,11 +8,14 @@ use std::thread;
 use rayon::prelude::*;
 use serde::Serialize;
 
+use crate::append::AppendOptions;
 use crate::formats::{FeatureSource, FormatError, RecordError, Records, SourceInfo, SourceRecord};
 use crate::quarantine::Quarantine;
 use crate::record::Encoded;
 use crate::writer::{self, CommittedIds};
-use crate::{Compression, Precision, Provenance, Schema, StoreError, StoreWriter, WriterOptions};
+use crate::{
+    Compression, Conflict, Precision, Provenance, Schema, StoreError, StoreWriter, WriterOptions,
+};
 
 /// Records decoded at a time, at most.
 const CHUNK: usize = 32;
@@ -49,6 +52,8 @@ pub struct ConvertReport {
     pub schema: Schema,
     /// Images taken over from an interrupted run.
     pub resumed: u64,
+    /// Images that came twice with different contents, of which the rule chose one.
+    pub conflicts: u64,
     /// Records that could not be read, and why.
     pub skipped: Vec<SkippedRecord>,
 }
@@ -75,8 +80,13 @@ pub enum ConvertError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// Nothing in the source could be read.
-    #[error("{0} holds no readable image")]
-    Empty(String),
+    #[error("{path} holds no readable image{first}")]
+    Empty {
+        /// The source.
+        path: String,
+        /// How many records were left out and why the first was, if there were any.
+        first: String,
+    },
     /// The caller asked to stop an export, which starts anew the next time.
     #[error("interrupted; nothing was written")]
     Abandoned,
@@ -96,7 +106,8 @@ type Outcome = Result<(String, Encoded), ConvertError>;
 /// Images that an interrupted run has committed are not decoded again. `cancelled` is looked at between records.
 ///
 /// # Errors
-/// [`ConvertError`]; whatever it is, the target is untouched and what was committed can be resumed.
+/// [`ConvertError`]; whatever it is, the target is untouched and what was committed can be resumed. Of a conflict, and of
+/// a source without images, nothing is left: the same command would meet it again.
 pub fn convert(
     source: Box<dyn FeatureSource>,
     target: &Path,
@@ -106,23 +117,31 @@ pub fn convert(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<ConvertReport, ConvertError> {
     options.provenance = provenance(source.info());
+    let conflict = options.conflict;
+    if conflict != Conflict::Fail {
+        options.provenance.fingerprint += &format!("-{conflict:?}");
+    }
     let writer = StoreWriter::create(target, options)?;
-    let committed = (writer.committed() > 0).then(|| writer.committed_ids());
+    // The last of several must be compared with what is there.
+    let skips = writer.committed() > 0 && conflict != Conflict::Last;
+    let committed = skips.then(|| writer.committed_ids());
     fill(writer, committed, source, on_error, cancelled, progress)
 }
 
 /// Adds a source's images to a finished store; resumable like [`convert`], and swapped in when complete.
 ///
 /// # Errors
-/// As [`convert`]; [`StoreError::Duplicate`] for an image that the store holds with other contents.
+/// As [`convert`]; [`StoreError::Duplicate`] for an image that the store holds with other contents, unless the options
+/// say which to keep.
 pub fn append(
     source: Box<dyn FeatureSource>,
     store: &Path,
+    options: AppendOptions,
     on_error: &OnError,
     cancelled: &AtomicBool,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<ConvertReport, ConvertError> {
-    let writer = crate::append::reopen(store, provenance(source.info()))?;
+    let writer = crate::append::reopen(store, provenance(source.info()), options)?;
     // Every image is compared with what is there: one that differs must not be taken for one that was resumed.
     fill(writer, None, source, on_error, cancelled, progress)
 }
@@ -146,10 +165,40 @@ fn fill(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<ConvertReport, ConvertError> {
     let info = source.info().clone();
-    let (precision, compression) = writer.encoding();
     let resumed = writer.committed();
     let mut tally = Tally::new(on_error, resumed, info.count);
     let records = source.records()?;
+    let written =
+        write_all(&mut writer, committed, records, &info, &mut tally, cancelled, progress);
+    let written = written.and_then(|()| match tally.images {
+        0 => Err(tally.empty(&info)),
+        _ => Ok(writer.commit()?),
+    });
+    match written {
+        Ok(()) => {}
+        Err(
+            error @ (ConvertError::Empty { .. } | ConvertError::Store(StoreError::Duplicate(_))),
+        ) => {
+            writer.abandon()?;
+            return Err(error);
+        }
+        Err(error) => return Err(error),
+    }
+    let conflicts = writer.conflicts();
+    Ok(ConvertReport { schema: writer.finish()?, resumed, conflicts, skipped: tally.skipped })
+}
+
+/// Writes a source's images.
+fn write_all(
+    writer: &mut StoreWriter,
+    committed: Option<CommittedIds>,
+    records: Records,
+    info: &SourceInfo,
+    tally: &mut Tally,
+    cancelled: &AtomicBool,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(), ConvertError> {
+    let (precision, compression) = writer.encoding();
     thread::scope(|scope| {
         // One chunk is written while the next is decoded and a third waits.
         let (send, receive) = sync_channel(1);
@@ -160,11 +209,9 @@ fn fill(
                 writer.commit()?;
                 return Err(ConvertError::Interrupted { images: writer.committed() });
             }
-            match outcome {
-                Ok((id, record)) => {
-                    writer.append_encoded(&id, record)?;
-                    tally.images += 1;
-                }
+            let outcome = outcome.and_then(|(id, record)| Ok(writer.append_encoded(&id, record)?));
+            match outcome.map_err(|error| of_a_record(error, &info.path)) {
+                Ok(()) => tally.images += 1,
                 Err(ConvertError::Record(error)) => {
                     if let Err(error) = tally.skip(error) {
                         writer.commit()?;
@@ -179,11 +226,20 @@ fn fill(
             progress(tally.progress());
         }
         Ok(())
-    })?;
-    if tally.images == 0 {
-        return Err(ConvertError::Empty(info.path.display().to_string()));
+    })
+}
+
+/// What no store can hold is the record's fault, like what cannot be read.
+fn of_a_record(error: ConvertError, source: &Path) -> ConvertError {
+    match error {
+        ConvertError::Store(StoreError::Regions { id, what }) => {
+            RecordError::new(source, id, what).into()
+        }
+        ConvertError::Store(StoreError::IdLength { ref id, .. }) => {
+            RecordError::new(source, id.clone(), &error).into()
+        }
+        other => other,
     }
-    Ok(ConvertReport { schema: writer.finish()?, resumed, skipped: tally.skipped })
 }
 
 /// What has been taken and what has been left out.
@@ -202,6 +258,14 @@ impl<'a> Tally<'a> {
 
     pub(crate) fn progress(&self) -> Progress {
         Progress { images: self.images, skipped: self.skipped.len() as u64, total: self.total }
+    }
+
+    /// The error of a source of which no record could be taken.
+    pub(crate) fn empty(&self, info: &SourceInfo) -> ConvertError {
+        let first = self.skipped.first().map_or(String::new(), |record| {
+            format!("; of {} records the first: {}", self.skipped.len(), record.reason)
+        });
+        ConvertError::Empty { path: info.path.display().to_string(), first }
     }
 
     /// Does with a bad record what was asked for.

@@ -97,7 +97,8 @@
 //! ```
 //! use std::sync::atomic::AtomicBool;
 //!
-//! use feature_store::merge::{Conflict, merge};
+//! use feature_store::Conflict;
+//! use feature_store::merge::merge;
 //! # use feature_store::{Regions, StoreWriter, WriterOptions};
 //! # let folder = tempfile::tempdir()?;
 //! # let parts: Vec<_> = (0..3).map(|part| folder.path().join(format!("part{part}"))).collect();

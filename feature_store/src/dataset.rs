@@ -106,9 +106,9 @@ struct SimplePair {
 /// # Errors
 /// [`DatasetError`]; an empty split is one.
 pub fn load_split(path: &Path) -> Result<Vec<Description>, DatasetError> {
-    let text = std::fs::read_to_string(path)
+    let text = crate::text::read(path)
         .map_err(|source| DatasetError::Io { path: path.to_owned(), source })?;
-    let json: Value = serde_json::from_str(&text)
+    let json: Value = serde_json::from_slice(&text)
         .map_err(|source| DatasetError::Json { path: path.to_owned(), source })?;
     let layout = |entry: &str, what: String| DatasetError::Layout {
         path: path.to_owned(),

@@ -1,17 +1,31 @@
 //! Comparing two stores: ids, sizes, boxes, labels, and features within a tolerance.
 
+use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::store::StoreCursor;
-use crate::{FeatureStore, Regions, StoreError};
+use crate::{FeatureStore, Labels, Regions, StoreError};
 
-/// Ids listed one by one; more are only counted.
-const LISTED: usize = 100;
 /// Images compared in parallel at a time.
 const CHUNK: usize = 64;
+
+/// How two stores are compared.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Largest difference of a feature that counts as none.
+    pub tolerance: f32,
+    /// Differences that are listed one by one; more are only counted.
+    pub listed: usize,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { tolerance: 0.0, listed: 100 }
+    }
+}
 
 /// What two stores differ in.
 #[derive(Debug, Default, Serialize)]
@@ -36,21 +50,21 @@ impl DiffReport {
         self.only_first + self.only_second + self.different == 0
     }
 
-    fn note(&mut self, id: String, what: String) {
-        if self.findings.len() < LISTED {
+    fn note(&mut self, id: String, what: String, options: &Options) {
+        if self.findings.len() < options.listed {
             self.findings.push((id, what));
         }
     }
 }
 
-/// Compares two stores; features may differ by `tolerance`. `None` comes back if `cancelled` was set.
+/// Compares two stores. `None` comes back if `cancelled` was set.
 ///
 /// # Errors
 /// A record that cannot be read.
 pub fn diff(
     first: &FeatureStore,
     second: &FeatureStore,
-    tolerance: f32,
+    options: &Options,
     cancelled: &AtomicBool,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Option<DiffReport>, StoreError> {
@@ -77,11 +91,11 @@ pub fn diff(
             match order {
                 std::cmp::Ordering::Less => {
                     report.only_first += 1;
-                    report.note(here, "only in the first".into());
+                    report.note(here, "only in the first".into(), options);
                 }
                 std::cmp::Ordering::Greater => {
                     report.only_second += 1;
-                    report.note(there, "only in the second".into());
+                    report.note(there, "only in the second".into(), options);
                 }
                 std::cmp::Ordering::Equal => common.push(here),
             }
@@ -94,14 +108,14 @@ pub fn diff(
         }
         let compared: Vec<_> = common
             .par_iter()
-            .map(|id| Ok(compare(&first.get_once(id)?, &second.get_once(id)?, tolerance)))
+            .map(|id| Ok(compare(&first.get_once(id)?, &second.get_once(id)?, options.tolerance)))
             .collect::<Result<_, StoreError>>()?;
         for (id, (largest, what)) in common.into_iter().zip(compared) {
             report.common += 1;
             report.largest_difference = report.largest_difference.max(largest);
             if let Some(what) = what {
                 report.different += 1;
-                report.note(id, what);
+                report.note(id, what, options);
             }
         }
         progress(done);
@@ -126,12 +140,22 @@ fn compare(a: &Regions, b: &Regions, tolerance: f32) -> (f32, Option<String>) {
             largest = largest.max(difference);
         }
     }
-    let what = if (a.width, a.height) != (b.width, b.height) {
+    let what = if a.is_relative() != b.is_relative() {
+        let [width, height] =
+            if a.is_relative() { [b.width, b.height] } else { [a.width, a.height] };
+        let (relative, other) =
+            if a.is_relative() { ("first", "second") } else { ("second", "first") };
+        format!(
+            "boxes relative to an image of unknown size in the {relative}, in pixels of {width}x{height} in the {other}"
+        )
+    } else if (a.width, a.height) != (b.width, b.height) {
         format!("{}x{} and {}x{} pixels", a.width, a.height, b.width, b.height)
     } else if a.boxes != b.boxes || a.extents != b.extents {
         "different boxes".into()
-    } else if a.objects != b.objects || a.attributes != b.attributes {
-        "different labels".into()
+    } else if let Some(what) = compare_labels("object", &a.objects, &b.objects)
+        .or_else(|| compare_labels("attribute", &a.attributes, &b.attributes))
+    {
+        what
     } else if a.class_probabilities != b.class_probabilities {
         "different class probabilities".into()
     } else if largest > tolerance || !same_kind {
@@ -140,4 +164,26 @@ fn compare(a: &Regions, b: &Regions, tolerance: f32) -> (f32, Option<String>) {
         return (largest, None);
     };
     (largest, Some(what))
+}
+
+/// What is different in the labels of regions, if anything.
+fn compare_labels(name: &str, a: &Option<Labels>, b: &Option<Labels>) -> Option<String> {
+    let none = Labels::default();
+    let (a, b) = (a.as_ref().unwrap_or(&none), b.as_ref().unwrap_or(&none));
+    compare_values(&format!("{name} ids"), &a.ids, &b.ids)
+        .or_else(|| compare_values(&format!("{name} confidences"), &a.confidences, &b.confidences))
+}
+
+/// The first region in which a list differs, with both values.
+fn compare_values<T: PartialEq + Display>(name: &str, a: &[T], b: &[T]) -> Option<String> {
+    match (a, b) {
+        ([], []) => None,
+        ([], _) => Some(format!("{name} in the second only")),
+        (_, []) => Some(format!("{name} in the first only")),
+        _ => {
+            let differ = a.iter().zip(b).filter(|(a, b)| a != b).count();
+            let (region, (a, b)) = a.iter().zip(b).enumerate().find(|(_, (a, b))| a != b)?;
+            Some(format!("{name} of {differ} regions: in region {region} {a} and {b}"))
+        }
+    }
 }

@@ -55,7 +55,9 @@ pub enum StoreError {
         bytes: usize,
     },
     /// Two different records under one id.
-    #[error("image `{0}` comes twice, with different contents")]
+    #[error(
+        "image `{0}` comes twice, with different contents; `--on-conflict first` or `last` chooses one"
+    )]
     Duplicate(String),
     /// Regions that contradict themselves or the rest of the store.
     #[error("image `{id}`: {what}")]
@@ -66,7 +68,7 @@ pub enum StoreError {
         what: String,
     },
     /// The target is there already.
-    #[error("{0} exists; remove it, or ask to overwrite it")]
+    #[error("{0} exists; remove it, or replace it with `--force`")]
     Exists(PathBuf),
     /// Two stores whose records cannot stand beside each other.
     #[error("{path} has {what} ({other}); make them alike with `xenc store convert`")]
@@ -83,9 +85,28 @@ pub enum StoreError {
     Locked(PathBuf),
     /// What an interrupted run left behind comes from another source or is encoded otherwise.
     #[error(
-        "{0} was left by an interrupted run with another source, precision or compression; remove it to start anew"
+        "{0} was left by an interrupted run with another source, precision, compression or rule; the same command goes \
+         on with it, `--force` starts anew"
     )]
     OtherPartial(PathBuf),
+    /// Fewer images than shards.
+    #[error("{path} holds {images} images: {shards} shards would not all have one")]
+    Shards {
+        /// The directory.
+        path: PathBuf,
+        /// Images in it.
+        images: u64,
+        /// Shards asked for.
+        shards: u32,
+    },
+    /// A damaged store of which nothing is left.
+    #[error("{path}: nothing can be salvaged; {what}")]
+    NothingLeft {
+        /// The directory.
+        path: PathBuf,
+        /// What was found instead of records.
+        what: String,
+    },
     /// A batch was asked for that cannot be made.
     #[error("batch: {0}")]
     Batch(String),

@@ -11,11 +11,11 @@ use crate::convert::{ConvertError, OnError, Progress, SkippedRecord, Tally, next
 use crate::formats::hdf5::{Hdf5Sink, IndexedHdf5Sink};
 use crate::formats::npy::NpySink;
 use crate::formats::npz::NpzSink;
-use crate::formats::tsv::{TsvCompression, TsvOrder, TsvSink};
+use crate::formats::tsv::{self, TsvCompression, TsvOrder, TsvSink};
 use crate::formats::uniter::{UniterEncoding, UniterSink};
 use crate::formats::volta::{VoltaEncoding, VoltaSink};
-use crate::formats::{FeatureSink, FeatureSource, FormatError};
-use crate::{StoreError, target};
+use crate::formats::{FeatureSink, FeatureSource, FormatError, RecordError, Records};
+use crate::{Regions, StoreError, target};
 
 /// A foreign format to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +64,20 @@ impl ForeignFormat {
             ForeignFormat::Npy => Box::new(NpySink::create(path)?),
         })
     }
+
+    /// Why this format has no place for an image, if that can be told before it is written.
+    fn refusal(self, regions: &Regions) -> Option<&'static str> {
+        match self {
+            ForeignFormat::Tsv(order, _) => tsv::refusal(order, regions),
+            _ => None,
+        }
+    }
+}
+
+/// The next records, decoded in parallel; none at the end.
+fn decode_next(records: &mut Records) -> Vec<Result<(String, Regions), RecordError>> {
+    let chunk = next_chunk(records, &|_| true);
+    chunk.into_par_iter().map(|record| record?.decode()).collect()
 }
 
 /// What an export has done.
@@ -93,9 +107,12 @@ pub fn export(
     target::refuse_existing(target, overwrite)?;
     let partial = target::sibling(target, "partial")?;
     let lock_path = target::sibling(target, "lock")?;
+    if let Some(folder) = target.parent() {
+        std::fs::create_dir_all(folder).map_err(StoreError::io(folder))?;
+    }
     let lock = target::lock(&lock_path, &partial)?;
     target::remove(&partial).map_err(StoreError::io(&partial))?;
-    let written = write(source, &partial, format, on_error, cancelled, progress);
+    let written = write(source, target, &partial, format, on_error, cancelled, progress);
     let report = written.and_then(|report| {
         target::publish(&partial, target, overwrite)?;
         Ok(report)
@@ -109,6 +126,7 @@ pub fn export(
 
 fn write(
     source: Box<dyn FeatureSource>,
+    target: &Path,
     path: &Path,
     format: ForeignFormat,
     on_error: &OnError,
@@ -116,15 +134,19 @@ fn write(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<ExportReport, ConvertError> {
     let info = source.info().clone();
-    let mut sink = format.create(path)?;
     let mut tally = Tally::new(on_error, 0, info.count);
     let mut records = source.records()?;
-    loop {
-        let chunk = next_chunk(&mut records, &|_| true);
-        if chunk.is_empty() {
-            break;
-        }
-        let decoded: Vec<_> = chunk.into_par_iter().map(|record| record?.decode()).collect();
+    let mut decoded = decode_next(&mut records);
+    // What the format has no place for is seen in the first image, before anything is made.
+    if let Some((id, what)) = decoded
+        .iter()
+        .flatten()
+        .find_map(|(id, regions)| format.refusal(regions).map(|what| (id.clone(), what.to_owned())))
+    {
+        return Err(FormatError::Unwritable { path: target.to_owned(), id, what }.into());
+    }
+    let mut sink = format.create(path)?;
+    while !decoded.is_empty() {
         for outcome in decoded {
             if cancelled.load(Ordering::Relaxed) {
                 return Err(ConvertError::Abandoned);
@@ -138,9 +160,10 @@ fn write(
             }
             progress(tally.progress());
         }
+        decoded = decode_next(&mut records);
     }
     if tally.images == 0 {
-        return Err(ConvertError::Empty(info.path.display().to_string()));
+        return Err(tally.empty(&info));
     }
     let left_out = sink.left_out();
     sink.finish()?;

@@ -10,21 +10,9 @@ use crate::convert::ConvertError;
 use crate::record::Encoded;
 use crate::store::StoreCursor;
 use crate::{
-    FeatureStore, Provenance, RoundingError, Schema, StoreError, StoreWriter, WriterOptions, target,
+    Conflict, FeatureStore, Provenance, RoundingError, Schema, StoreError, StoreWriter,
+    WriterOptions, target,
 };
-
-/// What to do with an image that several stores hold with different contents.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Conflict {
-    /// Stop and name it.
-    #[default]
-    Fail,
-    /// Keep that of the store named first.
-    First,
-    /// Keep that of the store named last.
-    Last,
-}
 
 /// What a merge has done.
 #[derive(Debug, Serialize)]
@@ -50,7 +38,7 @@ pub enum ShardBy {
 ///
 /// # Errors
 /// [`StoreError::Mismatch`] for stores that do not go together, [`StoreError::Duplicate`] for a conflict under
-/// [`Conflict::Fail`], and whatever reading and writing can bring.
+/// [`Conflict::Fail`] (nothing is left of what was written), and whatever reading and writing can bring.
 pub fn merge(
     inputs: &[PathBuf],
     target: &Path,
@@ -62,7 +50,10 @@ pub fn merge(
     let stores: Vec<FeatureStore> =
         inputs.iter().map(|path| FeatureStore::open(path)).collect::<Result<_, _>>()?;
     let Some(first) = stores.first() else {
-        return Err(ConvertError::Empty("a list of no stores".into()));
+        return Err(ConvertError::Empty {
+            path: "a list of no stores".into(),
+            first: String::new(),
+        });
     };
     stores.iter().try_for_each(|store| agree(first, store))?;
     let options = options(&stores, "merge", &format!("{conflict:?}"), overwrite);
@@ -80,7 +71,10 @@ pub fn merge(
                 None => chosen = Some(bytes),
                 Some(other) if *other == bytes => repeated += 1,
                 Some(_) => match conflict {
-                    Conflict::Fail => return Err(StoreError::Duplicate(id).into()),
+                    Conflict::Fail => {
+                        writer.abandon()?;
+                        return Err(StoreError::Duplicate(id).into());
+                    }
                     Conflict::First => conflicts += 1,
                     Conflict::Last => (chosen, conflicts) = (Some(bytes), conflicts + 1),
                 },
@@ -96,24 +90,31 @@ pub fn merge(
     Ok(MergeReport { schema: writer.finish()?, repeated, conflicts })
 }
 
-/// Divides a store into `count` stores `TARGET-00000-of-0000N`; existing shards of that name are an error.
+/// Divides a store into `count` stores `TARGET-00000-of-0000N`; existing shards of that name are an error unless they
+/// are to be overwritten.
 ///
 /// # Errors
-/// As [`merge`].
+/// As [`merge`]; [`StoreError::Shards`] if there are fewer images than shards.
 pub fn shard(
     store: &FeatureStore,
     target: &Path,
     by: ShardBy,
     count: u32,
+    overwrite: bool,
     cancelled: &AtomicBool,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Vec<PathBuf>, ConvertError> {
+    let images = store.len();
+    if images < u64::from(count) {
+        let path = store.path().to_owned();
+        return Err(StoreError::Shards { path, images, shards: count }.into());
+    }
     let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let paths: Vec<PathBuf> = (0..count)
         .map(|index| target.with_file_name(format!("{name}-{index:05}-of-{count:05}")))
         .collect();
     if let Some(last) = paths.last() {
-        target::refuse_existing(last, false)?;
+        target::refuse_existing(last, overwrite)?;
     }
     let mut done = 0;
     for (index, path) in (0..).zip(&paths) {
@@ -123,7 +124,7 @@ pub fn shard(
             continue;
         }
         let options =
-            options(std::slice::from_ref(store), "shard", &shard_tag(by, index, count), false);
+            options(std::slice::from_ref(store), "shard", &shard_tag(by, index, count), overwrite);
         let mut writer = StoreWriter::create(path, options)?;
         let mut cursor = StoreCursor::new(store)?;
         let mut position = 0;
@@ -220,6 +221,7 @@ fn options(stores: &[FeatureStore], how: &str, rule: &str, overwrite: bool) -> W
             tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         },
         overwrite,
+        restart: overwrite,
         ..WriterOptions::default()
     }
 }

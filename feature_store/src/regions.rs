@@ -9,6 +9,13 @@ pub struct Labels {
     pub confidences: Vec<f32>,
 }
 
+impl Labels {
+    /// Whether every region has an id and a confidence.
+    pub(crate) fn are_whole(&self, regions: usize) -> bool {
+        self.ids.len() == regions && self.confidences.len() == regions
+    }
+}
+
 /// The regions of one image: what every format is read into and every format is written from.
 ///
 /// Some dumps (UNITER's) hold boxes relative to an image whose size they do not tell. Such an image counts as one of

@@ -29,10 +29,12 @@ pub struct RepairReport {
 /// Writes what can be read of a damaged store into a new one at `target`; `None` comes back if `cancelled` was set.
 ///
 /// # Errors
-/// [`StoreError::NotAStore`] if nothing can be salvaged, [`StoreError::Exists`], [`StoreError::Io`].
+/// [`StoreError::NotAStore`] if there is no trace of a store, [`StoreError::NothingLeft`] if none of its records can be
+/// salvaged, [`StoreError::Exists`], [`StoreError::Io`].
 pub fn repair(
     damaged: &Path,
     target: &Path,
+    overwrite: bool,
     cancelled: &AtomicBool,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Option<RepairReport>, StoreError> {
@@ -83,7 +85,9 @@ pub fn repair(
             };
             let writer = match &mut writer {
                 Some(writer) => writer,
-                none => none.insert(StoreWriter::create(target, options(damaged, &record))?),
+                none => {
+                    none.insert(StoreWriter::create(target, options(damaged, &record, overwrite))?)
+                }
             };
             let (dim, error) = (record.dim, RoundingError::default());
             drop(record);
@@ -91,7 +95,7 @@ pub fn repair(
         }
     }
     let Some(mut writer) = writer else {
-        return Err(StoreError::NotAStore { path: damaged.to_owned() });
+        return Err(nothing_left(damaged, old_schema.is_some(), &lost));
     };
     writer.commit()?;
     let mut still_lost = Vec::new();
@@ -108,16 +112,37 @@ pub fn repair(
     Ok(Some(RepairReport { schema: writer.finish()?, expected, lost: still_lost }))
 }
 
+/// Why there is nothing to write: no store at all, or one whose records are all lost.
+fn nothing_left(
+    damaged: &Path,
+    has_schema: bool,
+    lost: &BTreeMap<String, &'static str>,
+) -> StoreError {
+    let path = damaged.to_owned();
+    // Whatever lies on the leaves of a foreign environment has a key and is no record, too.
+    match lost.iter().next() {
+        _ if !has_schema => StoreError::NotAStore { path },
+        Some((id, what)) => {
+            let what = format!("{} records are lost, `{id}` first: {what}", lost.len());
+            StoreError::NothingLeft { path, what }
+        }
+        None => StoreError::NothingLeft { path, what: "no record is left".into() },
+    }
+}
+
 /// Options that keep records as they are.
-fn options(damaged: &Path, record: &RecordView) -> WriterOptions {
+fn options(damaged: &Path, record: &RecordView, overwrite: bool) -> WriterOptions {
     WriterOptions {
         precision: record.precision,
         compression: record.compression,
         provenance: Provenance {
             source_format: "repair".into(),
             source: damaged.display().to_string(),
-            ..Provenance::default()
+            fingerprint: format!("repair {}", damaged.display()),
+            tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         },
+        overwrite,
+        restart: true,
         ..WriterOptions::default()
     }
 }

@@ -13,8 +13,8 @@ pub struct Provenance {
     pub source_format: String,
     /// Path of the source as it was given.
     pub source: String,
-    /// Identifies the source's content as far as that is cheap (its size and date); a conversion resumes only from the
-    /// same one.
+    /// Identifies the source's content as far as that is cheap (its size, date and place); a conversion resumes only
+    /// from the same one.
     pub fingerprint: String,
     /// Version of this program.
     pub tool_version: String,
@@ -76,6 +76,20 @@ impl Schema {
         self.count += 1;
         self.digest = self.digest.wrapping_add(image_digest(id, record.checksum()));
         self.rounding.add(error);
+    }
+
+    /// Takes another record of an image into account that was there already.
+    pub(crate) fn replace(
+        &mut self,
+        id: &str,
+        old: u64,
+        record: &RecordView,
+        error: &RoundingError,
+    ) {
+        self.digest = self.digest.wrapping_sub(image_digest(id, old));
+        self.count -= 1;
+        // The bounds of regions and of rounding still hold; what the old record gave to them cannot be taken back.
+        self.add(id, record, error);
     }
 }
 

@@ -18,8 +18,6 @@ mod statistics;
 
 pub use statistics::Statistics;
 
-/// Findings listed one by one; more are only counted.
-const LISTED: usize = 100;
 /// Records checked in parallel at a time.
 const PAGE: usize = 64;
 
@@ -33,7 +31,7 @@ pub struct Coverage {
 }
 
 /// What to look at beyond each record by itself.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// Image sets that should be there.
     pub coverage: Vec<Coverage>,
@@ -41,6 +39,14 @@ pub struct Options {
     pub deep: bool,
     /// Keep bad records in this folder.
     pub quarantine: Option<std::path::PathBuf>,
+    /// Findings that are listed one by one; more are only counted.
+    pub listed: usize,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { coverage: Vec::new(), deep: false, quarantine: None, listed: 100 }
+    }
 }
 
 /// How much of a split is there.
@@ -52,8 +58,8 @@ pub struct SplitReport {
     pub sets: usize,
     /// Sets of those that lack images.
     pub incomplete: usize,
-    /// The first of them, with what is there.
-    pub first_incomplete: Vec<String>,
+    /// Those, with what is there of each.
+    pub missing: Vec<String>,
 }
 
 /// Something wrong with one image.
@@ -96,9 +102,9 @@ impl Report {
             && self.coverage.iter().all(|split| split.incomplete == 0)
     }
 
-    fn note(&mut self, id: &str, what: String) {
+    fn note(&mut self, id: &str, what: String, listed: usize) {
         self.bad_images += 1;
-        if self.findings.len() < LISTED {
+        if self.findings.len() < listed {
             self.findings.push(Finding { id: id.to_owned(), what });
         }
     }
@@ -246,14 +252,14 @@ impl<'a> Walk<'a> {
                 if let Some(quarantine) = &mut self.quarantine {
                     quarantine.keep(&error)?;
                 }
-                self.report.note(id, error.reason);
+                self.report.note(id, error.reason, self.options.listed);
             }
             Ok(regions) if self.options.deep => {
                 self.statistics.add(&regions);
                 let contents = xxhash_rust::xxh3::xxh3_64(bytemuck::cast_slice(&regions.features));
                 if let Some(first) = self.contents.get(&contents) {
                     let what = format!("the same features as `{first}`");
-                    self.report.note(id, what);
+                    self.report.note(id, what, self.options.listed);
                 } else {
                     self.contents.insert(contents, id.to_owned());
                 }
@@ -269,6 +275,9 @@ impl<'a> Walk<'a> {
     ) -> Result<Report, StoreError> {
         let coverage = self.options.coverage.iter().map(|split| cover(split, images_of));
         self.report.coverage = coverage.collect::<Result<_, _>>()?;
+        if self.report.images == 0 {
+            self.report.store_findings.push("it holds no images".into());
+        }
         if !self.options.coverage.is_empty() {
             self.report.superfluous = self.report.images - self.of_a_set;
         }
@@ -369,6 +378,6 @@ fn cover(
         split: coverage.split.clone(),
         sets: coverage.sets.len(),
         incomplete: incomplete.len(),
-        first_incomplete: incomplete.into_iter().take(5).collect(),
+        missing: incomplete,
     })
 }

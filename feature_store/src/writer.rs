@@ -10,7 +10,9 @@ use crate::lmdb::{self, Env, LmdbError};
 use crate::precision::RoundingError;
 use crate::record::{self, Encoded, RecordView};
 use crate::store::{META, REGIONS, SCHEMA, decode_schema};
-use crate::{Compression, MAX_ID_BYTES, Precision, Provenance, Regions, Schema, StoreError};
+use crate::{
+    Compression, Conflict, MAX_ID_BYTES, Precision, Provenance, Regions, Schema, StoreError,
+};
 use crate::{codec, target};
 
 /// Records that are collected at most, however small.
@@ -29,6 +31,10 @@ pub struct WriterOptions {
     pub provenance: Provenance,
     /// Replace a finished store, at the moment the new one is complete.
     pub overwrite: bool,
+    /// Drop what an interrupted run with other options or another source has left, instead of refusing to begin.
+    pub restart: bool,
+    /// What to do with an image that comes twice.
+    pub conflict: Conflict,
     /// Bytes that are collected before a transaction is made of them: what a kill can lose, and what is held in memory.
     pub transaction_bytes: usize,
 }
@@ -40,6 +46,8 @@ impl Default for WriterOptions {
             compression: Compression::default(),
             provenance: Provenance::default(),
             overwrite: false,
+            restart: false,
+            conflict: Conflict::default(),
             transaction_bytes: 32 << 20,
         }
     }
@@ -50,6 +58,9 @@ pub struct StoreWriter {
     target: PathBuf,
     partial: PathBuf,
     overwrite: bool,
+    conflict: Conflict,
+    /// Images so far of which the rule had to choose one.
+    conflicts: u64,
     transaction_bytes: usize,
     env: Env,
     meta: Database<Str, Bytes>,
@@ -69,6 +80,16 @@ impl StoreWriter {
     /// [`StoreError::Exists`], [`StoreError::Locked`] if another process writes the same store,
     /// [`StoreError::OtherPartial`], [`StoreError::Io`].
     pub fn create(target: &Path, options: WriterOptions) -> Result<StoreWriter, StoreError> {
+        match StoreWriter::begin(target, options.clone()) {
+            Err(StoreError::OtherPartial(partial)) if options.restart => {
+                discard(&partial)?;
+                StoreWriter::begin(target, options)
+            }
+            begun => begun,
+        }
+    }
+
+    fn begin(target: &Path, options: WriterOptions) -> Result<StoreWriter, StoreError> {
         target::refuse_existing(target, options.overwrite)?;
         let partial = target::sibling(target, "partial")?;
         fs::create_dir_all(&partial).map_err(StoreError::io(&partial))?;
@@ -99,6 +120,7 @@ impl StoreWriter {
             || schema.compression != options.compression
             || schema.provenance.fingerprint != options.provenance.fingerprint
         {
+            env.prepare_for_closing().wait();
             return Err(StoreError::OtherPartial(partial));
         }
         schema.provenance = options.provenance;
@@ -106,6 +128,8 @@ impl StoreWriter {
             target: target.to_owned(),
             partial,
             overwrite: options.overwrite,
+            conflict: options.conflict,
+            conflicts: 0,
             transaction_bytes: options.transaction_bytes,
             env,
             meta,
@@ -120,6 +144,11 @@ impl StoreWriter {
     /// Images committed so far, those of an interrupted run included.
     pub fn committed(&self) -> u64 {
         self.schema.count
+    }
+
+    /// Images with different contents under one id so far, of which the rule has chosen one.
+    pub fn conflicts(&self) -> u64 {
+        self.conflicts
     }
 
     /// How records are encoded.
@@ -187,8 +216,9 @@ impl StoreWriter {
                 Err(heed::Error::Mdb(MdbError::MapFull)) => self.grow()?,
                 Err(error) => return Err(failed(&self.partial, error)),
                 Ok(Err(refused)) => return Err(refused),
-                Ok(Ok(schema)) => {
+                Ok(Ok((schema, conflicts))) => {
                     self.schema = schema;
+                    self.conflicts += conflicts;
                     self.pending.clear();
                     self.pending_bytes = 0;
                     return Ok(());
@@ -198,35 +228,60 @@ impl StoreWriter {
     }
 
     /// One transaction: all pending records and the schema that counts them, or nothing.
-    fn try_commit(&self) -> Result<Result<Schema, StoreError>, heed::Error> {
-        let mut schema = self.schema.clone();
+    fn try_commit(&self) -> Result<Result<(Schema, u64), StoreError>, heed::Error> {
+        let (mut schema, mut conflicts) = (self.schema.clone(), 0);
         let mut transaction = self.env.write_txn()?;
         for (id, Encoded { bytes, error, .. }) in &self.pending {
             let put =
                 self.regions.put_with_flags(&mut transaction, PutFlags::NO_OVERWRITE, id, bytes);
             match put {
-                Ok(()) => {}
-                Err(heed::Error::Mdb(MdbError::KeyExist)) => {
-                    if self.regions.get(&transaction, id)? != Some(bytes.as_slice()) {
-                        return Ok(Err(StoreError::Duplicate(id.clone())));
+                Ok(()) => {
+                    if let Ok(record) = RecordView::parse(bytes) {
+                        schema.add(id, &record, error);
                     }
-                    continue;
+                }
+                Err(heed::Error::Mdb(MdbError::KeyExist)) => {
+                    let there = self.regions.get(&transaction, id)?.unwrap_or_default();
+                    if there == bytes.as_slice() {
+                        continue;
+                    }
+                    let old = RecordView::parse(there).map_or(0, |record| record.checksum());
+                    match self.conflict {
+                        Conflict::Fail => return Ok(Err(StoreError::Duplicate(id.clone()))),
+                        Conflict::First => {}
+                        Conflict::Last => {
+                            self.regions.put(&mut transaction, id, bytes)?;
+                            if let Ok(record) = RecordView::parse(bytes) {
+                                schema.replace(id, old, &record, error);
+                            }
+                        }
+                    }
+                    conflicts += 1;
                 }
                 Err(error) => return Err(error),
-            }
-            if let Ok(record) = RecordView::parse(bytes) {
-                schema.add(id, &record, error);
             }
         }
         self.meta.put(&mut transaction, SCHEMA, &codec::encode(&schema))?;
         transaction.commit()?;
-        Ok(Ok(schema))
+        Ok(Ok((schema, conflicts)))
     }
 
     fn grow(&mut self) -> Result<(), StoreError> {
         let size = self.env.info().map_size.saturating_mul(2);
         // SAFETY: this thread holds no transaction: the one that found the map full has been dropped.
         unsafe { self.env.resize(size) }.map_err(|e| failed(&self.partial, e))
+    }
+
+    /// Gives up: nothing is left of what was written.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn abandon(self) -> Result<(), StoreError> {
+        let StoreWriter { partial, env, _lock: lock, .. } = self;
+        env.prepare_for_closing().wait();
+        target::remove(&partial).map_err(StoreError::io(&partial))?;
+        drop(lock);
+        Ok(())
     }
 
     /// Completes the store: commits, marks it complete and renames it into place. Returns its schema.
@@ -246,6 +301,17 @@ impl StoreWriter {
         drop(lock);
         Ok(schema)
     }
+}
+
+/// Removes what an interrupted run has left.
+///
+/// # Errors
+/// [`StoreError::Locked`] if it is still being written.
+pub(crate) fn discard(partial: &Path) -> Result<(), StoreError> {
+    let lock = target::lock(&partial.join("writer.lock"), partial)?;
+    target::remove(partial).map_err(StoreError::io(partial))?;
+    drop(lock);
+    Ok(())
 }
 
 /// Tells which images are committed.

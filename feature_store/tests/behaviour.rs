@@ -247,7 +247,7 @@ fn validation_reports_boxes_values_and_coverage() {
     let bad: Vec<&str> = report.findings.iter().map(|finding| finding.id.as_str()).collect();
     assert_eq!(bad, ["nan", "outside"]);
     assert_eq!((report.coverage[0].sets, report.coverage[0].incomplete), (2, 1));
-    assert!(report.coverage[0].first_incomplete[0].starts_with("open-images-2_b (0 of 10"));
+    assert!(report.coverage[0].missing[0].starts_with("open-images-2_b (0 of 10"));
 }
 
 #[test]

@@ -7,16 +7,17 @@ use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use feature_store::append::AppendOptions;
 use feature_store::append::compact;
 use feature_store::convert::{OnError, append, convert};
-use feature_store::diff::diff;
+use feature_store::diff::{self, diff};
 use feature_store::formats::volta::{VoltaEncoding, VoltaSink};
 use feature_store::formats::{self, FeatureSink as _};
-use feature_store::merge::{Conflict, ShardBy, merge, shard};
+use feature_store::merge::{ShardBy, merge, shard};
 use feature_store::repair::repair;
 use feature_store::{
-    Compression, FeatureStore, Precision, Regions, Schema, StoreError, StoreWriter, WriterOptions,
-    pages,
+    Compression, Conflict, FeatureStore, Precision, Regions, Schema, StoreError, StoreWriter,
+    WriterOptions, pages,
 };
 
 static RUN: AtomicBool = AtomicBool::new(false);
@@ -100,7 +101,14 @@ fn child() {
         }
         "append" => {
             let source = formats::open(&paths[0]).unwrap();
-            let result = append(source, &paths[1], &OnError::Fail, &RUN, &mut |_| {});
+            let result = append(
+                source,
+                &paths[1],
+                AppendOptions::default(),
+                &OnError::Fail,
+                &RUN,
+                &mut |_| {},
+            );
             std::process::exit(i32::from(result.is_err()));
         }
         "read" => loop {
@@ -215,24 +223,11 @@ fn an_append_that_was_killed_is_resumed_or_leaves_the_store_as_it_was() {
     }
     if FeatureStore::open(&store).unwrap().len() == before.count {
         let source = formats::open(&more).unwrap();
-        append(source, &store, &OnError::Fail, &RUN, &mut |_| {}).unwrap();
+        append(source, &store, AppendOptions::default(), &OnError::Fail, &RUN, &mut |_| {})
+            .unwrap();
     }
     let whole = write(&folder.path().join("whole"), 0..1500, 1024);
     assert_eq!(FeatureStore::open(&store).unwrap().schema().digest, whole.digest);
-}
-
-#[test]
-fn an_image_that_is_there_with_other_contents_is_not_appended() {
-    let folder = tempfile::tempdir().unwrap();
-    let (store, more) = (folder.path().join("store"), folder.path().join("more"));
-    let before = write(&store, 0..10, 64);
-    let mut sink = VoltaSink::create(&more, VoltaEncoding::Raw).unwrap();
-    sink.append("img0000003", &image(99, 64)).unwrap();
-    Box::new(sink).finish().unwrap();
-    let source = formats::open(&more).unwrap();
-    let error = append(source, &store, &OnError::Fail, &RUN, &mut |_| {}).unwrap_err();
-    assert!(error.to_string().contains("img0000003"), "{error}");
-    assert_eq!(FeatureStore::open(&store).unwrap().schema().digest, before.digest);
 }
 
 #[test]
@@ -309,20 +304,28 @@ fn every_precision_and_compression_survives_resuming_merging_and_sharding() {
             assert!((largest - given).abs() <= schema.rounding.largest, "{name}");
             for by in [ShardBy::Hash, ShardBy::Range] {
                 let shards = folder.path().join(format!("{name}-{by:?}"));
-                let shards = shard(&store, &shards, by, 4, &RUN, &mut |_| {}).unwrap();
+                let shards = shard(&store, &shards, by, 4, false, &RUN, &mut |_| {}).unwrap();
                 let counts: Vec<u64> =
                     shards.iter().map(|path| FeatureStore::open(path).unwrap().len()).collect();
                 assert_eq!(counts.iter().sum::<u64>(), 90, "{name} {counts:?}");
                 // A run that was interrupted goes on with the shards that are missing.
                 std::fs::remove_dir_all(&shards[3]).unwrap();
                 let again = shards[0].with_file_name(format!("{name}-{by:?}"));
-                assert_eq!(shard(&store, &again, by, 4, &RUN, &mut |_| {}).unwrap(), shards);
-                assert!(shard(&store, &again, by, 4, &RUN, &mut |_| {}).is_err(), "all are there");
+                assert_eq!(shard(&store, &again, by, 4, false, &RUN, &mut |_| {}).unwrap(), shards);
+                assert!(
+                    shard(&store, &again, by, 4, false, &RUN, &mut |_| {}).is_err(),
+                    "all are there"
+                );
                 let merged = folder.path().join(format!("{name}-{by:?}-merged"));
                 merge(&shards, &merged, Conflict::Fail, false, &RUN, &mut |_| {}).unwrap();
                 let merged = FeatureStore::open(&merged).unwrap();
                 assert_eq!(merged.schema().digest, schema.digest, "{name}");
-                assert!(diff(&store, &merged, 0.0, &RUN, &mut |_| {}).unwrap().unwrap().is_equal());
+                assert!(
+                    diff(&store, &merged, &diff::Options::default(), &RUN, &mut |_| {})
+                        .unwrap()
+                        .unwrap()
+                        .is_equal()
+                );
             }
         }
     }
@@ -366,7 +369,7 @@ fn repair_salvages_all_but_what_was_damaged() {
         std::fs::create_dir(&damaged).unwrap();
         std::fs::write(damaged.join("data.mdb"), bytes).unwrap();
         let target = folder.path().join(format!("{name}.repaired"));
-        let report = repair(&damaged, &target, &RUN, &mut |_, _| {});
+        let report = repair(&damaged, &target, false, &RUN, &mut |_, _| {});
         report.map(|report| {
             let store = FeatureStore::open(&target).unwrap();
             for id in store.ids().map(|id| id.unwrap()) {

@@ -204,6 +204,16 @@ fn attacks() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../attacks")
 }
 
+/// What must be named in the refusal of those that are more than damage.
+const REASONS: [(&str, &str); 6] = [
+    ("pickle_runs_a_command", "posix.system"),
+    ("pickle_in_the_list_of_keys_too", "builtins.eval"),
+    ("npy_that_runs_a_command", "posix.system"),
+    ("hdf5_that_contains_itself.h5", "not a dataset"),
+    ("hdf5_with_a_link_outside.h5", "link"),
+    ("hdf5_with_data_outside.h5", "external files"),
+];
+
 #[test]
 fn every_attack_is_refused_by_name() {
     let readme = std::fs::read_to_string(attacks().join("README.md")).unwrap();
@@ -221,7 +231,8 @@ fn every_attack_is_refused_by_name() {
         let refusal = refusal_of(&path).unwrap_or_else(|| panic!("{name} was taken for sound"));
         let largest = LARGEST.load(Ordering::Relaxed);
         assert!(largest < REASONABLE, "{name}: {largest} bytes at once");
-        assert!(!refusal.is_empty());
+        let reason = REASONS.iter().find(|(attack, _)| *attack == name).map_or("", |(_, why)| why);
+        assert!(!refusal.is_empty() && refusal.contains(reason), "{name}: {refusal}");
         tried += 1;
     }
     assert!(tried >= 15, "{tried}");
@@ -261,6 +272,30 @@ fn ids_that_lead_out_of_a_folder_are_not_written() {
         let error = error.unwrap_err().to_string();
         assert!(error.contains("../../outside") && error.contains("--rename"), "{error}");
         assert!(!target.exists());
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn pipes_and_devices_in_place_of_files_are_refused_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let npy = dumps(folder.path()).into_iter().find(|path| path.ends_with("npy")).unwrap();
+    let pipe = |path: &Path| {
+        let _ = std::fs::remove_file(path);
+        assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+    };
+    pipe(&npy.join("img0.npy"));
+    pipe(&npy.join("img1_info.npy"));
+    let report =
+        validate_source(formats::open(&npy).unwrap(), &Options::default(), &RUN, &mut |_| {});
+    let report = report.unwrap().unwrap();
+    assert_eq!((report.images, report.bad_images), (2, 1));
+    assert!(report.findings[0].what.contains("no regular file"), "{:?}", report.findings);
+    pipe(&folder.path().join("pipe"));
+    for path in [folder.path().join("pipe"), "/dev/zero".into()] {
+        let error = formats::open(&path).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains("no regular file"), "{error}");
+        assert!(feature_store::dataset::load_split(&path).is_err());
     }
 }
 

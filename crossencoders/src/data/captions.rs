@@ -1,7 +1,6 @@
 //! Captions of images, for pre-training: JSON Lines, one object a line with the keys `image` (an id of the feature store)
 //! and `caption`. Other keys are ignored.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
@@ -53,7 +52,7 @@ impl Captions {
             line,
             reason,
         };
-        let file = File::open(path).map_err(|error| fault(0, error.to_string()))?;
+        let file = feature_store::text::open(path).map_err(|error| fault(0, error.to_string()))?;
         let mut captions = Captions { examples: Vec::new(), skipped: 0 };
         for (number, line) in BufReader::new(file).lines().enumerate() {
             let line = line.map_err(|error| fault(number + 1, error.to_string()))?;

@@ -25,7 +25,7 @@ impl Tokenizer {
     /// [`DataError::Tokenizer`], also for a vocabulary without BERT's special tokens.
     pub fn load(path: &Path) -> Result<Tokenizer, DataError> {
         let error = |reason: String| DataError::Tokenizer { path: path.to_owned(), reason };
-        let contents = std::fs::read(path).map_err(|e| error(e.to_string()))?;
+        let contents = feature_store::text::read(path).map_err(|e| error(e.to_string()))?;
         let is_json = path.extension().is_some_and(|extension| extension == "json");
         let (mut inner, file_name) = if is_json {
             (Inner::from_bytes(&contents).map_err(|e| error(e.to_string()))?, "tokenizer.json")

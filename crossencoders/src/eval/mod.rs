@@ -23,7 +23,8 @@ pub use metrics::{Group, Metrics};
 pub use predictions::{Prediction, PredictionsError, read_predictions, write_predictions};
 pub use submission::{SubmissionError, check as check_submission, write_submission};
 
-use crate::data::{DataError, ImageSets, Item, Loader, by_length};
+use crate::data::{Batch, DataError, ImageSets, Item, Loader, by_length};
+use crate::failure::{LibtorchError, catching};
 use crate::ranker::Ranker;
 
 /// Why a split cannot be ranked.
@@ -37,6 +38,17 @@ pub enum EvalError {
         "the model's scores for a description of {0} are not finite: its weights or the features are broken"
     )]
     NotFinite(String),
+    /// libtorch cannot rank a batch, most often because memory has run out.
+    #[error(
+        "{error}, for {shapes}{}",
+        if error.is_out_of_memory() { ": rank fewer descriptions at once (--batch-size)" } else { "" }
+    )]
+    Libtorch {
+        /// What it says.
+        error: LibtorchError,
+        /// The batch's shapes.
+        shapes: String,
+    },
     /// An annotation file that is not about the split.
     #[error(transparent)]
     Annotations(#[from] AnnotationsError),
@@ -49,7 +61,7 @@ pub enum EvalError {
 /// descriptions are done.
 ///
 /// # Errors
-/// [`EvalError::Data`], [`EvalError::NotFinite`].
+/// [`EvalError::Data`], [`EvalError::NotFinite`], [`EvalError::Libtorch`].
 pub fn score(
     ranker: &Ranker,
     store: &FeatureStore,
@@ -69,21 +81,29 @@ pub fn score(
         if cancelled.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let batch = batch?.to_device(ranker.variables.device());
-        let rows = tch::no_grad(|| ranker.scores(&batch, false));
-        for (row, item) in batch.items.iter().enumerate() {
-            let row = rows.get(row as i64).to_kind(Kind::Float);
-            let row = Vec::<f32>::try_from(row).unwrap_or_default();
+        let batch = batch?;
+        let (items, shapes) = (batch.items.clone(), batch.shapes());
+        let rows = catching(|| rows(ranker, batch))
+            .map_err(|error| EvalError::Libtorch { error, shapes })?;
+        for (item, row) in items.iter().zip(rows) {
             let example = &sets.examples[item.example()];
             if row.len() != example.images.len() || row.iter().any(|score| !score.is_finite()) {
                 return Err(EvalError::NotFinite(example.directory.clone()));
             }
             scores[item.example()] = row;
         }
-        done += batch.items.len();
+        done += items.len();
         progress(done);
     }
     Ok(Some(scores))
+}
+
+/// The candidates' scores of every description of a batch.
+fn rows(ranker: &Ranker, batch: Batch) -> Vec<Vec<f32>> {
+    let batch = batch.to_device(ranker.variables.device());
+    let scores = tch::no_grad(|| ranker.scores(&batch, false)).to_kind(Kind::Float);
+    let row = |number| Vec::try_from(scores.get(number as i64)).unwrap_or_default();
+    (0..batch.items.len()).map(row).collect()
 }
 
 /// Predictions for a labelled split, in its order; `None` if cancelled. See [`score`].

@@ -8,7 +8,6 @@
 //! `rank`, `tie` and `video` follow from the rest: a file that another program writes may leave them out.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
@@ -103,7 +102,9 @@ pub fn read_predictions(path: &Path) -> Result<Vec<Prediction>, PredictionsError
     let io = |source| PredictionsError::Io { path: path.to_owned(), source };
     let mut predictions: Vec<Prediction> = Vec::new();
     let mut lines_of = HashMap::new();
-    for (index, bytes) in BufReader::new(File::open(path).map_err(io)?).split(b'\n').enumerate() {
+    for (index, bytes) in
+        BufReader::new(feature_store::text::open(path).map_err(io)?).split(b'\n').enumerate()
+    {
         let bytes = bytes.map_err(io)?;
         if bytes.trim_ascii().is_empty() {
             continue;

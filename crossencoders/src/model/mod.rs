@@ -12,7 +12,7 @@ mod heads;
 mod layers;
 pub mod pretraining;
 mod ranking;
-mod recompute;
+mod segments;
 
 use tch::{Kind, Tensor};
 
@@ -20,6 +20,7 @@ pub use contextual::{ContextConfig, ContextModule, Positions};
 pub use encoder::{CrossEncoder, Encoded};
 pub use heads::{AlignmentHead, PretrainingHeads, VlClassifier};
 pub use ranking::{RankingHead, RankingModel};
+pub use segments::Activations;
 
 /// Descriptions, one a row.
 #[derive(Debug)]

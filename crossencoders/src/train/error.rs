@@ -141,6 +141,13 @@ pub enum Cause {
     Weights,
 }
 
+impl Cause {
+    /// These images, or the weights if there are none.
+    pub(super) fn of(images: Vec<String>) -> Cause {
+        if images.is_empty() { Cause::Weights } else { Cause::Features(images) }
+    }
+}
+
 impl fmt::Display for Cause {
     fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
         match self {

@@ -1,15 +1,16 @@
 //! Training, as ImageCoDe's scripts and pytorch_transformers 1.2.0 do it.
 //!
-//! [`Trainer`] tells the story; one file each for the order of the data, a step, checkpoints, and what is logged.
+//! `course.rs` tells the story of every run; [`Trainer`] and [`Pretrainer`](pretrain::Pretrainer) say what is learnt in it.
 
 mod average;
-mod checkpoint;
+mod course;
 pub mod distributed;
 mod error;
 mod folder;
 mod groups;
 mod log;
 mod loss;
+mod optimisation;
 mod optimizer;
 mod order;
 pub mod pretrain;
@@ -22,11 +23,12 @@ mod tfrecord;
 mod trainer;
 mod update;
 
+pub use course::{Outcome, Summary};
 pub use error::{Cause, StepIds, TrainError};
-pub use log::{EvaluationLog, Event, StepLog};
+pub use log::{Event, StepLog, ValidLog};
 pub use loss::{contrastive, non_contrastive};
 pub use optimizer::{AdamW, AdamWConfig};
 pub use recipe::{Context, Data, Recipe, RecipeError, Variant};
 pub use schedule::warmup_linear;
 pub use settings::{Group, Precision, Training};
-pub use trainer::{Outcome, Summary, Trainer};
+pub use trainer::Trainer;

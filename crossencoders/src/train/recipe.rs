@@ -186,7 +186,7 @@ pub(super) fn read<T: DeserializeOwned>(
     overrides: &[String],
     check: impl FnOnce(&T) -> Result<(), &'static str>,
 ) -> Result<T, RecipeError> {
-    let text = std::fs::read_to_string(path)
+    let text = feature_store::text::read_text(path)
         .map_err(|source| RecipeError::Io { path: path.to_owned(), source })?;
     let error = |reason: String| RecipeError::Toml { path: path.to_owned(), reason };
     let mut table: Table = text.parse().map_err(|e: toml::de::Error| error(e.to_string()))?;

@@ -1,11 +1,13 @@
 //! One step: forward, backward, update.
 
+use serde::{Deserialize, Serialize};
 use tch::nn::VarStore;
 use tch::{Kind, Tensor};
 
-use super::average::Average;
-use super::distributed::{BUCKET_BYTES, CommError, Gradients, Ranks};
-use super::{AdamW, TrainError, Training, contrastive, groups, non_contrastive, warmup_linear};
+use super::distributed::{CommError, Gradients, Ranks};
+use super::log::{Gain, Step};
+use super::optimisation::{Applied, Optimisation};
+use super::{TrainError, Training, contrastive, non_contrastive, warmup_linear};
 use crate::data::{Batch, Labels};
 use crate::ranker::Ranker;
 
@@ -13,43 +15,49 @@ use crate::ranker::Ranker;
 #[derive(Debug)]
 pub(super) struct Learner {
     pub ranker: Ranker,
-    pub optimizer: AdamW,
-    pub average: Option<Average>,
+    pub optimisation: Optimisation,
     ranks: Ranks,
     gradients: Gradients,
 }
 
-/// What one step gave.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Step {
-    /// Mean over the rows.
-    pub loss: f64,
-    pub rows: usize,
-    /// Rows that were ranked right.
-    pub right: usize,
-    /// Of the gradients before clipping.
-    pub grad_norm: f64,
-    pub learning_rate: f64,
+/// Rows that were ranked right.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub(super) struct Right(usize);
+
+impl Gain for Right {
+    fn merge(&mut self, other: &Right) {
+        self.0 += other.0;
+    }
+
+    fn accuracy(&self, rows: usize) -> Option<f64> {
+        Some(self.0 as f64 / rows.max(1) as f64)
+    }
 }
 
-/// Why there is no step.
+/// Why there is no step. The weights are those before it.
 #[derive(Debug)]
-pub(super) enum NoStep {
-    NotFinite(NotFinite),
-    Comm(CommError),
+pub(super) enum NoStep<I> {
+    NotFinite(NotFinite<I>),
+    Error(TrainError),
+}
+
+impl<I> From<CommError> for NoStep<I> {
+    fn from(error: CommError) -> Self {
+        NoStep::Error(error.into())
+    }
 }
 
 /// A step that would have made weights that are no numbers.
 #[derive(Debug)]
-pub(super) struct NotFinite {
+pub(super) struct NotFinite<I> {
     pub loss: f64,
     pub grad_norm: f64,
     /// The first by name whose gradient is not finite.
     pub parameter: Option<String>,
     /// The number of the batch whose loss is not finite; if all are, gradients are not.
     pub batch: Option<usize>,
-    /// Row and candidate of images of that batch whose features are not finite.
-    pub images: Vec<(usize, usize)>,
+    /// Images of that batch whose features are not finite.
+    pub images: Vec<I>,
 }
 
 impl Learner {
@@ -59,85 +67,76 @@ impl Learner {
     /// If the recipe names parameters that there are not, or freezes all.
     pub fn new(ranker: Ranker, ranks: &Ranks) -> Result<Learner, TrainError> {
         let settings = &ranker.recipe.train;
-        let optimizer = groups::optimizer(&ranker.variables, &ranker.config, settings)?;
-        let average = settings.ema.map(|decay| Average::new(&ranker.variables, decay));
-        let mut trained = ranker.variables.trainable_variables();
-        trained.retain(Tensor::requires_grad);
-        let gradients = Gradients::new(trained, BUCKET_BYTES);
-        Ok(Learner { ranker, optimizer, average, ranks: ranks.clone(), gradients })
-    }
-
-    /// Puts the average in place of the weights, or the weights back; nothing where there is no average.
-    pub fn exchange_average(&mut self) {
-        if let Some(average) = &mut self.average {
-            average.exchange();
-        }
+        let optimisation = Optimisation::new(&ranker.variables, &ranker.config, settings)?;
+        let gradients = Gradients::new(ranker.segmented_parameters());
+        Ok(Learner { ranker, optimisation, ranks: ranks.clone(), gradients })
     }
 
     /// The step after `done` of `total` steps: the update by the mean gradient over `rows`, which are those of the `batches`
     /// of all ranks.
     ///
     /// # Errors
-    /// [`NoStep`]; the weights are those before the step.
+    /// [`NoStep`] with row and candidate of images; the weights are those before the step.
     pub fn step(
         &mut self,
         batches: Vec<Batch>,
         rows: usize,
         (done, total): (u64, u64),
-    ) -> Result<Step, NoStep> {
-        self.optimizer.zero_grad();
-        let mut step = self.backward(batches, rows, done).map_err(NoStep::NotFinite)?;
-        self.add_up(&mut step).map_err(NoStep::Comm)?;
-        let settings = &self.ranker.recipe.train;
-        step.grad_norm = self.optimizer.clip_grad_norm(settings.clip);
-        if !step.grad_norm.is_finite() {
-            let what = self.not_finite(step.loss, None, Vec::new(), step.grad_norm);
-            return Err(NoStep::NotFinite(what));
+    ) -> Result<Step<Right>, NoStep<(usize, usize)>> {
+        self.optimisation.zero_grad();
+        let mut step = self.backward(batches, rows, done)?;
+        self.add_up(&mut step)?;
+        let applied = self.optimisation.apply(&self.ranker.recipe.train, (done, total));
+        match applied {
+            Ok(Applied { grad_norm, learning_rate }) => {
+                Ok(Step { grad_norm, learning_rate, ..step })
+            }
+            Err(norm) => Err(NoStep::NotFinite(self.not_finite(step.loss, None, Vec::new(), norm))),
         }
-        step.learning_rate = learning_rate(settings, (done, total));
-        self.optimizer.step(step.learning_rate);
-        if let Some(average) = &mut self.average {
-            average.update(done + 1);
-        }
-        Ok(step)
     }
 
-    /// Adds up what the ranks have learnt: gradients, loss, counts.
-    fn add_up(&mut self, step: &mut Step) -> Result<(), CommError> {
+    /// Adds up loss and counts of the ranks.
+    fn add_up(&self, step: &mut Step<Right>) -> Result<(), CommError> {
         if self.ranks.size() == 1 {
             return Ok(());
         }
-        self.gradients.sum(&self.ranks)?;
-        let mut sums = [step.loss as f32, step.rows as f32, step.right as f32];
+        let mut sums = [step.loss as f32, step.rows as f32, step.gain.0 as f32];
         self.ranks.sum(&mut sums)?;
         let [loss, rows, right] = sums;
-        (step.loss, step.rows, step.right) = (f64::from(loss), rows as usize, right as usize);
+        (step.loss, step.rows) = (f64::from(loss), rows as usize);
+        step.gain = Right(right as usize);
         Ok(())
     }
 
-    /// Adds up the gradients of all batches.
-    fn backward(&mut self, batches: Vec<Batch>, rows: usize, done: u64) -> Result<Step, NotFinite> {
-        let settings = &self.ranker.recipe.train;
+    /// Adds up the gradients of all batches, and of all ranks: those are reduced while the last batch is gone through.
+    fn backward(
+        &mut self,
+        mut batches: Vec<Batch>,
+        rows: usize,
+        done: u64,
+    ) -> Result<Step<Right>, NoStep<(usize, usize)>> {
+        let Learner { ranker, optimisation, ranks, gradients } = self;
+        let mut micro = MicroBatches { ranker, rank: ranks.rank(), rows, done, seen: 0 };
         let mut step = Step::default();
-        for (number, batch) in batches.into_iter().enumerate() {
-            // Dropout depends on step and rank alone, whenever the run was begun.
-            let place = [number as u64, self.ranks.rank() as u64];
-            let seed = settings.dropout.then(|| dropout_seed(settings.seed, done, place));
-            let batch = batch.to_device(self.ranker.variables.device());
-            // A loss is a mean over its batch: each row has the same weight, whatever batch it is in.
-            let weight = batch.items.len() as f64 / rows as f64;
-            let (scores, loss) =
-                self.ranker.backward(&batch, seed, &|scores| loss(scores, &batch.labels) * weight);
-            let loss = loss.double_value(&[]);
-            if !loss.is_finite() {
-                let norm = self.optimizer.clip_grad_norm(f64::INFINITY);
-                return Err(self.not_finite(loss, Some(number), not_finite_images(&batch), norm));
+        let last = batches.pop();
+        let learnt = (|| {
+            for batch in batches {
+                micro.backward(batch, None, &mut step)?;
             }
-            step.loss += loss;
-            step.right += right(&scores, &batch.labels);
-            step.rows += batch.items.len();
+            let several = ranks.size() > 1;
+            gradients.sum_during(ranks, |finished| match last {
+                Some(batch) => micro.backward(batch, several.then_some(finished), &mut step),
+                None => Ok(()),
+            })
+        })();
+        match learnt {
+            Ok(()) => Ok(step),
+            Err(Stopped::Comm(error)) => Err(error.into()),
+            Err(Stopped::Loss { loss, batch, images }) => {
+                let norm = optimisation.grad_norm();
+                Err(NoStep::NotFinite(self.not_finite(loss, Some(batch), images, norm)))
+            }
         }
-        Ok(step)
     }
 
     fn not_finite(
@@ -146,9 +145,68 @@ impl Learner {
         batch: Option<usize>,
         images: Vec<(usize, usize)>,
         grad_norm: f64,
-    ) -> NotFinite {
+    ) -> NotFinite<(usize, usize)> {
         let parameter = first_not_finite(&self.ranker.variables);
         NotFinite { loss, grad_norm, parameter, batch, images }
+    }
+}
+
+/// What goes through the model one after the other in a step.
+struct MicroBatches<'a> {
+    ranker: &'a Ranker,
+    rank: usize,
+    /// Of the whole step.
+    rows: usize,
+    /// Steps done.
+    done: u64,
+    /// Batches so far.
+    seen: u64,
+}
+
+/// Why it goes no further.
+enum Stopped {
+    /// The loss of the batch with this number is not finite, nor are features of these images (row and candidate).
+    Loss {
+        loss: f64,
+        batch: usize,
+        images: Vec<(usize, usize)>,
+    },
+    Comm(CommError),
+}
+
+impl From<CommError> for Stopped {
+    fn from(error: CommError) -> Self {
+        Stopped::Comm(error)
+    }
+}
+
+impl MicroBatches<'_> {
+    /// Adds a batch's gradients to those of the parameters, and what it gave to the step.
+    fn backward(
+        &mut self,
+        batch: Batch,
+        finished: Option<&mut dyn FnMut(usize)>,
+        step: &mut Step<Right>,
+    ) -> Result<(), Stopped> {
+        let settings = &self.ranker.recipe.train;
+        // Dropout depends on step and rank alone, whenever the run was begun.
+        let place = [self.seen, self.rank as u64];
+        let seed = settings.dropout.then(|| dropout_seed(settings.seed, self.done, place));
+        let batch = batch.to_device(self.ranker.variables.device());
+        // A loss is a mean over its batch: each row has the same weight, whatever batch it is in.
+        let weight = batch.items.len() as f64 / self.rows as f64;
+        let weighted = |scores: &Tensor| loss(scores, &batch.labels) * weight;
+        let (scores, loss) = self.ranker.backward(&batch, seed, &weighted, finished);
+        let loss = loss.double_value(&[]);
+        if !loss.is_finite() {
+            let images = not_finite_images(&batch);
+            return Err(Stopped::Loss { loss, batch: self.seen as usize, images });
+        }
+        step.loss += loss;
+        step.gain.0 += right(&scores, &batch.labels);
+        step.rows += batch.items.len();
+        self.seen += 1;
+        Ok(())
     }
 }
 

@@ -24,7 +24,7 @@ pub enum WeightsError {
         reason: String,
     },
     /// The weights are those of another model.
-    #[error("{path} does not fit the model: {}", problems.join("; "))]
+    #[error("{path} does not fit the model: {}", first(problems))]
     Misfit {
         /// The file.
         path: PathBuf,
@@ -50,4 +50,15 @@ pub enum WeightsError {
     /// An address of the model hub that cannot be used.
     #[error(transparent)]
     Hub(#[from] HubError),
+}
+
+/// Most problems that a message tells.
+const TOLD: usize = 8;
+
+fn first(problems: &[String]) -> String {
+    let told = problems[..problems.len().min(TOLD)].join("; ");
+    match problems.len().saturating_sub(TOLD) {
+        0 => told,
+        more => format!("{told}; and {more} more"),
+    }
 }

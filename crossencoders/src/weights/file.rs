@@ -9,7 +9,7 @@ use tch::{Kind, Tensor};
 
 use super::names::Convention;
 use super::tied::{same, twin_of};
-use super::{WeightsError, pytorch};
+use super::{WeightsError, pytorch, safetensors};
 
 /// What a file's bytes are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -72,17 +72,16 @@ impl WeightsFile {
         }
         let (format, key, tensors) =
             if is_safetensors(path).map_err(|error| unreadable(error.to_string()))? {
-                let read = Tensor::read_safetensors(path);
-                (Format::Safetensors, None, read.map_err(|error| unreadable(error.to_string()))?)
+                (Format::Safetensors, None, safetensors::read(path).map_err(unreadable)?)
             } else {
                 pytorch::read(path).map_err(unreadable)?
             };
         if tensors.is_empty() {
             return Err(unreadable("it holds no tensors".into()));
         }
-        if let Some((name, tensor)) = tensors.iter().find(|(_, tensor)| tensor.dim() > MAX_DIMS) {
-            let dims = tensor.dim();
-            return Err(unreadable(format!("`{name}` has {dims} dimensions, libtorch {MAX_DIMS}")));
+        if let Some((name, _)) = tensors.iter().find(|(name, _)| name.chars().any(char::is_control))
+        {
+            return Err(unreadable(format!("a tensor's name has control characters: {name:?}")));
         }
         let module_prefix = tensors.iter().any(|(name, _)| name.starts_with(MODULE));
         let tensors: BTreeMap<String, Tensor> =
@@ -102,6 +101,29 @@ pub fn read(path: &Path) -> Result<BTreeMap<String, Tensor>, WeightsError> {
 
 /// Most dimensions of a tensor that libtorch can work with.
 const MAX_DIMS: usize = 64;
+
+/// A tensor of a file, once it is known that libtorch can hold it.
+pub(super) fn tensor(
+    name: &str,
+    shape: &[usize],
+    kind: Kind,
+    bytes: &[u8],
+) -> Result<Tensor, String> {
+    if shape.len() > MAX_DIMS {
+        return Err(format!("{name:?} has {} dimensions, libtorch {MAX_DIMS}", shape.len()));
+    }
+    // Also where a 0 makes the product small, libtorch multiplies the other sizes.
+    let count = shape
+        .iter()
+        .try_fold(1i64, |product, &size| product.checked_mul(i64::try_from(size).ok()?.max(1)));
+    if count.and_then(|count| count.checked_mul(8)).is_none() {
+        return Err(format!("{name:?} has the impossible shape {shape:?}"));
+    }
+    let shape: Vec<i64> = shape.iter().map(|&size| size as i64).collect();
+    Tensor::f_from_data_size(bytes, &shape, kind).map_err(|error| {
+        format!("{name:?}: {}", error.to_string().lines().next().unwrap_or_default())
+    })
+}
 
 /// What PyTorch's data-parallel wrappers put before every name.
 const MODULE: &str = "module.";

@@ -12,6 +12,7 @@ pub mod hub;
 mod load;
 mod names;
 mod pytorch;
+mod safetensors;
 mod save;
 mod tied;
 mod training;

@@ -3,6 +3,7 @@
 mod attention;
 mod conventions;
 mod models;
+mod paths;
 mod pretraining;
 mod training;
 mod weights;

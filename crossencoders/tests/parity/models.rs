@@ -19,7 +19,7 @@ const TOLERANCE: f64 = 5e-5;
 const CONTEXT_TOLERANCE: f64 = 1e-4;
 
 /// The folders of models: with (true) or without a contextual module.
-fn folders(contextual: bool) -> Vec<PathBuf> {
+pub(crate) fn folders(contextual: bool) -> Vec<PathBuf> {
     let root = fixtures().join("crossencoders");
     let entries = std::fs::read_dir(&root).unwrap_or_else(|error| panic!("{root:?}: {error}"));
     let mut found: Vec<PathBuf> =
@@ -48,7 +48,7 @@ pub(crate) fn inputs(folder: &Path) -> (Text, Vision) {
 }
 
 /// The fusion methods that a folder has numbers of.
-fn fusions(folder: &Path) -> Vec<FusionMethod> {
+pub(crate) fn fusions(folder: &Path) -> Vec<FusionMethod> {
     let mut fusions = vec![FusionMethod::Mul, FusionMethod::Sum, FusionMethod::Text];
     if folder.ends_with("vlbert") {
         fusions.push(FusionMethod::VlBertVqa);
@@ -319,41 +319,15 @@ fn contextual_scores(
 }
 
 /// An encoder with a folder's weights, and its inputs.
-fn loaded(folder: &Path, config: &ModelConfig) -> (CrossEncoder, VarStore, Text, Vision) {
+pub(crate) fn loaded(
+    folder: &Path,
+    config: &ModelConfig,
+) -> (CrossEncoder, VarStore, Text, Vision) {
     let variables = VarStore::new(Device::Cpu);
     let encoder = CrossEncoder::new(&variables.root(), config).unwrap();
     weights::load(&variables, &folder.join("weights.safetensors"), &[]).unwrap();
     let (text, vision) = inputs(folder);
     (encoder, variables, text, vision)
-}
-
-/// Two descriptions with two images each give what four pairs give, in every architecture: what is computed once per
-/// description is what each pair would compute.
-#[test]
-fn sets_give_what_their_pairs_give() {
-    for folder in folders(false) {
-        let config = ModelConfig::load(&folder.join("config.json")).unwrap();
-        let (encoder, _variables, text, vision) = loaded(&folder, &config);
-        let two = |x: &Tensor| x.narrow(0, 0, 2);
-        let sets = Text {
-            input_ids: two(&text.input_ids),
-            token_type_ids: two(&text.token_type_ids),
-            mask: two(&text.mask),
-        };
-        let pair = |x: &Tensor| x.repeat_interleave_self_int(2, 0, None);
-        let pairs = Text {
-            input_ids: pair(&sets.input_ids),
-            token_type_ids: pair(&sets.token_type_ids),
-            mask: pair(&sets.mask),
-        };
-        let by_set = encoder.forward(&sets, &vision, false, &mut |_, _, _| {});
-        let by_pair = encoder.forward(&pairs, &vision, false, &mut |_, _, _| {});
-        let what = folder.display().to_string();
-        assert_near(&by_set.text, &by_pair.text, 1e-6, &what);
-        assert_near(&by_set.vision, &by_pair.vision, 1e-6, &what);
-        let fused = |encoded| encoder.fuse(encoded).unwrap();
-        assert_near(&fused(&by_set), &fused(&by_pair), 1e-6, &what);
-    }
 }
 
 /// With positions by row, a batch gives every row what the reference gives the row alone, and padding the texts further

@@ -112,7 +112,7 @@ impl World {
         text.lines()
             .map(|line| {
                 let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
-                line.as_object_mut().unwrap().remove("captions_per_second");
+                line.as_object_mut().unwrap().remove("rows_per_second");
                 line
             })
             .collect()
@@ -170,19 +170,21 @@ fn the_loss_on_held_out_captions_falls_and_the_best_epoch_is_kept() {
     let logged = world.logged("run");
     let valid: Vec<&serde_json::Value> =
         logged.iter().filter(|line| line["split"] == "valid").collect();
-    let losses: Vec<f64> = valid.iter().map(|line| line["loss"].as_f64().unwrap()).collect();
+    let losses: Vec<f64> =
+        valid.iter().map(|line| line["metrics"]["loss"].as_f64().unwrap()).collect();
     assert_eq!(losses.len(), 40);
     // Target 2 stays above ln 39: an image's regions are all alike, so 38 negatives are as good as the region itself.
     let floor = 39f64.ln();
     let (first, best) = (losses[0] - floor, summary.best.loss - floor);
     assert!(best < 0.65 * first, "{best} of {first} above what can be learnt");
     for part in ["words", "regions_4"] {
-        let (first, best) = (valid[0]["losses"][part].as_f64().unwrap(), summary.best.losses[part]);
+        let (first, best) =
+            (valid[0]["metrics"]["losses"][part].as_f64().unwrap(), summary.best.losses[part]);
         assert!(best < 0.8 * first, "{part}: {best} of {first}");
     }
     let lowest = losses.iter().copied().fold(f64::INFINITY, f64::min);
     assert_eq!((summary.best.loss, losses[summary.best_epoch as usize - 1]), (lowest, lowest));
-    let part = |name: &str| valid[0]["losses"][name].as_f64().unwrap();
+    let part = |name: &str| valid[0]["metrics"]["losses"][name].as_f64().unwrap();
     let sum = part("words")
         + part("regions_1")
         + part("regions_2")

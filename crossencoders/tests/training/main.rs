@@ -2,8 +2,8 @@
 
 mod accumulation;
 mod failures;
-mod recomputing;
 mod resume;
+mod segments;
 mod settings;
 
 use std::collections::BTreeMap;

@@ -64,7 +64,7 @@ fn stopped_at_every_step_a_run_goes_on_bit_for_bit() {
     loop {
         let cancelled = AtomicBool::new(false);
         let outcome = world.open("pieces", &EVERYTHING).unwrap().run(&cancelled, &mut |event| {
-            if matches!(event, Event::Step { .. } | Event::Evaluated(..)) {
+            if matches!(event, Event::Step { .. } | Event::Validated(..)) {
                 cancelled.store(true, Ordering::Relaxed);
             }
         });

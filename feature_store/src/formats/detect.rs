@@ -30,6 +30,11 @@ fn unknown(path: &Path, what: impl Into<String>) -> FormatError {
     FormatError::Unknown { path: path.to_owned(), what: what.into() }
 }
 
+/// Something that a list of the known formats would not help with.
+fn unreadable(path: &Path, what: impl Into<String>) -> FormatError {
+    FormatError::Malformed { path: path.to_owned(), what: what.into() }
+}
+
 fn open_directory(path: &Path) -> Result<Box<dyn FeatureSource>, FormatError> {
     if path.join("data.mdb").is_file() {
         return open_lmdb(path);
@@ -52,7 +57,7 @@ fn open_directory(path: &Path) -> Result<Box<dyn FeatureSource>, FormatError> {
                 infos.len(),
                 archives.len()
             );
-            Err(unknown(path, what))
+            Err(unreadable(path, what))
         }
     }
 }
@@ -75,9 +80,9 @@ fn open_lmdb(path: &Path) -> Result<Box<dyn FeatureSource>, FormatError> {
         Some(&PICKLE) => Ok(Box::new(volta::VoltaSource::new(reader)?)),
         _ if value.starts_with(ZIP) => Ok(Box::new(uniter::UniterSource::new(reader)?)),
         Some(byte) if is_map(byte) => Ok(Box::new(uniter::UniterSource::new(reader)?)),
-        _ if value.starts_with(LZ4_FRAME) => Err(unknown(
+        _ if value.starts_with(LZ4_FRAME) => Err(unreadable(
             path,
-            "UNITER's text data base: descriptions without regions (`xenc store captions` lists them)",
+            "it is UNITER's text data base: descriptions without regions; `xenc store captions` lists them",
         )),
         _ => {
             let key = String::from_utf8_lossy(&key).into_owned();
@@ -93,6 +98,10 @@ fn open_file(path: &Path) -> Result<Box<dyn FeatureSource>, FormatError> {
     if path.file_name().is_some_and(|name| name == "data.mdb") {
         return open_lmdb(path.parent().unwrap_or(path));
     }
+    // Formats are read twice, once to find out which, and opening a pipe would wait for somebody to write to it.
+    if !path.metadata().map_err(FormatError::io(path))?.is_file() {
+        return Err(unreadable(path, "it is no regular file but a pipe or a device"));
+    }
     let mut head = Vec::new();
     let file = File::open(path).map_err(FormatError::io(path))?;
     file.take(64).read_to_end(&mut head).map_err(FormatError::io(path))?;
@@ -107,7 +116,12 @@ fn open_file(path: &Path) -> Result<Box<dyn FeatureSource>, FormatError> {
         return Err(unknown(path, "an empty file"));
     }
     if head.starts_with(b"\x93NUMPY") {
-        return Err(unknown(path, "one array; name the folder with the .npy and _info.npy files"));
+        let what = "it is one array; name the folder with the .npy and _info.npy files";
+        return Err(unreadable(path, what));
+    }
+    if !tsv::may_be_text(&head) {
+        let start: Vec<String> = head.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        return Err(unknown(path, format!("a binary file that begins with {}", start.join(" "))));
     }
     tsv::TsvSource::open(path).map(|source| Box::new(source) as Box<dyn FeatureSource>)
 }

@@ -36,7 +36,7 @@ pub struct SourceInfo {
     pub path: PathBuf,
     /// Number of images, if it is known without reading them.
     pub count: Option<u64>,
-    /// Changes when the source does: size and date of its main file.
+    /// Changes when the source does: size, date and place of its main file.
     pub fingerprint: String,
 }
 
@@ -168,12 +168,18 @@ impl RecordError {
     }
 }
 
-/// Size and date of a file, as a fingerprint of its content.
+/// Size, date and place of a file, as a fingerprint of its content: the shards of a dump may be of one size and date.
 fn fingerprint(file: &Path) -> Result<String, FormatError> {
     let metadata = std::fs::metadata(file).map_err(FormatError::io(file))?;
     let modified = metadata.modified().ok();
     let modified = modified.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
-    Ok(format!("{}-{}", metadata.len(), modified.unwrap_or_default().as_nanos()))
+    let modified = modified.unwrap_or_default().as_nanos();
+    Ok(format!("{}-{modified}-{:016x}", metadata.len(), place(file)))
+}
+
+fn place(path: &Path) -> u64 {
+    let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    xxhash_rust::xxh3::xxh3_64(real.as_os_str().as_encoded_bytes())
 }
 
 /// Parts of regions that only some formats have a place for.
@@ -209,7 +215,7 @@ fn file_of(folder: &Path, id: &str, suffix: &str) -> Result<PathBuf, FormatError
     Err(FormatError::Unwritable { path: folder.to_owned(), id: id.to_owned(), what })
 }
 
-/// All files below a folder whose names end so, in the order of their paths; links to folders are not followed.
+/// All regular files below a folder whose names end so, in the order of their paths; links to folders are not followed.
 fn files_below(folder: &Path, suffix: &str) -> Result<Vec<PathBuf>, FormatError> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
@@ -219,7 +225,9 @@ fn files_below(folder: &Path, suffix: &str) -> Result<Vec<PathBuf>, FormatError>
             let kind = entry.file_type().map_err(FormatError::io(&folder))?;
             if kind.is_dir() {
                 folders.push(entry.path());
-            } else if entry.file_name().as_encoded_bytes().ends_with(suffix.as_bytes()) {
+            } else if entry.file_name().as_encoded_bytes().ends_with(suffix.as_bytes())
+                && entry.path().is_file()
+            {
                 found.push(entry.path());
             }
         }
@@ -228,7 +236,7 @@ fn files_below(folder: &Path, suffix: &str) -> Result<Vec<PathBuf>, FormatError>
     Ok(found)
 }
 
-/// A fingerprint of many files: their number, total size and latest date.
+/// A fingerprint of many files: their number, total size, latest date, and the first one's place.
 fn fingerprint_of_all(files: &[PathBuf]) -> String {
     let (mut bytes, mut latest) = (0, std::time::UNIX_EPOCH);
     for metadata in files.iter().filter_map(|file| std::fs::metadata(file).ok()) {
@@ -236,5 +244,6 @@ fn fingerprint_of_all(files: &[PathBuf]) -> String {
         latest = latest.max(metadata.modified().unwrap_or(latest));
     }
     let latest = latest.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    format!("{}-{bytes}-{}", files.len(), latest.as_nanos())
+    let place = files.first().map_or(0, |file| place(file));
+    format!("{}-{bytes}-{}-{place:016x}", files.len(), latest.as_nanos())
 }

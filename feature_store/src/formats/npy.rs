@@ -186,6 +186,10 @@ impl SourceRecord for NpyRecord {
 
 /// A file's bytes, within reason.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
+    // Opening a pipe would wait for somebody to write to it.
+    if path.exists() && !path.is_file() {
+        return Err("it is no regular file".into());
+    }
     let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
     let mut bytes = Vec::new();
     file.take(MAX_ARRAY_BYTES as u64 + 1)

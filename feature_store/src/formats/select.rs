@@ -1,7 +1,8 @@
 //! Choosing and renaming images of a source.
 
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use regex_lite::Regex;
 
@@ -91,6 +92,16 @@ impl Rename {
     }
 }
 
+impl fmt::Display for Rename {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Rename::Replace(pattern, replacement) => write!(out, "s/{pattern}/{replacement}/"),
+            Rename::Stem => out.write_str("stem"),
+            Rename::ImageCode => out.write_str("imagecode"),
+        }
+    }
+}
+
 /// What to take from a source and under which ids.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
@@ -108,17 +119,63 @@ impl Selection {
         self.rename.is_empty() && self.ids.is_none() && self.prefixes.is_none()
     }
 
-    fn new_id(&self, id: &str) -> String {
-        self.rename.iter().fold(id.to_owned(), |id, rule| rule.apply(&id))
+    /// The new id; the rules that change it are no longer without use.
+    fn new_id(&self, id: &str, unmet: &mut Unmet) -> String {
+        self.rename.iter().enumerate().fold(id.to_owned(), |id, (number, rule)| {
+            let new = rule.apply(&id);
+            if new != id {
+                unmet.rules.remove(&number);
+            }
+            new
+        })
     }
 
-    fn keeps(&self, id: &str) -> bool {
-        let of_a_set = |prefixes: &HashSet<String>| {
-            // A set's images are its prefix and a number.
-            prefixes.contains(id.trim_end_matches(|c: char| c.is_ascii_digit()))
-        };
+    /// Whether an image is taken; what asks for it is no longer without an answer.
+    fn keeps(&self, id: &str, unmet: &mut Unmet) -> bool {
+        unmet.ids.remove(id);
+        let prefix = prefix_of(id);
+        unmet.prefixes.remove(prefix);
+        if unmet.examples.len() < EXAMPLES {
+            unmet.examples.push(id.to_owned());
+        }
         self.ids.as_ref().is_none_or(|ids| ids.contains(id))
-            && self.prefixes.as_ref().is_none_or(of_a_set)
+            && self.prefixes.as_ref().is_none_or(|prefixes| prefixes.contains(prefix))
+    }
+}
+
+/// A set's images are its prefix and a number.
+fn prefix_of(id: &str) -> &str {
+    id.trim_end_matches(|c: char| c.is_ascii_digit())
+}
+
+/// Ids of the source that are kept as examples.
+const EXAMPLES: usize = 3;
+
+/// What a selection asks for and no image of the source has answered yet.
+#[derive(Debug, Clone, Default)]
+pub struct Unmet {
+    /// Ids that no image has.
+    pub ids: HashSet<String>,
+    /// Prefixes of sets of which there is no image.
+    pub prefixes: HashSet<String>,
+    /// Numbers of the rules that have changed no id.
+    pub rules: BTreeSet<usize>,
+    /// The source's first ids, renamed: what ids look like in it.
+    pub examples: Vec<String>,
+}
+
+/// What is unmet, while and after a [`Selected`] is read.
+#[derive(Debug, Clone)]
+pub struct Watch(Arc<Mutex<Unmet>>);
+
+impl Watch {
+    /// As of now; of a source that was read to its end it is final.
+    pub fn unmet(&self) -> Unmet {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Unmet> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -127,6 +184,7 @@ pub struct Selected {
     source: Box<dyn FeatureSource>,
     selection: Selection,
     info: SourceInfo,
+    watch: Watch,
 }
 
 impl Selected {
@@ -141,7 +199,18 @@ impl Selected {
         ids.sort_unstable();
         let text = format!("{:?}{ids:?}", selection.rename);
         info.fingerprint += &format!("-{:016x}", xxhash_rust::xxh3::xxh3_64(text.as_bytes()));
-        Selected { source, selection, info }
+        let unmet = Unmet {
+            ids: selection.ids.clone().unwrap_or_default(),
+            prefixes: selection.prefixes.clone().unwrap_or_default(),
+            rules: (0..selection.rename.len()).collect(),
+            examples: Vec::new(),
+        };
+        Selected { source, selection, info, watch: Watch(Arc::new(Mutex::new(unmet))) }
+    }
+
+    /// Tells what nothing in the source has answered.
+    pub fn watch(&self) -> Watch {
+        self.watch.clone()
     }
 }
 
@@ -151,14 +220,14 @@ impl FeatureSource for Selected {
     }
 
     fn records(self: Box<Self>) -> Result<Records, FormatError> {
-        let selection = Arc::new(self.selection);
-        let records = self.source.records()?;
+        let Selected { source, selection, watch, .. } = *self;
+        let records = source.records()?;
         Ok(Box::new(records.filter_map(move |record| match record {
             Ok(inner) => {
-                let id = selection.new_id(inner.id());
-                let record =
-                    || Box::new(Renamed { id: id.clone(), inner }) as Box<dyn SourceRecord>;
-                selection.keeps(&id).then(|| Ok(record()))
+                let mut unmet = watch.lock();
+                let id = selection.new_id(inner.id(), &mut unmet);
+                let kept = selection.keeps(&id, &mut unmet);
+                kept.then(|| Ok(Box::new(Renamed { id, inner }) as Box<dyn SourceRecord>))
             }
             Err(error) => Some(Err(error)),
         })))

@@ -15,7 +15,7 @@ use super::lmdb_dump::{DumpReader, DumpWriter};
 use super::npz::{self, UniterArrays};
 use super::{FeatureSink, FeatureSource, FormatError, LeftOut, RecordError, Records};
 use super::{SourceInfo, SourceRecord};
-use crate::Regions;
+use crate::{Regions, text};
 
 /// The record that lists all keys.
 pub(super) const KEYS: &[u8] = b"__keys__";
@@ -56,7 +56,7 @@ fn counts_file(directory: &Path) -> Option<PathBuf> {
 }
 
 fn read_counts(path: &Path) -> Result<HashMap<String, usize>, FormatError> {
-    let text = std::fs::read(path).map_err(FormatError::io(path))?;
+    let text = text::read(path).map_err(FormatError::io(path))?;
     serde_json::from_slice(&text).map_err(|error| FormatError::Malformed {
         path: path.to_owned(),
         what: format!("it is no JSON object of counts: {error}"),

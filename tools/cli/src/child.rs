@@ -33,7 +33,7 @@ impl Child {
         let talk = process.stderr.take().map(|stderr| {
             thread::spawn(move || {
                 for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                    eprintln!("{name}: {line}");
+                    errln!("{name}: {line}");
                 }
             })
         });

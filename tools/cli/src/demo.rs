@@ -108,7 +108,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let path = args.out.join("summary.json");
     std::fs::write(&path, &json).with_context(|| format!("cannot write {}", path.display()))?;
     if args.json {
-        print!("{json}")
+        out!("{json}")
     } else {
         print(&summary, &args.out)
     }
@@ -140,7 +140,7 @@ fn draw(data: &Path, seed: u64) -> anyhow::Result<bool> {
     });
     progress.finish();
     let Some(drawn) = drawn? else { return Ok(false) };
-    eprintln!(
+    errln!(
         "drew {} images in sets of {}, {} descriptions to train on, {} held out: {}",
         drawn.images,
         dataset::SET_SIZE,
@@ -163,7 +163,7 @@ fn convert_features(data: &Path, store: &Path) -> anyhow::Result<bool> {
         Err(ConvertError::Interrupted { .. }) => return Ok(false),
         other => other?,
     };
-    eprintln!("converted {} images to {}", report.schema.count, store.display());
+    errln!("converted {} images to {}", report.schema.count, store.display());
     Ok(true)
 }
 
@@ -182,7 +182,7 @@ fn validate(data: &Path, store: &Path) -> anyhow::Result<bool> {
     if !report.is_good() {
         bail!("the store is not sound: see `xenc store validate {}`", store.display());
     }
-    eprintln!("validated {} images, {} splits complete", report.images, report.coverage.len());
+    errln!("validated {} images, {} splits complete", report.images, report.coverage.len());
     Ok(true)
 }
 
@@ -244,10 +244,10 @@ fn size(store: &Path) -> anyhow::Result<u64> {
 }
 
 fn print(summary: &Summary, out: &Path) {
-    println!();
-    println!("{:<10} {:>9} {:>8} {:>6} {:>11}", "model", "accuracy", "chance", "sets", "training");
+    outln!();
+    outln!("{:<10} {:>9} {:>8} {:>6} {:>11}", "model", "accuracy", "chance", "sets", "training");
     for model in &summary.models {
-        println!(
+        outln!(
             "{:<10} {:>7.1} % {:>6.0} % {:>6} {:>9.0} s",
             model.name,
             100.0 * model.accuracy,
@@ -257,6 +257,6 @@ fn print(summary: &Summary, out: &Path) {
         );
     }
     let megabytes = summary.store.bytes as f64 / 1e6;
-    println!("store      {} images, {megabytes:.0} MB", summary.store.images);
-    println!("all of it  {:.0} s, in {}", summary.seconds, out.display());
+    outln!("store      {} images, {megabytes:.0} MB", summary.store.images);
+    outln!("all of it  {:.0} s, in {}", summary.seconds, out.display());
 }

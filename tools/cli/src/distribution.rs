@@ -32,7 +32,7 @@ pub fn fail(error: anyhow::Error, ranks: &Ranks) -> anyhow::Result<ExitCode> {
         matches!(cause.downcast_ref(), Some(TrainError::Comm(CommError::Library { .. })))
     };
     if ranks.size() > 1 && error.chain().any(is_lost) {
-        eprintln!("error: rank {}: {error:#}", ranks.rank());
+        errln!("error: rank {}: {error:#}", ranks.rank());
         // The others cannot be told. Leaving without a farewell makes the launcher end them; one would wait for them.
         std::process::exit(2);
     }

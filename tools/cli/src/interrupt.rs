@@ -32,7 +32,7 @@ pub fn request() {
         std::process::exit(i32::from(EXIT_INTERRUPTED));
     }
     if leave_screen.is_none() && !QUIET.load(Ordering::SeqCst) {
-        eprintln!("\ninterrupted: stopping at the next safe point (once more to stop at once)");
+        errln!("\ninterrupted: stopping at the next safe point (once more to stop at once)");
     }
 }
 

@@ -4,6 +4,9 @@
 //! produces goes to stdout, what it has to say goes to stderr. Exit codes: 0 done, 1 done with findings (invalid or
 //! skipped records, too low an accuracy), 2 could not run, 130 interrupted.
 
+#[macro_use]
+mod console;
+
 #[cfg(all(feature = "torch", not(target_env = "msvc")))]
 mod allocator;
 #[cfg(feature = "torch")]
@@ -114,7 +117,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Weights(command) => weights::run(command),
         Command::Doctor(args) => doctor::run(args),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "xenc", &mut std::io::stdout());
+            // The generator takes every failed write for a mistake of its own.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "xenc", &mut script);
+            outln!("{}", String::from_utf8_lossy(&script).trim_end());
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -122,20 +128,20 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
 
 /// Prints the error with its causes, one a line.
 fn fail(error: &anyhow::Error) -> ExitCode {
-    eprintln!("error: {error}");
+    errln!("error: {error}");
     // A cause that its parent has already spelled out would only be noise.
     let mut said = error.to_string();
     for cause in error.chain().skip(1) {
         let cause = cause.to_string();
         if !said.contains(&cause) {
-            eprintln!("  because: {cause}");
+            errln!("  because: {cause}");
             said = cause;
         }
     }
     ExitCode::from(2)
 }
 
-/// Lets `xenc store ls | head` end quietly: Rust ignores SIGPIPE, and `println!` would panic on the closed pipe. A limit on
+/// Lets `xenc store ls | head` end quietly: Rust ignores SIGPIPE, and would go on writing to the closed pipe. A limit on
 /// the size of files is an error like a full disk, not a signal that leaves half a file behind.
 fn set_signals() {
     #[cfg(unix)]

@@ -52,7 +52,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         return Ok(interrupt::exit_code());
     };
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&summary)?);
+        outln!("{}", serde_json::to_string_pretty(&summary)?);
     } else {
         print(&summary, &out);
     }
@@ -63,10 +63,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 fn pretrain(pretrainer: &mut Pretrainer, out: &Path) -> anyhow::Result<Option<PretrainSummary>> {
     let progress = Progress::start("pretrain", "steps", Some(pretrainer.position().1));
     let outcome = pretrainer.run(interrupt::flag(), &mut |event| match event {
-        PretrainEvent::Step { step, epoch, loss, captions_per_second, .. } => progress.set(
-            step,
-            &format!("epoch {epoch}  loss {loss:.3}  {captions_per_second:.0} captions/s"),
-        ),
+        PretrainEvent::Step { step, epoch, loss, rows_per_second, .. } => progress
+            .set(step, &format!("epoch {epoch}  loss {loss:.3}  {rows_per_second:.0} captions/s")),
+        PretrainEvent::Validating(..) => {}
         PretrainEvent::Validated(epoch, losses, improved) => {
             let mark = if improved { "  best so far" } else { "" };
             progress.say(&format!("epoch {epoch}: valid {}{mark}", describe(losses)));
@@ -76,7 +75,7 @@ fn pretrain(pretrainer: &mut Pretrainer, out: &Path) -> anyhow::Result<Option<Pr
     match outcome.with_context(|| format!("{}: pre-training stopped", out.display()))? {
         PretrainOutcome::Finished(summary) => Ok(Some(summary)),
         PretrainOutcome::Interrupted { step } => {
-            eprintln!("stopped after step {step}; the same command goes on from there");
+            errln!("stopped after step {step}; the same command goes on from there");
             Ok(None)
         }
     }
@@ -84,9 +83,9 @@ fn pretrain(pretrainer: &mut Pretrainer, out: &Path) -> anyhow::Result<Option<Pr
 
 fn announce(pretrainer: &Pretrainer, out: &Path) {
     for (split, captions) in ["train", "valid"].into_iter().zip(pretrainer.captions()) {
-        eprintln!("{split}: {} captions", captions.examples.len());
+        errln!("{split}: {} captions", captions.examples.len());
         if captions.skipped > 0 {
-            eprintln!(
+            errln!(
                 "{split}: {} captions skipped, their images are not in the store",
                 captions.skipped
             );
@@ -94,32 +93,32 @@ fn announce(pretrainer: &Pretrainer, out: &Path) {
     }
     let parameters = pretrainer.variables().variables();
     let millions = parameters.values().map(|variable| variable.numel()).sum::<usize>() as f64 / 1e6;
-    eprintln!("model: {millions:.1} million parameters");
+    errln!("model: {millions:.1} million parameters");
     match (pretrainer.position(), &pretrainer.recipe().init) {
-        ((0, _), None) => eprintln!("model: weights begin random: the recipe has no `init`"),
+        ((0, _), None) => errln!("model: weights begin random: the recipe has no `init`"),
         ((0, _), Some(init)) => {
-            eprintln!("model: weights from {}", init.display());
+            errln!("model: weights from {}", init.display());
             if let Some(report) = pretrainer.loaded().filter(|report| !report.missing.is_empty()) {
-                eprintln!(
+                errln!(
                     "model: {} begin random: {}",
                     report.missing.len(),
                     report.missing.join(", ")
                 );
             }
         }
-        ((step, steps), _) => eprintln!("{}: goes on after step {step} of {steps}", out.display()),
+        ((step, steps), _) => errln!("{}: goes on after step {step} of {steps}", out.display()),
     }
 }
 
 fn print(summary: &PretrainSummary, out: &Path) {
     let PretrainSummary { steps, best_epoch, best, seconds, stopped_early } = summary;
-    println!("{}: {steps} steps in {seconds:.0} s, best epoch {best_epoch}", out.display());
+    outln!("{}: {steps} steps in {seconds:.0} s, best epoch {best_epoch}", out.display());
     if *stopped_early {
-        println!("ended early: no epoch since was better (train.patience)");
+        outln!("ended early: no epoch since was better (train.patience)");
     }
-    println!("valid {}", describe(best));
+    outln!("valid {}", describe(best));
     let best = out.join("checkpoints/best/model.safetensors");
-    println!("`xenc train` begins with it: --set init={}", best.display());
+    outln!("`xenc train` begins with it: --set init={}", best.display());
 }
 
 fn describe(losses: &PretrainLosses) -> String {

@@ -83,6 +83,6 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let Some(report) = report? else { return Ok(interrupt::exit_code()) };
     report.write(&out)?;
-    println!("{}", out.display());
+    outln!("{}", out.display());
     Ok(ExitCode::SUCCESS)
 }

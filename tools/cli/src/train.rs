@@ -55,9 +55,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&summary)?);
+        outln!("{}", serde_json::to_string_pretty(&summary)?);
     } else {
-        println!(
+        outln!(
             "{}: {} steps in {:.0} s, best epoch {}",
             out.display(),
             summary.steps,
@@ -65,7 +65,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             summary.best_epoch
         );
         if summary.stopped_early {
-            println!("ended early: no epoch since was better (train.patience)");
+            outln!("ended early: no epoch since was better (train.patience)");
         }
         rank::print_metrics(&summary.best);
     }
@@ -87,7 +87,7 @@ fn train(
         return distribution::follow(&mut trainer);
     }
     if ranks.size() > 1 {
-        eprintln!("ranks: {}", ranks.size());
+        errln!("ranks: {}", ranks.size());
     }
     announce(&trainer, out);
     let mut watch = Watch::start(&trainer, out, dashboard)?;
@@ -96,7 +96,7 @@ fn train(
     match outcome.with_context(|| format!("{}: training stopped", out.display()))? {
         Outcome::Finished(summary) => Ok(Some(summary)),
         Outcome::Interrupted { step } => {
-            eprintln!("stopped after step {step}; the same command goes on from there");
+            errln!("stopped after step {step}; the same command goes on from there");
             Ok(None)
         }
     }
@@ -111,27 +111,27 @@ fn announce(trainer: &Trainer, out: &Path) {
     };
     let [train, valid] = trainer.splits();
     for (split, sets) in [("train", train), ("valid", valid)] {
-        eprintln!(
+        errln!(
             "{split}: {} descriptions of {} sets",
             sets.examples.len(),
             sets.sets - sets.skipped.len()
         );
         if let Some(message) = sets.skip_message() {
-            eprintln!("{split}: {message}");
+            errln!("{split}: {message}");
         }
     }
     match millions(true) {
-        0.0 => eprintln!("model: {:.1} million parameters", millions(false)),
+        0.0 => errln!("model: {:.1} million parameters", millions(false)),
         frozen => {
-            eprintln!(
+            errln!(
                 "model: {:.1} million parameters and {frozen:.1} million frozen",
                 millions(false)
             );
         }
     }
     match (trainer.position(), &ranker.recipe.init) {
-        ((0, _), None) => eprintln!("model: weights begin random: the recipe has no `init`"),
-        ((0, _), Some(init)) => eprintln!("model: weights from {}", init.display()),
-        ((step, steps), _) => eprintln!("{}: goes on after step {step} of {steps}", out.display()),
+        ((0, _), None) => errln!("model: weights begin random: the recipe has no `init`"),
+        ((0, _), Some(init)) => errln!("model: weights from {}", init.display()),
+        ((step, steps), _) => errln!("{}: goes on after step {step} of {steps}", out.display()),
     }
 }

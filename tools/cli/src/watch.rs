@@ -32,7 +32,7 @@ impl Watch {
         };
         let (step, steps) = trainer.position();
         if dashboard && !Dashboard::is_possible() {
-            eprintln!("--dashboard needs a terminal: lines instead");
+            errln!("--dashboard needs a terminal: lines instead");
         }
         let view = if dashboard && Dashboard::is_possible() {
             let title = format!("{}: {}", out.display(), recipe.model.display());
@@ -51,7 +51,7 @@ impl Watch {
         match (&mut self.view, event) {
             (View::Dashboard(dashboard, said), event) => {
                 dashboard.state().observe(event);
-                if let Event::Evaluated(epoch, metrics, improved) = event {
+                if let Event::Validated(epoch, metrics, improved) = event {
                     said.push(epoch_line(*epoch, metrics, *improved));
                 }
             }
@@ -59,7 +59,7 @@ impl Watch {
                 View::Lines(progress),
                 Event::Step { step, epoch, loss, accuracy, rows_per_second, .. },
             ) => {
-                let (accuracy, rows) = (100.0 * accuracy, self.rows);
+                let (accuracy, rows) = (100.0 * accuracy.unwrap_or_default(), self.rows);
                 progress.set(
                     *step,
                     &format!(
@@ -67,8 +67,8 @@ impl Watch {
                     ),
                 );
             }
-            (View::Lines(_), Event::Evaluating(..)) => {}
-            (View::Lines(progress), Event::Evaluated(epoch, metrics, improved)) => {
+            (View::Lines(_), Event::Validating(..)) => {}
+            (View::Lines(progress), Event::Validated(epoch, metrics, improved)) => {
                 progress.say(&epoch_line(*epoch, metrics, *improved));
             }
         }
@@ -80,7 +80,7 @@ impl Watch {
             View::Lines(progress) => progress.finish(),
             View::Dashboard(dashboard, said) => {
                 dashboard.finish().context("cannot draw on the terminal")?;
-                said.iter().for_each(|line| eprintln!("{line}"));
+                said.iter().for_each(|line| errln!("{line}"));
             }
         }
         Ok(())
@@ -93,7 +93,7 @@ fn recall(state: &mut State, metrics: &Path) {
     for line in log.lines() {
         if let Ok(step) = serde_json::from_str::<StepLog>(line) {
             state.loss.push(step.step as f64, step.loss);
-            state.accuracy.push(step.step as f64, 100.0 * step.accuracy);
+            state.accuracy.push(step.step as f64, 100.0 * step.accuracy.unwrap_or_default());
         } else if let Ok(line) = serde_json::from_str::<serde_json::Value>(line)
             && let Some(step) = line["step"].as_f64()
             && let Some(accuracy) = line["metrics"]["all"]["accuracy"].as_f64()

@@ -16,7 +16,7 @@ use serde_json::json;
 pub enum Command {
     /// Say what a file holds and, with --model, whether it fits: exit code 1 if tensors are missing or mis-shaped
     Inspect(InspectArgs),
-    /// Write the same weights in another format, precision or naming convention
+    /// Write the same weights in another format, precision or naming convention: exit code 1 if tensors had to be left out
     Convert(ConvertArgs),
     /// Fetch a file of the Hugging Face hub into its cache, and print its path
     Download {
@@ -89,13 +89,14 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
             let path = hub::Address::parse(&address)?
                 .map(|_| hub::locate(Path::new(&address)))
                 .ok_or_else(|| hub::HubError::Address(address.clone()))??;
-            println!("{}", path.display());
+            outln!("{}", path.display());
             Ok(ExitCode::SUCCESS)
         }
     }
 }
 
 fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
+    let config = args.model.as_deref().map(ModelConfig::load).transpose()?;
     let file = WeightsFile::open(&hub::locate(&args.file)?)?;
     let summary = json!({
         "path": file.path,
@@ -109,14 +110,11 @@ fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
     if !args.json {
         print_file(&file);
     }
-    let against = match &args.model {
-        None => None,
-        Some(path) => Some(weights::compare(file, &ModelConfig::load(path)?)?),
-    };
+    let against = config.map(|config| weights::compare(file, &config)).transpose()?;
     if args.json {
         let mut summary = summary;
         summary["model"] = serde_json::to_value(&against)?;
-        println!("{}", serde_json::to_string_pretty(&summary)?);
+        outln!("{}", serde_json::to_string_pretty(&summary)?);
     } else if let Some(report) = &against {
         print_report(report);
     }
@@ -127,22 +125,22 @@ fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
 fn print_file(file: &WeightsFile) {
     for tensor in file.listing() {
         let finite = if tensor.finite { "" } else { "  NaN or infinite" };
-        println!("{:<70} {:<5} {:?}{finite}", tensor.name, tensor.dtype, tensor.shape);
+        outln!("{:<70} {:<5} {:?}{finite}", tensor.name, tensor.dtype, tensor.shape);
     }
-    println!("format       {}", file.format.name());
+    outln!("format       {}", file.format.name());
     if let Some(key) = file.key {
-        println!("found under  {key}");
+        outln!("found under  {key}");
     }
     if file.module_prefix {
-        println!("prefix       module. (left out)");
+        outln!("prefix       module. (left out)");
     }
-    println!("names        {}", file.convention.name());
-    println!("tensors      {}", file.tensors.len());
-    println!("parameters   {}, tied ones counted once", file.parameters());
+    outln!("names        {}", file.convention.name());
+    outln!("tensors      {}", file.tensors.len());
+    outln!("parameters   {}, tied ones counted once", file.parameters());
 }
 
 fn print_report(report: &LoadReport) {
-    println!("loaded       {} parameters of the model", report.loaded);
+    outln!("loaded       {} parameters of the model", report.loaded);
     let mis_shaped: Vec<String> = report.mis_shaped.iter().map(|found| found.to_string()).collect();
     for (what, names) in [
         ("missing", &report.missing),
@@ -150,12 +148,12 @@ fn print_report(report: &LoadReport) {
         ("unexpected", &report.unexpected),
         ("tied", &report.tied),
     ] {
-        println!("{what:<12} {}", names.len());
+        outln!("{what:<12} {}", names.len());
         if what != "tied" {
-            names.iter().for_each(|name| println!("  {name}"));
+            names.iter().for_each(|name| outln!("  {name}"));
         }
     }
-    report.notes.iter().for_each(|note| println!("note         {note}"));
+    report.notes.iter().for_each(|note| outln!("note         {note}"));
 }
 
 fn run_convert(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
@@ -178,13 +176,17 @@ fn run_convert(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
     let source = hub::locate(&args.source)?;
     let report = convert(&source, &args.target, config.as_ref(), &conversion)?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        outln!("{}", serde_json::to_string_pretty(&report)?);
     } else {
         let (from, to) = (report.from.name(), report.to.name());
-        println!("{}: {} tensors, {from} names to {to}", args.target.display(), report.written);
-        report.left_out.iter().for_each(|name| println!("  left out: {name}"));
+        outln!("{}: {} tensors, {from} names to {to}", args.target.display(), report.written);
+        report.left_out.iter().for_each(|name| outln!("  left out: {name}"));
     }
-    Ok(ExitCode::SUCCESS)
+    if !report.left_out.is_empty() {
+        let (count, to) = (report.left_out.len(), report.to.name());
+        errln!("{count} tensors are left out: {to} has no names for them");
+    }
+    Ok(ExitCode::from(u8::from(!report.left_out.is_empty())))
 }
 
 fn format(args: &ConvertArgs) -> anyhow::Result<SaveAs> {

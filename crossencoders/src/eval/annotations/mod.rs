@@ -73,7 +73,7 @@ pub enum AnnotationsError {
 }
 
 fn read(path: &Path) -> Result<String, AnnotationsError> {
-    std::fs::read_to_string(path)
+    feature_store::text::read_text(path)
         .map_err(|source| AnnotationsError::Io { path: path.to_owned(), source })
 }
 

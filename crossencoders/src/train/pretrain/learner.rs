@@ -6,20 +6,18 @@ use tch::nn::VarStore;
 use tch::{Device, Tensor};
 
 use super::PretrainRecipe;
-use super::log::{Step, Tally};
+use super::losses::Tally;
 use crate::config::ModelConfig;
 use crate::data::{Drawing, Objective, PretrainingBatch, Tokenizer};
 use crate::model::pretraining::{PretrainingError, PretrainingModel};
 use crate::ranker::{self, CONFIG, RECIPE, RankerError, WEIGHTS};
-use crate::train::average::Average;
-use crate::train::step::{all_finite, dropout_seed, first_not_finite, learning_rate};
-use crate::train::{AdamW, TrainError, groups};
+use crate::train::TrainError;
+use crate::train::log::Step;
+use crate::train::optimisation::{Applied, Optimisation};
+use crate::train::step::{NoStep, NotFinite, all_finite, dropout_seed, first_not_finite};
 use crate::weights::{self, LoadReport, WeightsError};
 
-const OPTIMIZER: &str = "optimizer.safetensors";
-const AVERAGE: &str = "average.safetensors";
-
-/// The model, its optimiser, the average of its weights.
+/// The model and what changes its weights.
 #[derive(Debug)]
 pub(super) struct Learner {
     pub recipe: PretrainRecipe,
@@ -29,29 +27,7 @@ pub(super) struct Learner {
     /// What loading the initial weights has done; `None` if they are random or a checkpoint's.
     pub loaded: Option<LoadReport>,
     pub model: PretrainingModel,
-    optimizer: AdamW,
-    average: Option<Average>,
-}
-
-/// Why there is no step. The weights are those before it.
-#[derive(Debug)]
-pub(super) enum NoStep {
-    /// Labels that the store lacks.
-    Targets(PretrainingError),
-    /// A loss or a gradient.
-    NotFinite(NotFinite),
-}
-
-/// A step that would have made weights that are no numbers.
-#[derive(Debug)]
-pub(super) struct NotFinite {
-    pub loss: f64,
-    pub grad_norm: f64,
-    pub parameter: Option<String>,
-    /// The number of the batch whose loss is not finite; if all are, gradients are not.
-    pub batch: Option<usize>,
-    /// Captions of that batch whose image has features that are not finite.
-    pub captions: Vec<usize>,
+    pub optimisation: Optimisation,
 }
 
 impl Learner {
@@ -77,10 +53,7 @@ impl Learner {
             Learner::assemble(recipe, config, tokenizer, device, |_, _, variables| {
                 weights::load(variables, &folder.join(WEIGHTS), &[]).map(|_| None)
             })?;
-        learner.optimizer.load(&folder.join(OPTIMIZER))?;
-        if let Some(average) = &mut learner.average {
-            average.load(&folder.join(AVERAGE))?;
-        }
+        learner.optimisation.load(folder)?;
         Ok(learner)
     }
 
@@ -104,9 +77,8 @@ impl Learner {
         }
         model.set_kind(recipe.train.precision.kind());
         let loaded = fill(&recipe, &config, &variables)?;
-        let optimizer = groups::optimizer(&variables, &config, &recipe.train)?;
-        let average = recipe.train.ema.map(|decay| Average::new(&variables, decay));
-        Ok(Learner { recipe, config, tokenizer, variables, loaded, model, optimizer, average })
+        let optimisation = Optimisation::new(&variables, &config, &recipe.train)?;
+        Ok(Learner { recipe, config, tokenizer, variables, loaded, model, optimisation })
     }
 
     /// Writes the model into a folder that exists.
@@ -119,11 +91,7 @@ impl Learner {
     /// Writes all that a step depends on into a folder that exists.
     pub fn save_all(&self, folder: &Path) -> Result<(), TrainError> {
         self.save(folder)?;
-        self.optimizer.save(&folder.join(OPTIMIZER))?;
-        if let Some(average) = &self.average {
-            average.save(&folder.join(AVERAGE))?;
-        }
-        Ok(())
+        self.optimisation.save(folder)
     }
 
     /// What is drawn for a batch.
@@ -138,40 +106,35 @@ impl Learner {
         Ok(Drawing { words, regions: masking.regions(), objective: *objective, seed })
     }
 
-    /// Puts the average in place of the weights, or the weights back; nothing where there is no average.
-    pub fn exchange_average(&mut self) {
-        if let Some(average) = &mut self.average {
-            average.exchange();
-        }
-    }
-
     /// The step after `done` of `total` steps: the update by the mean gradient of the batches, each as heavy as it has
     /// captions.
+    ///
+    /// # Errors
+    /// [`NoStep`] with captions whose images have features that are not finite.
     pub fn step(
         &mut self,
         batches: Vec<PretrainingBatch>,
         (done, total): (u64, u64),
-    ) -> Result<Step, NoStep> {
-        self.optimizer.zero_grad();
-        let mut step = self.backward(batches, done)?;
-        let settings = &self.recipe.train;
-        step.grad_norm = self.optimizer.clip_grad_norm(settings.clip);
-        if !step.grad_norm.is_finite() {
-            return Err(self.not_finite(step.loss, step.grad_norm, None, Vec::new()));
+    ) -> Result<Step<Tally>, NoStep<usize>> {
+        self.optimisation.zero_grad();
+        let step = self.backward(batches, done)?;
+        match self.optimisation.apply(&self.recipe.train, (done, total)) {
+            Ok(Applied { grad_norm, learning_rate }) => {
+                Ok(Step { grad_norm, learning_rate, ..step })
+            }
+            Err(norm) => Err(self.not_finite(step.loss, norm, None, Vec::new())),
         }
-        step.learning_rate = learning_rate(settings, (done, total));
-        self.optimizer.step(step.learning_rate);
-        if let Some(average) = &mut self.average {
-            average.update(done + 1);
-        }
-        Ok(step)
     }
 
     /// Adds up the gradients of all batches.
-    fn backward(&mut self, batches: Vec<PretrainingBatch>, done: u64) -> Result<Step, NoStep> {
+    fn backward(
+        &mut self,
+        batches: Vec<PretrainingBatch>,
+        done: u64,
+    ) -> Result<Step<Tally>, NoStep<usize>> {
         let settings = &self.recipe.train;
-        let captions = batches.iter().map(|batch| batch.rows.len()).sum();
-        let mut step = Step { captions, ..Step::default() };
+        let captions: usize = batches.iter().map(|batch| batch.rows.len()).sum();
+        let mut step = Step::<Tally> { rows: captions, ..Step::default() };
         for (number, batch) in batches.into_iter().enumerate() {
             // Dropout depends on the step alone, whenever the run was begun.
             tch::manual_seed(dropout_seed(settings.seed, done, [number as u64, 0]) as i64);
@@ -180,15 +143,15 @@ impl Learner {
             let losses = self
                 .model
                 .losses(&batch.text, &batch.vision, &batch.targets, settings.dropout)
-                .map_err(NoStep::Targets)?;
+                .map_err(|error| NoStep::Error(error.into()))?;
             (&losses.total * weight).backward();
             let loss = losses.total.double_value(&[]);
             if !loss.is_finite() {
-                let norm = self.optimizer.clip_grad_norm(f64::INFINITY);
+                let norm = self.optimisation.grad_norm();
                 return Err(self.not_finite(loss, norm, Some(number), without_numbers(&batch)));
             }
             step.loss += loss * weight;
-            step.tally.add(&losses, &batch.targets);
+            step.gain.add(&losses, &batch.targets);
         }
         Ok(step)
     }
@@ -199,7 +162,7 @@ impl Learner {
         &self,
         batch: PretrainingBatch,
         tally: &mut Tally,
-    ) -> Result<Result<(), NotFinite>, PretrainingError> {
+    ) -> Result<Result<(), NotFinite<usize>>, PretrainingError> {
         let batch = batch.to_device(self.variables.device());
         let losses =
             tch::no_grad(|| self.model.losses(&batch.text, &batch.vision, &batch.targets, false))?;
@@ -212,7 +175,7 @@ impl Learner {
                 grad_norm: 0.0,
                 parameter: None,
                 batch: None,
-                captions: without_numbers(&batch),
+                images: without_numbers(&batch),
             }),
         })
     }
@@ -222,10 +185,10 @@ impl Learner {
         loss: f64,
         grad_norm: f64,
         batch: Option<usize>,
-        captions: Vec<usize>,
-    ) -> NoStep {
+        images: Vec<usize>,
+    ) -> NoStep<usize> {
         let parameter = first_not_finite(&self.variables);
-        NoStep::NotFinite(NotFinite { loss, grad_norm, parameter, batch, captions })
+        NoStep::NotFinite(NotFinite { loss, grad_norm, parameter, batch, images })
     }
 }
 

@@ -82,6 +82,12 @@ impl Source {
         by_length(&self.captions.lengths(), batch_size)
     }
 
+    /// The images of captions.
+    pub fn images(&self, captions: &[usize]) -> Vec<String> {
+        let image = |&caption: &usize| self.captions.examples[caption].image.clone();
+        captions.iter().map(image).collect()
+    }
+
     /// What captions are called in errors: their lines and images.
     pub fn ids<'a>(&self, rows: impl IntoIterator<Item = &'a usize>) -> StepIds {
         let id = |&row: &usize| {

@@ -8,7 +8,7 @@ use std::path::Path;
 use pytorch_reader::{DType, FileFormat, PytorchReader};
 use tch::{Kind, Tensor};
 
-use super::file::Format;
+use super::file::{self, Format};
 
 pub(super) use outline::{StateDict, outline};
 pub(super) use write::write;
@@ -30,8 +30,11 @@ pub(super) fn read(path: &Path) -> Result<Contents, String> {
     });
     let (key, reader) = match nested {
         Some(found) => found,
-        None => (None, PytorchReader::new(path).map_err(|error| error.to_string())?),
+        None => (None, PytorchReader::new(path).map_err(|error| why(path, error.to_string()))?),
     };
+    if reader.is_empty() {
+        return Err(why(path, "it holds no tensors".to_owned()));
+    }
     let format = match reader.metadata().format_type {
         FileFormat::Zip => Format::PytorchZip,
         FileFormat::Legacy => Format::PytorchLegacy,
@@ -39,6 +42,11 @@ pub(super) fn read(path: &Path) -> Result<Contents, String> {
         FileFormat::Pickle => Format::Pickle,
     };
     Ok((format, key, to_tensors(path, reader)?))
+}
+
+/// What is wrong with a file from which no tensors come: what it holds instead, if that can be seen.
+fn why(path: &Path, otherwise: String) -> String {
+    outline::instead_of_tensors(path).unwrap_or(otherwise)
 }
 
 /// Copies all tensors, once it is known that they are not out of all proportion to the file.
@@ -75,7 +83,6 @@ fn to_tch(tensor: &pytorch_reader::Tensor) -> Result<Tensor, String> {
         DType::Bool => Kind::Bool,
         other => return Err(format!("`{}` holds {other:?}, which is not supported", tensor.name)),
     };
-    let shape: Vec<i64> = tensor.shape().iter().map(|&size| size as i64).collect();
     let bytes = tensor.read().map_err(|error| error.to_string())?;
-    Tensor::f_from_data_size(&bytes, &shape, kind).map_err(|error| error.to_string())
+    file::tensor(&tensor.name, tensor.shape(), kind, &bytes)
 }

@@ -11,20 +11,82 @@ const MAX_PICKLE: u64 = 16 << 20;
 
 /// The saved object, with tensors as calls that were not made.
 pub(in crate::weights) fn outline(path: &Path) -> Result<Value, String> {
-    let mut file = File::open(path).map_err(|error| error.to_string())?;
-    let mut start = Vec::new();
-    file.by_ref().take(4).read_to_end(&mut start).map_err(|error| error.to_string())?;
-    if start == b"PK\x03\x04" {
-        return outline_one(&zip_pickle(file)?).map(|(value, _)| value);
-    }
-    file.take(MAX_PICKLE).read_to_end(&mut start).map_err(|error| error.to_string())?;
-    // Magic number, protocol and system come first, each a pickle of its own.
-    let mut rest = start.as_slice();
-    for _ in 0..3 {
+    let (pickles, is_zip) = pickles(path)?;
+    // In an older file magic number, protocol and system come first, each a pickle of its own.
+    let mut rest = pickles.as_slice();
+    for _ in 0..if is_zip { 0 } else { 3 } {
         let (_, length) = outline_one(rest)?;
         rest = rest.get(length..).unwrap_or_default();
     }
     outline_one(rest).map(|(value, _)| value)
+}
+
+/// What a file without tensors holds instead, as far as its pickles say.
+pub(super) fn instead_of_tensors(path: &Path) -> Option<String> {
+    let (pickles, _) = pickles(path).ok()?;
+    let mut rest = pickles.as_slice();
+    let mut arrays = false;
+    // Of an older file the fourth pickle is the saved object; a bare one has one.
+    for _ in 0..4 {
+        let Ok((value, length)) = outline_one(rest) else { break };
+        if let Some(call) = foreign_call(&value) {
+            return Some(format!(
+                "it would call `{call}`, which no file of weights needs: it may be an attack; nothing of it was executed"
+            ));
+        }
+        arrays |= holds_arrays(&value);
+        rest = rest.get(length..).unwrap_or_default();
+    }
+    arrays.then(|| {
+        "it holds NumPy arrays and no PyTorch tensors, as detectron2's files of detector weights do".to_owned()
+    })
+}
+
+/// The bytes of a file's pickles, and whether it is an archive (of one pickle, then).
+fn pickles(path: &Path) -> Result<(Vec<u8>, bool), String> {
+    let mut file = File::open(path).map_err(|error| error.to_string())?;
+    let mut bytes = Vec::new();
+    file.by_ref().take(4).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    if bytes == b"PK\x03\x04" {
+        return Ok((zip_pickle(file)?, true));
+    }
+    file.take(MAX_PICKLE).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    Ok((bytes, false))
+}
+
+/// The first call of something that neither makes a tensor nor is plain data.
+fn foreign_call(value: &Value) -> Option<String> {
+    match value {
+        Value::Call { callable, arguments } => {
+            foreign_name(callable).or_else(|| arguments.iter().find_map(foreign_call))
+        }
+        Value::List(items) | Value::Tuple(items) | Value::ObjectArray { items, .. } => {
+            items.iter().find_map(foreign_call)
+        }
+        Value::Dict(pairs) => {
+            pairs.iter().find_map(|(key, value)| foreign_call(key).or_else(|| foreign_call(value)))
+        }
+        Value::Global { .. } => foreign_name(value),
+        _ => None,
+    }
+}
+
+fn foreign_name(callable: &Value) -> Option<String> {
+    let Value::Global { module, name } = callable else { return None };
+    let known = module
+        .split('.')
+        .next()
+        .is_some_and(|root| matches!(root, "torch" | "collections" | "numpy"));
+    (!known).then(|| format!("{module}.{name}"))
+}
+
+fn holds_arrays(value: &Value) -> bool {
+    match value {
+        Value::Array(_) => true,
+        Value::Dict(pairs) => pairs.iter().any(|(_, value)| holds_arrays(value)),
+        Value::List(items) | Value::Tuple(items) => items.iter().any(holds_arrays),
+        _ => false,
+    }
 }
 
 fn outline_one(stream: &[u8]) -> Result<(Value, usize), String> {

@@ -46,6 +46,17 @@ impl SourceRecord for GroupRecord {
     }
 }
 
+/// What stands in the place of a dataset that is not among the group's: nothing, a group, a link that leads nowhere or
+/// out of the file (none of which is followed).
+fn absent(group: &Group, name: &str) -> String {
+    match group.dataset(name) {
+        Err(hdf5_pure::Error::Format(hdf5_pure::FormatError::PathNotFound(_))) | Ok(_) => {
+            format!("it has no `{name}` (a link to another file is not followed)")
+        }
+        Err(error) => format!("`{name}` is no dataset of its own: {error}"),
+    }
+}
+
 fn regions(group: &Group) -> Result<Regions, String> {
     let names = group.datasets().map_err(|error| error.to_string())?;
     let find = |spellings: &[&'static str]| {
@@ -75,8 +86,8 @@ fn regions(group: &Group) -> Result<Regions, String> {
         };
         Ok((labels != Labels::default()).then_some(labels))
     };
-    let (shape, features) = floats(find(&["features"]).ok_or("it has no `features`")?)?;
-    let (_, boxes) = floats(find(&["boxes", "bbox"]).ok_or("it has no `boxes`")?)?;
+    let (shape, features) = floats(find(&["features"]).ok_or_else(|| absent(group, "features"))?)?;
+    let (_, boxes) = floats(find(&["boxes", "bbox"]).ok_or_else(|| absent(group, "boxes"))?)?;
     let [n, dim] = shape[..] else {
         return Err(format!("its `features` have the shape {shape:?}"));
     };

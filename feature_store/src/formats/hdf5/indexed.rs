@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use hdf5_pure::{Dataset, File};
 
-use crate::Regions;
 use crate::formats::{FormatError, MAX_ARRAY_BYTES, RecordError, Records, SourceRecord};
+use crate::{Regions, text};
 
 /// A field's dataset and the sizes of all its dimensions but the first.
 struct Field {
@@ -147,7 +147,7 @@ fn ids_beside(path: &Path) -> Result<Vec<(String, u64)>, FormatError> {
         let what = format!("it has no dataset of ids, and no {} beside it", spellings.join(" or "));
         return Err(FormatError::Malformed { path: path.to_owned(), what });
     };
-    let bytes = std::fs::read(&file).map_err(FormatError::io(&file))?;
+    let bytes = text::read(&file).map_err(FormatError::io(&file))?;
     let malformed =
         |what: &str| FormatError::Malformed { path: file.clone(), what: what.to_owned() };
     let mut ids: Vec<(String, u64)> = if file.extension().is_some_and(|end| end == "json") {

@@ -16,6 +16,7 @@ use super::{FeatureSource, FormatError, MAX_ARRAY_BYTES, RecordError};
 use super::{Records, SourceInfo, SourceRecord};
 use crate::{Labels, Regions};
 
+pub(crate) use write::refusal;
 pub use write::{TsvCompression, TsvOrder, TsvSink};
 
 /// Columns of bottom-up-attention's own files.
@@ -33,6 +34,8 @@ const LXMERT: [&str; 10] = [
     "boxes",
     "features",
 ];
+const GZIP: &[u8] = b"\x1f\x8b";
+const ZSTANDARD: &[u8] = b"\x28\xb5\x2f\xfd";
 /// Longest line that is read: a line of base64 is a third longer than its bytes.
 const MAX_LINE: u64 = MAX_ARRAY_BYTES as u64 * 3 / 2;
 
@@ -70,6 +73,13 @@ impl Column {
     }
 }
 
+/// Whether a file that begins so may be a TSV: text, or one of the compressions.
+pub(super) fn may_be_text(head: &[u8]) -> bool {
+    head.starts_with(GZIP)
+        || head.starts_with(ZSTANDARD)
+        || !head.iter().any(|&byte| byte < b' ' && !matches!(byte, b'\t' | b'\n' | b'\r'))
+}
+
 /// A TSV file of region features.
 pub struct TsvSource {
     info: SourceInfo,
@@ -85,7 +95,10 @@ impl TsvSource {
     pub fn open(path: &Path) -> Result<TsvSource, FormatError> {
         let mut lines = Lines::open(path)?;
         let unknown = |what: String| FormatError::Unknown { path: path.to_owned(), what };
-        let line = lines.next_line().map_err(|error| unknown(error.reason))?;
+        let line = lines.next_line().map_err(|error| FormatError::Malformed {
+            path: path.to_owned(),
+            what: format!("its first line: {}", error.reason),
+        })?;
         let line = line.ok_or_else(|| unknown("a file without lines".into()))?.bytes;
         let fields: Vec<&[u8]> = line.split(|&byte| byte == b'\t').collect();
         let names: Vec<Column> = fields
@@ -172,8 +185,7 @@ impl Lines {
         let file = File::open(path).map_err(FormatError::io(path))?;
         let mut reader = BufReader::with_capacity(1 << 20, file);
         let head = reader.fill_buf().map_err(FormatError::io(path))?;
-        let (gzip, zstandard) =
-            (head.starts_with(b"\x1f\x8b"), head.starts_with(b"\x28\xb5\x2f\xfd"));
+        let (gzip, zstandard) = (head.starts_with(GZIP), head.starts_with(ZSTANDARD));
         let reader: Box<dyn BufRead + Send> = if gzip {
             let inner = flate2::bufread::MultiGzDecoder::new(reader);
             Box::new(BufReader::with_capacity(1 << 20, inner))

@@ -79,19 +79,30 @@ impl TsvSink {
         if self.order == TsvOrder::BottomUp {
             return Ok(format!("{id}\t{w}\t{h}\t{n}\t{boxes}\t{features}\r\n"));
         }
-        let labels = |labels: &Option<Labels>| match labels {
-            Some(Labels { ids, confidences }) if ids.len() == n && confidences.len() == n => {
-                let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
-                Ok(format!("{}\t{}", BASE64.encode(bytes), encode_floats(confidences)))
-            }
-            _ => {
-                Err("it lacks object or attribute labels; write the six columns of `tsv-bottomup`")
-            }
+        let labels = |labels: &Option<Labels>| {
+            let Labels { ids, confidences } =
+                labels.as_ref().filter(|labels| labels.are_whole(n)).ok_or(NO_LABELS)?;
+            let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+            Ok::<_, &'static str>(format!(
+                "{}\t{}",
+                BASE64.encode(bytes),
+                encode_floats(confidences)
+            ))
         };
         let (objects, attributes) = (labels(&regions.objects)?, labels(&regions.attributes)?);
         Ok(format!("{id}\t{h}\t{w}\t{objects}\t{attributes}\t{n}\t{boxes}\t{features}\r\n"))
     }
 }
+
+/// Why an order of columns has no place for an image, if that is so.
+pub(crate) fn refusal(order: TsvOrder, regions: &Regions) -> Option<&'static str> {
+    let has_labels = [&regions.objects, &regions.attributes]
+        .into_iter()
+        .all(|labels| labels.as_ref().is_some_and(|labels| labels.are_whole(regions.len())));
+    (order == TsvOrder::Lxmert && !has_labels).then_some(NO_LABELS)
+}
+
+const NO_LABELS: &str = "it lacks ids or confidences of objects or attributes; `tsv-bottomup` has six columns without them";
 
 fn encode_floats(values: &[f32]) -> String {
     let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();

@@ -75,12 +75,12 @@ impl State {
             Event::Step { step, steps, epoch, loss, accuracy, rows_per_second } => {
                 (self.step, self.steps, self.epoch) = (step, steps, epoch);
                 self.loss.push(step as f64, loss);
-                self.accuracy.push(step as f64, 100.0 * accuracy);
+                self.accuracy.push(step as f64, 100.0 * accuracy.unwrap_or_default());
                 self.rows_per_second = rows_per_second;
                 self.evaluating = None;
             }
-            Event::Evaluating(done, total) => self.evaluating = Some((done, total)),
-            Event::Evaluated(epoch, metrics, improved) => {
+            Event::Validating(done, total) => self.evaluating = Some((done, total)),
+            Event::Validated(epoch, metrics, improved) => {
                 self.evaluating = None;
                 self.valid.push((self.step as f64, 100.0 * metrics.all.accuracy));
                 self.evaluations.push(Evaluation { epoch, metrics: *metrics, improved });
@@ -176,7 +176,7 @@ mod tests {
             steps: 100,
             epoch: 2,
             loss: 1.0,
-            accuracy: 0.5,
+            accuracy: Some(0.5),
             rows_per_second: 3.0,
         });
         assert_eq!(state.left(now), Some(Duration::from_secs(10)));

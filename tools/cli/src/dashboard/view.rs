@@ -183,7 +183,7 @@ mod tests {
                 steps: 300,
                 epoch: 1 + step / 100,
                 loss: 2.0 / step as f64,
-                accuracy: 0.25,
+                accuracy: Some(0.25),
                 rows_per_second: 12.5,
             });
         }
@@ -195,7 +195,7 @@ mod tests {
         let mut state = state(150);
         let mut metrics = Metrics::default();
         metrics.all.accuracy = 0.625;
-        state.observe(&Event::Evaluated(1, &metrics, true));
+        state.observe(&Event::Validated(1, &metrics, true));
         let screen = screen(&state, 100, 30);
         for shown in [
             "runs/a: contrastive",
@@ -212,7 +212,7 @@ mod tests {
             assert!(screen.contains(shown), "{shown}\n{screen}");
         }
         assert!(screen.chars().any(|c| ('\u{2801}'..='\u{28ff}').contains(&c)), "{screen}");
-        state.observe(&Event::Evaluating(8, 40));
+        state.observe(&Event::Validating(8, 40));
         state.stopping = true;
         let screen = self::screen(&state, 100, 30);
         assert!(screen.contains("8 of 40 descriptions") && screen.contains("stopping"), "{screen}");

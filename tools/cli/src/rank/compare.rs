@@ -45,7 +45,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let comparison = Comparison::new(&first, &second, args.common, &args.bootstrap.get())?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&comparison)?);
+        outln!("{}", serde_json::to_string_pretty(&comparison)?);
     } else {
         table::print_comparison(&comparison);
     }

@@ -62,7 +62,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         evaluation.write_csv(file).with_context(|| format!("cannot write {}", file.display()))?;
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&evaluation)?);
+        outln!("{}", serde_json::to_string_pretty(&evaluation)?);
     } else {
         table::print_evaluation(&evaluation);
     }

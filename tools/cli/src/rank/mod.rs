@@ -124,7 +124,7 @@ fn predictions(
     }
     let ranking = Ranking::open(path, options, split.unwrap_or("valid"))?;
     if let Some(message) = ranking.sets.skip_message() {
-        eprintln!("{message}");
+        errln!("{message}");
     }
     let progress = ranking.progress("eval");
     let predictions = crossencoders::eval::predict(
@@ -155,16 +155,16 @@ fn check_output(file: &Path, force: bool) -> anyhow::Result<()> {
 
 /// One line for each kind of set.
 pub fn print_metrics(metrics: &Metrics) {
-    println!("{:<8} {:>12} {:>9} {:>7}", "", "descriptions", "accuracy", "MRR");
+    outln!("{:<8} {:>12} {:>9} {:>7}", "", "descriptions", "accuracy", "MRR");
     let line = |name: &str, group: &Group| {
         if group.descriptions > 0 {
             let accuracy = 100.0 * group.accuracy;
-            println!("{name:<8} {:>12} {accuracy:>7.1} % {:>7.3}", group.descriptions, group.mrr);
+            outln!("{name:<8} {:>12} {accuracy:>7.1} % {:>7.3}", group.descriptions, group.mrr);
         }
     };
     line("all", &metrics.all);
     line("video", &metrics.video);
     line("static", &metrics.photographs);
-    println!("{:<8} {:>12} {:>7.1} %", "chance", "", 100.0 * metrics.chance);
+    outln!("{:<8} {:>12} {:>7.1} %", "chance", "", 100.0 * metrics.chance);
     table::print_ties(metrics.ties);
 }

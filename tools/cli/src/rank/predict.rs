@@ -41,6 +41,6 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     progress.finish();
     let Some(scores) = scores? else { return Ok(interrupt::exit_code()) };
     eval::write_submission(&ranking.sets, &scores, &args.out)?;
-    println!("{}: {} descriptions of {} sets", args.out.display(), scores.len(), ranking.sets.sets);
+    outln!("{}: {} descriptions of {} sets", args.out.display(), scores.len(), ranking.sets.sets);
     Ok(ExitCode::SUCCESS)
 }

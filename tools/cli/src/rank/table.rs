@@ -5,9 +5,15 @@ use crossencoders::eval::{Comparison, Difference, Evaluation, Interval, Row};
 /// One line for each group of descriptions.
 pub fn print_evaluation(evaluation: &Evaluation) {
     let confidence = confidence(evaluation.bootstrap.confidence);
-    println!(
+    outln!(
         "{:<29} {:>12} {:>6} {:>9} {:>16} {:>7} {:>16}",
-        "", "descriptions", "sets", "accuracy", confidence, "MRR", confidence
+        "",
+        "descriptions",
+        "sets",
+        "accuracy",
+        confidence,
+        "MRR",
+        confidence
     );
     for Row { by, value, name, estimate } in evaluation.rows() {
         let label = match by {
@@ -18,7 +24,7 @@ pub fn print_evaluation(evaluation: &Evaluation) {
         let accuracy = estimate.accuracy_interval.map(percent);
         let mrr =
             estimate.mrr_interval.map(|Interval { low, high }| format!("{low:.3} to {high:.3}"));
-        println!(
+        outln!(
             "{label:<29} {:>12} {:>6} {:>7.1} % {:>16} {:>7.3} {:>16}",
             group.descriptions,
             estimate.sets,
@@ -28,10 +34,10 @@ pub fn print_evaluation(evaluation: &Evaluation) {
             mrr.unwrap_or_default(),
         );
     }
-    println!("{:<29} {:>12} {:>6} {:>7.1} %", "chance", "", "", 100.0 * evaluation.chance);
+    outln!("{:<29} {:>12} {:>6} {:>7.1} %", "chance", "", "", 100.0 * evaluation.chance);
     print_ties(evaluation.ties);
     print_unknown(evaluation);
-    println!("intervals: {} resamples of the image sets", evaluation.bootstrap.resamples);
+    outln!("intervals: {} resamples of the image sets", evaluation.bootstrap.resamples);
 }
 
 /// Says what the annotation files do not have.
@@ -45,7 +51,7 @@ fn print_unknown(evaluation: &Evaluation) {
         (other, "have another text in the file of phenomena; they count"),
     ] {
         if count > 0 {
-            println!("{count} descriptions {what}");
+            outln!("{count} descriptions {what}");
         }
     }
 }
@@ -53,14 +59,14 @@ fn print_unknown(evaluation: &Evaluation) {
 /// Says how many descriptions have several best candidates, if any have.
 pub fn print_ties(ties: usize) {
     if ties > 0 {
-        println!("{ties} descriptions have several best candidates; the first one counts");
+        outln!("{ties} descriptions have several best candidates; the first one counts");
     }
 }
 
 /// One line for each kind of set.
 pub fn print_comparison(comparison: &Comparison) {
     let bootstrap = comparison.bootstrap;
-    println!(
+    outln!(
         "{:<8} {:>12} {:>6} {:>8} {:>8} {:>8} {:>18} {:>11} {:>10} {:>11} {:>9}",
         "",
         "descriptions",
@@ -78,7 +84,7 @@ pub fn print_comparison(comparison: &Comparison) {
         if difference.descriptions == 0 {
             return;
         }
-        println!(
+        outln!(
             "{name:<8} {:>12} {:>6} {:>6.1} % {:>6.1} % {:>+8.1} {:>18} {:>11} {:>10} {:>11} {:>9}",
             difference.descriptions,
             difference.sets,
@@ -99,10 +105,10 @@ pub fn print_comparison(comparison: &Comparison) {
         [(comparison.left_out_first, "first"), (comparison.left_out_second, "second")]
     {
         if left_out > 0 {
-            println!("{left_out} descriptions that only the {run} run has ranked are left out");
+            outln!("{left_out} descriptions that only the {run} run has ranked are left out");
         }
     }
-    println!("bootstrap: {} resamples of the image sets", bootstrap.resamples);
+    outln!("bootstrap: {} resamples of the image sets", bootstrap.resamples);
 }
 
 fn confidence(part: f64) -> String {

@@ -4,10 +4,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use feature_store::append::AppendOptions;
 use feature_store::convert::{ConvertError, append};
 use feature_store::formats;
 
-use super::choices::{OnErrorArgs, SelectionArgs};
+use super::choices::{ConflictArg, OnErrorArgs};
+use super::outcome::{explain, report_json, say_skipped, skipped_remark, verdict};
+use super::selection::SelectionArgs;
+use super::{count, open_store};
 use crate::interrupt;
 use crate::progress::Progress;
 
@@ -23,6 +27,12 @@ pub struct Args {
     selection: SelectionArgs,
     #[command(flatten)]
     on_error: OnErrorArgs,
+    /// What to do with an image that the store holds with other contents
+    #[arg(long, value_enum, default_value_t = ConflictArg::Fail)]
+    on_conflict: ConflictArg,
+    /// Drop what an interrupted append of another source has left
+    #[arg(long)]
+    force: bool,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
@@ -30,29 +40,36 @@ pub struct Args {
 
 /// Appends.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    open_store(&args.store)?;
     let source = formats::open(&args.source).context("cannot read the source")?;
-    let source = args.selection.apply(source)?;
+    let (source, asked) = args.selection.apply(source)?;
+    let options = AppendOptions { conflict: args.on_conflict.into(), restart: args.force };
     let on_error = args.on_error.resolve(&args.store);
     let progress = Progress::start("append", "images", None);
-    let appended = append(source, &args.store, &on_error, interrupt::flag(), &mut |at| {
-        progress.set(at.images, &super::skipped_remark(at.skipped));
+    let appended = append(source, &args.store, options, &on_error, interrupt::flag(), &mut |at| {
+        progress.set(at.images, &skipped_remark(at.skipped));
     });
     progress.finish();
     let report = match appended {
         Err(error @ ConvertError::Interrupted { .. }) => {
-            eprintln!("{error}");
+            errln!("{error}");
             return Ok(interrupt::exit_code());
         }
-        other => other.with_context(|| format!("cannot append to {}", args.store.display()))?,
+        other => other
+            .map_err(|error| explain(error, &asked))
+            .with_context(|| format!("cannot append to {}", args.store.display()))?,
     };
-    for record in &report.skipped {
-        eprintln!("skipped: {}", record.reason);
-    }
+    say_skipped(&report.skipped, args.json);
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        outln!("{}", report_json(&report, &asked)?);
     } else {
-        let (count, skipped) = (report.schema.count, report.skipped.len());
-        println!("{}: now {count} images, {skipped} skipped", args.store.display());
+        outln!(
+            "{}: now {}, {} skipped, {} of other contents",
+            args.store.display(),
+            count(report.schema.count, "image"),
+            report.skipped.len(),
+            report.conflicts
+        );
     }
-    Ok(ExitCode::from(u8::from(!report.skipped.is_empty())))
+    Ok(verdict(&report.skipped, &asked))
 }

@@ -38,8 +38,8 @@ pub struct Args {
 
 fn seconds(text: &str) -> Result<f64, String> {
     match text.parse() {
-        Ok(seconds) if (0.0..=3600.0).contains(&seconds) => Ok(seconds),
-        _ => Err("a number of seconds up to 3600 is expected".into()),
+        Ok(seconds) if (0.01..=3600.0).contains(&seconds) => Ok(seconds),
+        _ => Err("a number of seconds from 0.01 up to 3600 is expected".into()),
     }
 }
 
@@ -57,6 +57,7 @@ struct Measured {
 
 /// Measures.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    drop(super::open_store(&args.store)?);
     if args.cold {
         drop_from_cache(&args.store)?;
     }
@@ -77,14 +78,14 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(args.threads.into()).build()?;
     let measured = pool.install(|| measure(&args, &store, &ids, open_seconds))?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&measured)?);
+        outln!("{}", serde_json::to_string_pretty(&measured)?);
     } else {
-        println!("images       {} in {:.2} s", measured.images, measured.seconds);
-        println!("rate         {:.0} images/s", measured.images_per_second);
-        println!("features     {:.2} GB/s as f32", measured.bytes_per_second / 1e9);
-        println!("memcpy       {:.2} GB/s in the same run", measured.memcpy_bytes_per_second / 1e9);
-        println!("share        {:.2} of memcpy", measured.share_of_memcpy);
-        println!("open         {:.6} s", measured.open_seconds);
+        outln!("images       {} in {:.2} s", measured.images, measured.seconds);
+        outln!("rate         {:.0} images/s", measured.images_per_second);
+        outln!("features     {:.2} GB/s as f32", measured.bytes_per_second / 1e9);
+        outln!("memcpy       {:.2} GB/s in the same run", measured.memcpy_bytes_per_second / 1e9);
+        outln!("share        {:.2} of memcpy", measured.share_of_memcpy);
+        outln!("open         {:.6} s", measured.open_seconds);
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,10 +1,11 @@
 //! `xenc store captions`: the descriptions in UNITER's text data base.
 
-use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use feature_store::formats::uniter_text;
+
+use crate::console::Lines;
 
 /// One JSON object a line: id, image, word pieces and whatever else the data base holds.
 #[derive(clap::Args)]
@@ -15,10 +16,10 @@ pub struct Args {
 
 /// Prints the records.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let mut out = BufWriter::new(std::io::stdout().lock());
+    let mut out = Lines::start();
     for record in uniter_text::records(&args.directory)? {
-        writeln!(out, "{}", serde_json::to_string(&record?.fields)?)?;
+        out.line(serde_json::to_string(&record?.fields)?);
     }
-    out.flush()?;
+    out.finish();
     Ok(ExitCode::SUCCESS)
 }

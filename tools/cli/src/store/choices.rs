@@ -1,15 +1,10 @@
-//! Words that several commands share: precisions, compressions, what to take from a source.
+//! Words that several commands share: precisions, compressions, what to do with bad records and repeated ones.
 
-use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
 use clap::ValueEnum;
 use feature_store::convert::OnError;
-use feature_store::formats::FeatureSource;
-use feature_store::formats::select::{Rename, Selected, Selection};
-use feature_store::validate::Coverage;
-use feature_store::{Compression, Precision, dataset};
+use feature_store::{Compression, Conflict, Precision};
 
 /// How features are stored.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -56,6 +51,27 @@ impl From<CompressionArg> for Compression {
     }
 }
 
+/// What to do with an image that comes twice, with different contents.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum ConflictArg {
+    /// Stop and name it
+    Fail,
+    /// Keep the one that came first: the store's in an append, that of the store named first in a merge
+    First,
+    /// Keep the one that came last
+    Last,
+}
+
+impl From<ConflictArg> for Conflict {
+    fn from(argument: ConflictArg) -> Conflict {
+        match argument {
+            ConflictArg::Fail => Conflict::Fail,
+            ConflictArg::First => Conflict::First,
+            ConflictArg::Last => Conflict::Last,
+        }
+    }
+}
+
 /// What to do with records that cannot be read.
 #[derive(clap::Args)]
 pub struct OnErrorArgs {
@@ -92,73 +108,4 @@ impl OnErrorArgs {
             (None, OnErrorArg::Fail) => OnError::Fail,
         }
     }
-}
-
-/// What to take from a source, and under which ids.
-#[derive(clap::Args)]
-pub struct SelectionArgs {
-    /// Take only the ids in this file, one a line
-    #[arg(long, value_name = "FILE")]
-    ids: Option<PathBuf>,
-    /// Take only images of the sets in this ImageCoDe annotation file, or in those of a directory
-    #[arg(long, value_name = "PATH")]
-    dataset: Option<PathBuf>,
-    /// Rename ids, before choosing: `stem` (a/007.jpg -> 007), `imagecode` (set/img5.jpg -> setimg5), or
-    /// `s/PATTERN/REPLACEMENT/`; may be given several times
-    #[arg(long, value_name = "RULE")]
-    rename: Vec<Rename>,
-}
-
-impl SelectionArgs {
-    /// The source, or what was chosen of it.
-    pub fn apply(&self, source: Box<dyn FeatureSource>) -> anyhow::Result<Box<dyn FeatureSource>> {
-        let mut selection = Selection { rename: self.rename.clone(), ..Selection::default() };
-        if let Some(path) = &self.ids {
-            let text = std::fs::read_to_string(path)
-                .with_context(|| format!("cannot read the list of ids {}", path.display()))?;
-            let ids = text.lines().map(str::trim).filter(|id| !id.is_empty());
-            selection.ids = Some(ids.map(str::to_owned).collect());
-        }
-        if let Some(path) = &self.dataset {
-            let sets = splits(path)?.into_iter().flat_map(|split| split.sets);
-            let prefixes: HashSet<String> = sets.map(|set| dataset::id_prefix(&set)).collect();
-            selection.prefixes = Some(prefixes);
-        }
-        if selection.is_all() {
-            return Ok(source);
-        }
-        Ok(Box::new(Selected::new(source, selection)))
-    }
-}
-
-/// The sets that each annotation file names; files of a directory that are no annotations are left out, with a word.
-pub fn splits(path: &Path) -> anyhow::Result<Vec<Coverage>> {
-    if path.is_file() {
-        return Ok(vec![coverage(path)?]);
-    }
-    let entries =
-        std::fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let mut files: Vec<PathBuf> =
-        entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
-    files.retain(|file| file.extension().is_some_and(|extension| extension == "json"));
-    files.sort();
-    let mut splits = Vec::new();
-    for file in files {
-        match coverage(&file) {
-            Ok(split) => splits.push(split),
-            Err(error) => eprintln!("left out: {error:#}"),
-        }
-    }
-    if splits.is_empty() {
-        bail!("{} holds no ImageCoDe annotation file (*.json)", path.display());
-    }
-    Ok(splits)
-}
-
-fn coverage(file: &Path) -> anyhow::Result<Coverage> {
-    let descriptions = dataset::load_split(file)?;
-    let sets: BTreeSet<String> =
-        descriptions.into_iter().map(|description| description.directory).collect();
-    let split = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(Coverage { split, sets: sets.into_iter().collect() })
 }

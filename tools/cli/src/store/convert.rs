@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
-use feature_store::convert::{ConvertError, OnError, SkippedRecord, convert};
+use feature_store::convert::{ConvertError, OnError, convert};
 use feature_store::export::{ForeignFormat, export};
 use feature_store::formats::FeatureSource;
 use feature_store::formats::tsv::{TsvCompression, TsvOrder};
@@ -14,7 +14,10 @@ use feature_store::formats::uniter::UniterEncoding;
 use feature_store::formats::volta::VoltaEncoding;
 use feature_store::{WriterOptions, formats};
 
-use super::choices::{CompressionArg, OnErrorArgs, PrecisionArg, SelectionArgs};
+use super::choices::{CompressionArg, ConflictArg, OnErrorArgs, PrecisionArg};
+use super::count;
+use super::outcome::{explain, report_json, say_skipped, skipped_remark, verdict};
+use super::selection::{Asked, SelectionArgs};
 use crate::interrupt;
 use crate::progress::Progress;
 
@@ -26,9 +29,9 @@ pub struct Args {
     source: PathBuf,
     /// What to write: a directory or file that does not exist yet
     target: PathBuf,
-    /// The format to write
-    #[arg(long, value_enum, default_value_t = Format::Store)]
-    to: Format,
+    /// The format to write; without it the target's name tells (.tsv, .tsv.gz, .tsv.zst, .h5, .hdf5), otherwise a store
+    #[arg(long, value_enum)]
+    to: Option<Format>,
     /// How features are stored; stores take all, UNITER's formats f32 and f16, the others f32
     #[arg(long, value_enum, default_value_t = PrecisionArg::F32)]
     precision: PrecisionArg,
@@ -39,7 +42,11 @@ pub struct Args {
     selection: SelectionArgs,
     #[command(flatten)]
     on_error: OnErrorArgs,
-    /// Replace the target if it exists, once the new one is complete
+    /// What to do with an image that comes twice in the source, with different contents
+    #[arg(long, value_enum, default_value_t = ConflictArg::Fail)]
+    on_conflict: ConflictArg,
+    /// Replace the target if it exists, once the new one is complete, and drop what an interrupted run with other
+    /// options has left
     #[arg(long)]
     force: bool,
     /// Print the report as JSON
@@ -79,26 +86,56 @@ enum Format {
 
 /// Converts, with progress on stderr and the report on stdout.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let format = match args.to {
+        Some(format) => format,
+        None => named_by(&args.target)?,
+    };
+    let foreign = foreign(format, args.precision)?;
+    if foreign.is_some() && args.compression != CompressionArg::None {
+        bail!("--compression is for stores; tsv-gz and tsv-zst are formats of their own")
+    }
+    if foreign.is_some() && !matches!(args.on_conflict, ConflictArg::Fail) {
+        bail!("--on-conflict is for stores; make one first, then write it as another format")
+    }
     let source = formats::open(&args.source).context("cannot read the source")?;
-    let source = args.selection.apply(source)?;
+    let (source, asked) = args.selection.apply(source)?;
     let on_error = args.on_error.resolve(&args.target);
-    let outcome = match foreign(args.to, args.precision)? {
-        None => to_store(&args, source, &on_error),
-        Some(_) if args.compression != CompressionArg::None => {
-            bail!("--compression is for stores; tsv-gz and tsv-zst are formats of their own")
-        }
-        Some(format) => to_foreign(&args, source, format, &on_error),
+    let outcome = match foreign {
+        None => to_store(&args, source, &asked, &on_error),
+        Some(format) => to_foreign(&args, source, &asked, format, &on_error),
     };
     match outcome {
         Err(error) => match error.downcast_ref::<ConvertError>() {
             Some(stopped @ (ConvertError::Interrupted { .. } | ConvertError::Abandoned)) => {
-                eprintln!("{stopped}");
+                errln!("{stopped}");
                 Ok(interrupt::exit_code())
             }
             _ => Err(error.context(format!("cannot convert {}", args.source.display()))),
         },
         done => done,
     }
+}
+
+/// The format that a target's name stands for.
+fn named_by(target: &Path) -> anyhow::Result<Format> {
+    let name = target.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    let ends = |end: &str| name.ends_with(end);
+    let format = match () {
+        _ if ends(".tsv") => Format::Tsv,
+        _ if ends(".tsv.gz") => Format::TsvGz,
+        _ if ends(".tsv.zst") => Format::TsvZst,
+        _ if ends(".h5") || ends(".hdf5") => Format::Hdf5,
+        _ if ends(".npz") || ends(".npy") || ends(".csv") || ends(".pkl") => bail!(
+            "{} does not tell what to write: `--to npz` and `--to npy` make folders of such files, `--to store` makes a \
+             store of that name",
+            target.display()
+        ),
+        _ => return Ok(Format::Store),
+    };
+    let spelling = format.to_possible_value();
+    let spelling = spelling.as_ref().map_or("", |value| value.get_name());
+    errln!("writing {spelling}, as the target's name says (--to writes something else)");
+    Ok(format)
 }
 
 fn foreign(format: Format, precision: PrecisionArg) -> anyhow::Result<Option<ForeignFormat>> {
@@ -132,31 +169,34 @@ fn foreign(format: Format, precision: PrecisionArg) -> anyhow::Result<Option<For
 fn to_store(
     args: &Args,
     source: Box<dyn FeatureSource>,
+    asked: &Asked,
     on_error: &OnError,
 ) -> anyhow::Result<ExitCode> {
     let options = WriterOptions {
         precision: args.precision.into(),
         compression: args.compression.into(),
         overwrite: args.force,
+        restart: args.force,
+        conflict: args.on_conflict.into(),
         ..WriterOptions::default()
     };
     let (started, total) = (Instant::now(), source.info().count);
     let progress = Progress::start("convert", "images", total);
     let converted =
         convert(source, &args.target, options, on_error, interrupt::flag(), &mut |at| {
-            progress.set(at.images, &super::skipped_remark(at.skipped));
+            progress.set(at.images, &skipped_remark(at.skipped));
         });
     progress.finish();
-    let report = converted?;
-    say_skipped(&report.skipped);
+    let report = converted.map_err(|error| explain(error, asked))?;
+    say_skipped(&report.skipped, args.json);
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        outln!("{}", report_json(&report, asked)?);
     } else {
         let schema = &report.schema;
-        println!(
-            "{}: {} images of {} x {}, {} skipped, {} taken over, {:.1} s",
+        outln!(
+            "{}: {} of {} x {}, {} skipped, {} taken over, {:.1} s",
             args.target.display(),
-            schema.count,
+            count(schema.count, "image"),
             super::info::region_count(schema),
             schema.dim,
             report.skipped.len(),
@@ -164,12 +204,13 @@ fn to_store(
             started.elapsed().as_secs_f64(),
         );
     }
-    Ok(ExitCode::from(u8::from(!report.skipped.is_empty())))
+    Ok(verdict(&report.skipped, asked))
 }
 
 fn to_foreign(
     args: &Args,
     source: Box<dyn FeatureSource>,
+    asked: &Asked,
     format: ForeignFormat,
     on_error: &OnError,
 ) -> anyhow::Result<ExitCode> {
@@ -178,31 +219,25 @@ fn to_foreign(
     let target: &Path = &args.target;
     let exported =
         export(source, target, format, args.force, on_error, interrupt::flag(), &mut |at| {
-            progress.set(at.images, &super::skipped_remark(at.skipped));
+            progress.set(at.images, &skipped_remark(at.skipped));
         });
     progress.finish();
-    let report = exported?;
-    say_skipped(&report.skipped);
+    let report = exported.map_err(|error| explain(error, asked))?;
+    say_skipped(&report.skipped, args.json);
     if !report.left_out.is_empty() {
         let parts: Vec<&str> = report.left_out.iter().copied().collect();
-        eprintln!("the format has no place for: {}", parts.join(", "));
+        errln!("the format has no place for: {}", parts.join(", "));
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        outln!("{}", report_json(&report, asked)?);
     } else {
-        println!(
-            "{}: {} images, {} skipped, {:.1} s",
+        outln!(
+            "{}: {}, {} skipped, {:.1} s",
             target.display(),
-            report.images,
+            count(report.images, "image"),
             report.skipped.len(),
             started.elapsed().as_secs_f64(),
         );
     }
-    Ok(ExitCode::from(u8::from(!report.skipped.is_empty())))
-}
-
-fn say_skipped(skipped: &[SkippedRecord]) {
-    for record in skipped {
-        eprintln!("skipped: {}", record.reason);
-    }
+    Ok(verdict(&report.skipped, asked))
 }

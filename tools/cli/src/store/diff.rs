@@ -3,11 +3,14 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use feature_store::FeatureStore;
-use feature_store::diff::diff;
+use feature_store::diff::{Options, diff};
 
+use super::open_store;
 use crate::interrupt;
 use crate::progress::Progress;
+
+/// Differences that are printed; more are only counted.
+const LISTED: usize = 20;
 
 /// Compares ids, sizes, boxes, labels and features. Exit codes: 0 equal, 1 different, 2 could not run.
 #[derive(clap::Args)]
@@ -26,23 +29,28 @@ pub struct Args {
 
 /// Compares and prints the report.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let (first, second) = (FeatureStore::open(&args.first)?, FeatureStore::open(&args.second)?);
+    let (first, second) = (open_store(&args.first)?, open_store(&args.second)?);
+    let listed = if args.json { usize::MAX } else { LISTED };
+    let options = Options { tolerance: args.tolerance, listed };
     let progress = Progress::start("diff", "images", Some(first.len().max(second.len())));
-    let compared = diff(&first, &second, args.tolerance, interrupt::flag(), &mut |done| {
-        progress.set(done, "")
-    });
+    let compared =
+        diff(&first, &second, &options, interrupt::flag(), &mut |done| progress.set(done, ""));
     progress.finish();
     let Some(report) = compared? else { return Ok(interrupt::exit_code()) };
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        outln!("{}", serde_json::to_string_pretty(&report)?);
     } else {
-        println!("in both      {}", report.common);
-        println!("only first   {}", report.only_first);
-        println!("only second  {}", report.only_second);
-        println!("different    {}", report.different);
-        println!("features     differ by at most {}", report.largest_difference);
+        outln!("in both      {}", report.common);
+        outln!("only first   {}", report.only_first);
+        outln!("only second  {}", report.only_second);
+        outln!("different    {}", report.different);
+        outln!("features     differ by at most {}", report.largest_difference);
         for (id, what) in &report.findings {
-            println!("  {id}: {what}");
+            outln!("  {id}: {what}");
+        }
+        let all = report.only_first + report.only_second + report.different;
+        if all > report.findings.len() as u64 {
+            outln!("  and {} more (--json lists all)", all - report.findings.len() as u64);
         }
     }
     Ok(ExitCode::from(u8::from(!report.is_equal())))

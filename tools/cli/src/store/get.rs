@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use feature_store::{FeatureStore, Labels};
+use anyhow::bail;
+use feature_store::formats;
+use feature_store::{FeatureStore, Labels, Regions};
 use serde_json::{Value, json};
 
 /// Printed as JSON; boxes are x1, y1, x2, y2 in pixels.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The store
+    /// The store, or a dump in any format, which is searched from its beginning
     store: PathBuf,
     /// The image id
     id: String,
@@ -20,7 +22,7 @@ pub struct Args {
 
 /// Prints one image's regions.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let regions = FeatureStore::open(&args.store)?.get(&args.id)?;
+    let regions = find(&args)?;
     let mut value = json!({
         "id": args.id,
         "width": regions.width,
@@ -35,8 +37,20 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         let rows: Vec<&[f32]> = regions.features.chunks(regions.dim.max(1)).collect();
         value["features"] = json!(rows);
     }
-    println!("{}", serde_json::to_string_pretty(&value)?);
+    outln!("{}", serde_json::to_string_pretty(&value)?);
     Ok(ExitCode::SUCCESS)
+}
+
+fn find(args: &Args) -> anyhow::Result<Regions> {
+    let source = formats::open(&args.store)?;
+    if source.info().format == "store" {
+        return Ok(FeatureStore::open(&source.info().path)?.get(&args.id)?);
+    }
+    // Records that cannot be read are not the one that was asked for.
+    match source.records()?.flatten().find(|record| record.id() == args.id) {
+        Some(record) => Ok(record.decode()?.1),
+        None => bail!("{} holds no image `{}`", args.store.display(), args.id),
+    }
 }
 
 fn labels(labels: Option<&Labels>) -> Value {

@@ -1,15 +1,18 @@
-//! `xenc store info`: what a store holds.
+//! `xenc store info`: what a store, or a dump in another format, holds.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use feature_store::{FeatureStore, Precision, Schema};
+use feature_store::formats::{self, FeatureSource};
+use feature_store::{FeatureStore, Precision, Regions, Schema};
 use serde_json::json;
 
-/// What a store says about itself, without reading its records.
+use super::count;
+
+/// What a store says about itself, and what its first image looks like; the other records are not read.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The store
+    /// The store, or a dump in any format
     store: PathBuf,
     /// Print as JSON
     #[arg(long)]
@@ -18,30 +21,91 @@ pub struct Args {
 
 /// Prints the schema and the size on disk.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let store = FeatureStore::open(&args.store)?;
-    let schema = store.schema();
-    let bytes = std::fs::metadata(args.store.join("data.mdb"))?.len();
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&json!({ "schema": schema, "bytes": bytes }))?);
-        return Ok(ExitCode::SUCCESS);
+    let source = formats::open(&args.store)?;
+    if source.info().format == "store" {
+        // Named by its data.mdb, it is the directory that is meant.
+        let path = source.info().path.clone();
+        of_store(&path, args.json)?;
+    } else {
+        of_dump(source, args.json)?;
     }
-    println!("images       {}", schema.count);
-    println!("regions      {} per image", region_count(schema));
-    println!("features     {} values, {}", schema.dim, schema.precision.name());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn of_store(path: &Path, as_json: bool) -> anyhow::Result<()> {
+    let store = FeatureStore::open(path)?;
+    let schema = store.schema();
+    let bytes = std::fs::metadata(path.join("data.mdb"))?.len();
+    // A damaged first record is for `validate` to tell; the rest is still worth saying.
+    let first = store.ids_from("", 1)?.first().and_then(|id| store.get(id).ok());
+    let relative = first.as_ref().map(Regions::is_relative);
+    if as_json {
+        let value = json!({ "schema": schema, "bytes": bytes, "relative_boxes": relative });
+        outln!("{}", serde_json::to_string_pretty(&value)?);
+        return Ok(());
+    }
+    outln!("images       {}", schema.count);
+    outln!("regions      {} per image", region_count(schema));
+    outln!("features     {} values, {}", schema.dim, schema.precision.name());
+    if let Some(first) = &first {
+        outln!("boxes        {}", convention(first));
+    }
     if schema.precision != Precision::F32 {
         let rounding = &schema.rounding;
-        println!(
+        outln!(
             "rounding     {:.3e} at most, {:.3e} on average, of what was given",
             rounding.largest,
             rounding.mean()
         );
     }
-    println!("compression  {}", schema.compression.name());
-    println!("size         {:.1} MiB", bytes as f64 / f64::from(1 << 20));
-    println!("digest       {:016x}", schema.digest);
-    println!("source       {} ({})", schema.provenance.source, schema.provenance.source_format);
-    println!("written by   xenc {}", schema.provenance.tool_version);
-    Ok(ExitCode::SUCCESS)
+    outln!("compression  {}", schema.compression.name());
+    outln!("size         {:.1} MiB", bytes as f64 / f64::from(1 << 20));
+    outln!("digest       {:016x}", schema.digest);
+    outln!("source       {} ({})", schema.provenance.source, schema.provenance.source_format);
+    outln!("written by   xenc {}", schema.provenance.tool_version);
+    Ok(())
+}
+
+/// Nothing in a dump describes the whole: its first image has to stand for the others.
+fn of_dump(source: Box<dyn FeatureSource>, as_json: bool) -> anyhow::Result<()> {
+    let info = source.info().clone();
+    let first = source.records()?.next();
+    let first = first.transpose()?.map(|record| record.decode()).transpose()?;
+    if as_json {
+        let first = first.map(|(id, regions)| {
+            json!({
+                "id": id,
+                "regions": regions.len(),
+                "dim": regions.dim,
+                "width": regions.width,
+                "height": regions.height,
+                "relative_boxes": regions.is_relative(),
+            })
+        });
+        let value = json!({ "format": info.format, "images": info.count, "first": first });
+        outln!("{}", serde_json::to_string_pretty(&value)?);
+        return Ok(());
+    }
+    outln!("format       {}, not a store (`xenc store convert` makes one of it)", info.format);
+    match info.count {
+        Some(images) => outln!("images       {images}"),
+        None => outln!("images       not known before all are read (`xenc store validate`)"),
+    }
+    if let Some((id, regions)) = first {
+        let regions_there = count(regions.len() as u64, "region");
+        outln!("first image  {id}: {regions_there} of {} values", regions.dim);
+        outln!("boxes        {}", convention(&regions));
+    }
+    Ok(())
+}
+
+/// How an image's boxes are to be understood.
+fn convention(first: &Regions) -> &'static str {
+    if first.is_relative() {
+        "relative to images whose size is not known (0 to 1)"
+    } else {
+        "in pixels"
+    }
 }
 
 /// "36", or "10-100".

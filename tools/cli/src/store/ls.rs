@@ -1,15 +1,19 @@
 //! `xenc store ls`: image ids, one a line.
 
-use std::io::{BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 
-use feature_store::FeatureStore;
+use feature_store::formats::{self, FeatureSource};
+use feature_store::{FeatureStore, StoreError};
 
-/// Ids come in byte order, so that those of one image set are neighbours.
+use crate::console::Lines;
+use crate::interrupt;
+
+/// Ids of a store come in byte order, so that those of one image set are neighbours; those of a dump in its own order.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The store
+    /// The store, or a dump in any format
     store: PathBuf,
     /// Only ids that begin so
     #[arg(default_value = "")]
@@ -18,24 +22,48 @@ pub struct Args {
 
 /// Prints the ids.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let source = formats::open(&args.store)?;
+    if source.info().format == "store" {
+        of_store(&args.store, &args.prefix)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    of_dump(source, &args.prefix)
+}
+
+fn of_store(path: &Path, prefix: &str) -> Result<(), StoreError> {
     const PAGE: usize = 4096;
-    let store = FeatureStore::open(&args.store)?;
-    let mut out = BufWriter::new(std::io::stdout().lock());
-    let mut start = args.prefix.clone();
-    loop {
-        let ids = store.ids_from(&start, PAGE)?;
-        for id in &ids {
-            if !id.starts_with(&args.prefix) {
-                out.flush()?;
-                return Ok(ExitCode::SUCCESS);
-            }
-            writeln!(out, "{id}")?;
+    let store = FeatureStore::open(path)?;
+    let mut out = Lines::start();
+    let mut start = Some(prefix.to_owned());
+    while let Some(from) = start.take() {
+        let ids = store.ids_from(&from, PAGE)?;
+        ids.iter().take_while(|id| id.starts_with(prefix)).for_each(|id| out.line(id));
+        // The smallest id after the last one of a full page.
+        let last = ids.last().filter(|last| ids.len() == PAGE && last.starts_with(prefix));
+        start = last.map(|last| format!("{last}\0"));
+    }
+    out.finish();
+    Ok(())
+}
+
+/// The exit code is 1 if there are records whose ids cannot be read.
+fn of_dump(source: Box<dyn FeatureSource>, prefix: &str) -> anyhow::Result<ExitCode> {
+    let mut out = Lines::start();
+    let mut unreadable = false;
+    for record in source.records()? {
+        if interrupt::flag().load(Ordering::Relaxed) {
+            out.finish();
+            return Ok(interrupt::exit_code());
         }
-        match ids.last() {
-            Some(last) if ids.len() == PAGE => start = format!("{last}\0"),
-            _ => break,
+        match record {
+            Ok(record) if record.id().starts_with(prefix) => out.line(record.id()),
+            Ok(_) => {}
+            Err(error) => {
+                errln!("unreadable: {error}");
+                unreadable = true;
+            }
         }
     }
-    out.flush()?;
-    Ok(ExitCode::SUCCESS)
+    out.finish();
+    Ok(ExitCode::from(u8::from(unreadable)))
 }

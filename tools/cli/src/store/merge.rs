@@ -6,7 +6,10 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use feature_store::FeatureStore;
 use feature_store::convert::ConvertError;
-use feature_store::merge::{Conflict, ShardBy, merge, shard};
+use feature_store::merge::{ShardBy, merge, shard};
+
+use super::choices::ConflictArg;
+use super::{count, open_store};
 
 use crate::interrupt;
 use crate::progress::Progress;
@@ -30,42 +33,32 @@ pub struct MergeArgs {
     json: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum ConflictArg {
-    /// Stop and name it
-    Fail,
-    /// Keep that of the store named first
-    First,
-    /// Keep that of the store named last
-    Last,
-}
-
 /// Merges.
 pub fn run_merge(args: MergeArgs) -> anyhow::Result<ExitCode> {
-    let conflict = match args.on_conflict {
-        ConflictArg::Fail => Conflict::Fail,
-        ConflictArg::First => Conflict::First,
-        ConflictArg::Last => Conflict::Last,
-    };
+    let conflict = args.on_conflict.into();
+    // All stay open until the merge has them: a store is opened once, however often it is asked for.
+    let stores: Vec<FeatureStore> =
+        args.stores.iter().map(|path| open_store(path)).collect::<anyhow::Result<_>>()?;
     let progress = Progress::start("merge", "images", None);
     let merged =
         merge(&args.stores, &args.target, conflict, args.force, interrupt::flag(), &mut |done| {
             progress.set(done, "")
         });
     progress.finish();
+    drop(stores);
     let report = match merged {
         Err(error @ ConvertError::Interrupted { .. }) => return Ok(interrupted(&error)),
         other => other?,
     };
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        outln!("{}", serde_json::to_string_pretty(&report)?);
     } else {
-        println!(
-            "{}: {} images, {} repeated, {} conflicts",
+        outln!(
+            "{}: {}, {} repeated, {}",
             args.target.display(),
-            report.schema.count,
+            count(report.schema.count, "image"),
             report.repeated,
-            report.conflicts
+            count(report.conflicts, "conflict")
         );
     }
     Ok(ExitCode::SUCCESS)
@@ -84,6 +77,9 @@ pub struct ShardArgs {
     /// How images are assigned
     #[arg(long, value_enum, default_value_t = ByArg::Hash)]
     by: ByArg,
+    /// Replace shards that exist, each once the new one is complete
+    #[arg(long)]
+    force: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -96,27 +92,34 @@ enum ByArg {
 
 /// Divides; the names of the shards go to stdout.
 pub fn run_shard(args: ShardArgs) -> anyhow::Result<ExitCode> {
-    let store = FeatureStore::open(&args.store)?;
+    let store = open_store(&args.store)?;
     let by = match args.by {
         ByArg::Hash => ShardBy::Hash,
         ByArg::Range => ShardBy::Range,
     };
     let progress = Progress::start("shard", "images", Some(store.len()));
-    let sharded = shard(&store, &args.target, by, args.shards, interrupt::flag(), &mut |done| {
-        progress.set(done, "")
-    });
+    let (cancelled, force) = (interrupt::flag(), args.force);
+    let mut tell = |done| progress.set(done, "");
+    let sharded = shard(&store, &args.target, by, args.shards, force, cancelled, &mut tell);
     progress.finish();
     match sharded {
         Err(error @ ConvertError::Interrupted { .. }) => Ok(interrupted(&error)),
         Err(error) => Err(error.into()),
         Ok(paths) => {
-            paths.iter().for_each(|path| println!("{}", path.display()));
+            paths.iter().for_each(|path| outln!("{}", path.display()));
+            let is_empty = |path: &&PathBuf| FeatureStore::open(path).is_ok_and(|s| s.is_empty());
+            let empty = paths.iter().filter(is_empty).count();
+            if empty > 0 {
+                errln!(
+                    "{empty} of them hold no image: a hash divides few images unevenly, --by range does not"
+                );
+            }
             Ok(ExitCode::SUCCESS)
         }
     }
 }
 
 fn interrupted(error: &ConvertError) -> ExitCode {
-    eprintln!("{error}");
+    errln!("{error}");
     interrupt::exit_code()
 }

@@ -10,12 +10,17 @@ mod get;
 mod info;
 mod ls;
 mod merge;
+mod outcome;
 mod repair;
+mod selection;
 mod validate;
 
+use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::bail;
 use clap::Subcommand;
+use feature_store::{FeatureStore, formats};
 
 /// The commands below `xenc store`.
 #[derive(Subcommand)]
@@ -67,7 +72,23 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// What progress says of records that were left out.
-fn skipped_remark(skipped: u64) -> String {
-    if skipped > 0 { format!("{skipped} skipped") } else { String::new() }
+/// Opens a store; of a dump in another format it says which, and what makes a store of it.
+fn open_store(path: &Path) -> anyhow::Result<FeatureStore> {
+    let error = match FeatureStore::open(path) {
+        Ok(store) => return Ok(store),
+        Err(error) => error,
+    };
+    match formats::open(path).map(|source| source.info().format) {
+        Ok(format) if format != "store" => bail!(
+            "{path} is a dump ({format}), not a feature store; make one of it with `xenc store convert {path} STORE`",
+            path = path.display()
+        ),
+        _ => Err(error.into()),
+    }
+}
+
+/// "1 image", "2 images".
+fn count(number: u64, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
 }

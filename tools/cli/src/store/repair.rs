@@ -6,8 +6,12 @@ use std::process::ExitCode;
 use feature_store::append::compact;
 use feature_store::repair::repair;
 
+use super::{count, open_store};
 use crate::interrupt;
 use crate::progress::Progress;
+
+/// Lost records that are printed; more are only counted.
+const LISTED: usize = 20;
 
 /// Every page of the damaged file is looked at; whatever is a record whose checksum fits is written to a new store.
 /// Exit codes: 0 nothing is lost, 1 something is, 2 could not run.
@@ -17,6 +21,9 @@ pub struct RepairArgs {
     damaged: PathBuf,
     /// The store to write
     target: PathBuf,
+    /// Replace the target if it exists, once the new store is complete
+    #[arg(long)]
+    force: bool,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
@@ -25,23 +32,27 @@ pub struct RepairArgs {
 /// Salvages.
 pub fn run_repair(args: RepairArgs) -> anyhow::Result<ExitCode> {
     let progress = Progress::start("repair", "pages", None);
-    let repaired = repair(&args.damaged, &args.target, interrupt::flag(), &mut |page, _| {
-        progress.set(page, "")
-    });
+    let repaired =
+        repair(&args.damaged, &args.target, args.force, interrupt::flag(), &mut |page, _| {
+            progress.set(page, "")
+        });
     progress.finish();
     let Some(report) = repaired? else { return Ok(interrupt::exit_code()) };
     let found = report.schema.count;
     let missing = report.expected.map(|expected| expected.saturating_sub(found));
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        outln!("{}", serde_json::to_string_pretty(&report)?);
     } else {
-        println!("{}: {found} images salvaged", args.target.display());
+        outln!("{}: {} salvaged", args.target.display(), count(found, "image"));
         match (report.expected, missing) {
-            (Some(expected), Some(missing)) => println!("{missing} of {expected} are lost"),
-            _ => println!("how many there were is lost, too"),
+            (Some(expected), Some(missing)) => outln!("{missing} of {expected} are lost"),
+            _ => outln!("how many there were is lost, too"),
         }
-        for (id, what) in &report.lost {
-            println!("lost: {id}: {what}");
+        for (id, what) in report.lost.iter().take(LISTED) {
+            outln!("lost: {id}: {what}");
+        }
+        if report.lost.len() > LISTED {
+            outln!("lost: {} more (--json lists all)", report.lost.len() - LISTED);
         }
     }
     Ok(ExitCode::from(u8::from(missing != Some(0))))
@@ -56,7 +67,8 @@ pub struct CompactArgs {
 
 /// Compacts.
 pub fn run_compact(args: CompactArgs) -> anyhow::Result<ExitCode> {
+    open_store(&args.store)?;
     let (before, after) = compact(&args.store)?;
-    println!("{}: {before} bytes before, {after} after", args.store.display());
+    outln!("{}: {before} bytes before, {after} after", args.store.display());
     Ok(ExitCode::SUCCESS)
 }

@@ -7,10 +7,13 @@ use anyhow::Context;
 use feature_store::formats;
 use feature_store::validate::{Options, Report, validate_source, validate_store};
 
-use super::choices::splits;
-
+use super::selection::splits;
 use crate::interrupt;
 use crate::progress::Progress;
+
+/// Findings and incomplete sets that are printed; more are only counted.
+const LISTED: usize = 20;
+const SETS: usize = 5;
 
 /// Checks structure, checksums, values, boxes and confidences of every record, and whether a data set's images are
 /// there. Exit codes: 0 good, 1 findings, 2 could not run.
@@ -38,7 +41,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Some(path) => splits(path)?,
         None => Vec::new(),
     };
-    let options = Options { coverage, deep: args.deep, quarantine: args.quarantine };
+    let listed = if args.json { usize::MAX } else { LISTED };
+    let options = Options { coverage, deep: args.deep, quarantine: args.quarantine, listed };
     let source = formats::open(&args.store)?;
     let is_store = source.info().format == "store";
     let progress = Progress::start("validate", "images", source.info().count);
@@ -52,7 +56,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let checked = checked.with_context(|| format!("cannot validate {}", args.store.display()))?;
     let Some(report) = checked else { return Ok(interrupt::exit_code()) };
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        outln!("{}", serde_json::to_string_pretty(&report)?);
     } else {
         print(&report);
     }
@@ -60,39 +64,42 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 fn print(report: &Report) {
-    println!("images       {} read, {} bad", report.images, report.bad_images);
+    outln!("images       {} read, {} bad", report.images, report.bad_images);
     for finding in &report.findings {
-        println!("  {}: {}", finding.id, finding.what);
+        outln!("  {}: {}", finding.id, finding.what);
     }
     let unlisted = report.bad_images - report.findings.len() as u64;
     if unlisted > 0 {
-        println!("  and {unlisted} more");
+        outln!("  and {unlisted} more (--json lists all)");
     }
     for finding in &report.store_findings {
-        println!("store        {finding}");
+        outln!("store        {finding}");
     }
     for split in &report.coverage {
-        println!(
+        outln!(
             "{:<12} {} of {} sets complete",
             split.split,
             split.sets - split.incomplete,
             split.sets
         );
-        for set in &split.first_incomplete {
-            println!("  missing: {set}");
+        for set in split.missing.iter().take(SETS) {
+            outln!("  missing: {set}");
+        }
+        if split.missing.len() > SETS {
+            outln!("  and {} more (--json lists all)", split.missing.len() - SETS);
         }
     }
     if !report.coverage.is_empty() {
-        println!("superfluous  {} images are in none of the sets", report.superfluous);
+        outln!("superfluous  {} images are in none of the sets", report.superfluous);
     }
     if let Some(statistics) = &report.statistics {
-        println!(
+        outln!(
             "features     mean {:.4}, {:.1} % zero, at most {:.2}",
             statistics.mean,
             100.0 * statistics.zeros,
             statistics.largest
         );
-        println!("boxes        {:.1} % of the image on average", 100.0 * statistics.box_area);
+        outln!("boxes        {:.1} % of the image on average", 100.0 * statistics.box_area);
     }
-    println!("verdict      {}", if report.is_good() { "good" } else { "findings" });
+    outln!("verdict      {}", if report.is_good() { "good" } else { "findings" });
 }

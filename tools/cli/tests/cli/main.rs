@@ -7,6 +7,7 @@ mod eval;
 mod pretrain;
 #[cfg(feature = "torch")]
 mod report;
+mod selection;
 mod store;
 #[cfg(feature = "torch")]
 mod train;

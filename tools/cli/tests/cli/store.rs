@@ -39,15 +39,22 @@ fn what_cannot_be_done_is_said_with_exit_code_2_and_loses_nothing() {
     let dumps = &fixture(".");
     let link = folder.path().join("link");
     std::os::unix::fs::symlink("elsewhere", &link).unwrap();
-    let link = link.to_str().unwrap();
+    let (link, program) = (link.to_str().unwrap(), env!("CARGO_BIN_EXE_xenc"));
     for (arguments, said) in [
         (vec!["store", "convert", "/nowhere", store], "/nowhere does not exist"),
         (vec!["store", "convert", folder_text, store], "known are LMDB directories"),
         (vec!["store", "convert", dumps, store], "several dumps are in it"),
         (vec!["store", "bench", source, "--threads", "100000"], "not in 1..=256"),
-        (vec!["store", "bench", source, "--seconds", "nan"], "seconds up to 3600"),
+        (vec!["store", "bench", source, "--seconds", "nan"], "up to 3600"),
         (vec!["store", "convert", source, link, "--force"], "it is a link"),
-        (vec!["store", "info", source], "not a feature store"),
+        (vec!["store", "bench", source], "is a dump (volta-lmdb), not a feature store"),
+        (vec!["store", "diff", source, source], "xenc store convert"),
+        (vec!["store", "merge", store, source], "xenc store convert"),
+        (vec!["store", "bench", source, "--seconds", "0"], "from 0.01"),
+        (vec!["store", "convert", source, "out.npz"], "--to npz"),
+        (vec!["store", "convert", "/dev/zero", store], "no regular file"),
+        (vec!["store", "convert", source, store, "--ids", "/dev/zero"], "no regular file"),
+        (vec!["store", "convert", program, store], "a binary file that begins with 7f 45 4c 46"),
         (vec!["store", "validate", "/nowhere"], "/nowhere does not exist"),
     ] {
         let output = xenc(&arguments);

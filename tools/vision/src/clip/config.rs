@@ -230,9 +230,13 @@ fn add_resnet(
 
 /// A model with drawn weights, of about the scale that training starts from; the same seed gives the same weights.
 pub fn random_weights(architecture: Architecture, seed: u64) -> Weights {
-    let config = architecture.config();
+    random_weights_of(&architecture.config(), seed)
+}
+
+/// As [`random_weights`], for other sizes.
+pub fn random_weights_of(config: &Config, seed: u64) -> Weights {
     let layers = config.text_layers as f32;
-    random(&format!("{architecture:?} (random)"), config.expected(), seed, move |name, shape| {
+    random("random CLIP", config.expected(), seed, move |name, shape| {
         let is_norm =
             ["ln_", ".bn", "visual.bn", "downsample.1"].iter().any(|norm| name.contains(norm));
         match name {

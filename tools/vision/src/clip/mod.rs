@@ -6,7 +6,7 @@ pub mod graph;
 mod preprocess;
 mod tokenizer;
 
-pub use config::{Architecture, Config, HEAD_WIDTH, Vision, random_weights};
+pub use config::{Architecture, Config, HEAD_WIDTH, Vision, random_weights, random_weights_of};
 pub use encoder::{ClipEncoder, EncodeError, cosine};
 pub use preprocess::{MEAN, Preprocess, STD};
 pub use tokenizer::{CONTEXT, END, START, Tokenizer, TooLong, VocabularyError, clean};

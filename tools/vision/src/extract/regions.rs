@@ -121,7 +121,7 @@ fn show(
     shown: &mut usize,
 ) -> Result<(), ExtractError> {
     let Some((count, folder)) = &options.show else { return Ok(()) };
-    if shown >= count {
+    if *shown >= *count {
         return Ok(());
     }
     *shown += 1;

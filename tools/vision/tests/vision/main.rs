@@ -1,6 +1,7 @@
 //! The crate through its public door, against the reference fixtures.
 
 mod boxes;
+mod extraction;
 mod fixtures;
 mod images;
 mod preprocess;

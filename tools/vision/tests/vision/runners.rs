@@ -9,7 +9,7 @@ use crate::boxes::{pair, tiny_rule};
 use crate::fixtures::{Tensors, json, largest_difference, path};
 
 /// The tiny detector; its anchors and counts are its own.
-fn tiny_detector(weights: &str, settings: Settings, given_boxes: bool) -> Detector {
+pub fn tiny_detector(weights: &str, settings: Settings, given_boxes: bool) -> Detector {
     let weights = Weights::open(&path(weights)).unwrap();
     let expected = detector::Architecture::of(&weights).unwrap().expected();
     let rule = tiny_rule();
@@ -25,7 +25,7 @@ fn tiny_detector(weights: &str, settings: Settings, given_boxes: bool) -> Detect
     Detector::from_model(&model, settings, &Options::default()).unwrap()
 }
 
-fn tiny_settings() -> Settings {
+pub fn tiny_settings() -> Settings {
     let count = json("detector/tiny_config.json")["detections"].as_u64().unwrap() as usize;
     let selection = SelectionRule { min: count, max: count, ..SelectionRule::default() };
     Settings { selection, accept_fewer: false }

@@ -1,9 +1,12 @@
-//! Gradient checkpointing changes memory and time only.
+//! A backward pass in segments, with or without gradient checkpointing, changes memory and time only.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use crossencoders::config::ModelConfig;
-use crossencoders::model::{Candidates, ContextConfig, Positions, RankingHead, RankingModel, Text};
+use crossencoders::model::{
+    Activations, Candidates, ContextConfig, Positions, RankingHead, RankingModel, Text,
+};
 use crossencoders::tch::nn::VarStore;
 use crossencoders::tch::{Device, Kind, Tensor, manual_seed};
 use crossencoders::train::contrastive;
@@ -27,7 +30,22 @@ fn batch(config: &ModelConfig) -> (Text, Candidates, Tensor) {
     )
 }
 
-/// Scores, loss and gradients by name, of the plain pass and of the other.
+/// The gradients by name, which are then forgotten.
+fn take_gradients(variables: &VarStore) -> BTreeMap<String, Option<Tensor>> {
+    let named = variables.variables().into_iter();
+    named
+        .map(|(name, mut variable)| {
+            let gradient = variable.grad();
+            let copied = gradient.defined().then(|| gradient.copy());
+            if gradient.defined() {
+                variable.zero_grad();
+            }
+            (name, copied)
+        })
+        .collect()
+}
+
+/// Scores, loss and gradients by name, of the plain pass and of the others.
 fn compare(config: &ModelConfig, head: &RankingHead, seed: Option<u64>, frozen: &str) {
     manual_seed(7);
     let variables = VarStore::new(Device::Cpu);
@@ -38,46 +56,45 @@ fn compare(config: &ModelConfig, head: &RankingHead, seed: Option<u64>, frozen: 
     let (text, candidates, video) = batch(config);
     let targets = Tensor::from_slice(&[2_i64, 0]);
     let loss = |scores: &Tensor| contrastive(scores, &targets);
-    let gradients = || {
-        let mut named: Vec<(String, Tensor)> = variables.variables().into_iter().collect();
-        named.sort_by(|(a, _), (b, _)| a.cmp(b));
-        named
-            .into_iter()
-            .map(|(name, mut variable)| {
-                let gradient = variable.grad();
-                let copied = gradient.defined().then(|| gradient.copy());
-                if gradient.defined() {
-                    variable.zero_grad();
-                }
-                (name, copied)
-            })
-            .collect::<Vec<_>>()
-    };
     let plain_scores = model.forward_seeded(&text, &candidates, &video, seed);
     let plain_loss = loss(&plain_scores);
     plain_loss.backward();
-    let plain = gradients();
-    let (scores, recomputed_loss) =
-        model.backward_recomputing(&text, &candidates, &video, seed, &loss);
-    assert_eq!(scores, plain_scores.detach());
-    assert_eq!(recomputed_loss.double_value(&[]), plain_loss.double_value(&[]));
-    for ((name, plain), (_, recomputed)) in plain.iter().zip(gradients()) {
-        let is_frozen = !frozen.is_empty() && name.starts_with(frozen);
-        let (Some(plain), Some(recomputed)) = (plain, &recomputed) else {
-            assert!(is_frozen && plain.is_none() && recomputed.is_none(), "{name}");
-            continue;
+    let plain = take_gradients(&variables);
+    let moved = plain.values().flatten();
+    let moved = moved.filter(|gradient| gradient.abs().max().double_value(&[]) > 0.0).count();
+    assert!(moved > 0, "all gradients are zero: nothing is compared");
+    for activations in [Activations::Kept, Activations::Recomputed] {
+        // What is complete when a segment is said to be.
+        let mut complete = BTreeMap::new();
+        let mut finished = |segment| {
+            for (name, variable) in variables.variables() {
+                if model.segment_of(&name) == segment {
+                    let gradient = variable.grad();
+                    complete.insert(name, gradient.defined().then(|| gradient.copy()));
+                }
+            }
         };
-        let difference = (plain - recomputed).abs().max().double_value(&[]);
-        assert!(difference <= 1e-6, "{name} differs by {difference:e}");
+        let inputs = (&text, &candidates, &video);
+        let (scores, segments_loss) =
+            model.backward_in_segments(inputs, seed, activations, &loss, &mut finished);
+        take_gradients(&variables);
+        assert_eq!(scores, plain_scores.detach());
+        assert_eq!(segments_loss.double_value(&[]), plain_loss.double_value(&[]));
+        assert!(plain.keys().eq(complete.keys()));
+        for (name, plain) in &plain {
+            let is_frozen = !frozen.is_empty() && name.starts_with(frozen);
+            let (Some(plain), Some(found)) = (plain, &complete[name]) else {
+                assert!(is_frozen && plain.is_none() && complete[name].is_none(), "{name}");
+                continue;
+            };
+            let difference = (plain - found).abs().max().double_value(&[]);
+            assert!(difference <= 1e-6, "{name} differs by {difference:e}, {activations:?}");
+        }
     }
-    let moved = plain
-        .iter()
-        .filter(|(_, g)| g.as_ref().is_some_and(|g| g.abs().max().double_value(&[]) > 0.0));
-    assert!(moved.count() > 0, "all gradients are zero: nothing is compared");
 }
 
 #[test]
-fn recomputed_gradients_are_those_of_the_plain_pass_with_and_without_dropout() {
+fn gradients_of_segments_are_those_of_the_plain_pass_with_and_without_dropout() {
     let _alone = alone();
     let own: ModelConfig = serde_json::from_str(MODEL).unwrap();
     let context = ContextConfig { layers: 1, add_inputs: true, positions: Positions::Video };
@@ -90,7 +107,7 @@ fn recomputed_gradients_are_those_of_the_plain_pass_with_and_without_dropout() {
 }
 
 #[test]
-fn recomputed_gradients_are_those_of_the_plain_pass_for_both_published_architectures() {
+fn gradients_of_segments_are_those_of_the_plain_pass_for_both_published_architectures() {
     let _alone = alone();
     let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/fixtures/training");
     let mut compared = 0;

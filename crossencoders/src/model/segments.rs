@@ -1,7 +1,10 @@
-//! Training passes whose dropout is a function of a seed, with the activations of all sublayers in memory or of one.
+//! Training passes whose dropout is a function of a seed, as a whole or segment by segment.
 //!
 //! The pass is a chain of segments: embeddings, each sublayer, the head with the loss. Every segment seeds libtorch's
-//! generator anew, so that a segment that runs a second time drops the same units. This is gradient checkpointing after
+//! generator anew, so that a segment that runs a second time drops the same units.
+//!
+//! Going back segment by segment tells when a segment's gradients are complete, so that ranks can add them up meanwhile;
+//! and the activations of all but one segment can be forgotten and computed anew. This is gradient checkpointing after
 //! Chen et al. (2016), "Training Deep Nets with Sublinear Memory Cost", with a checkpoint between any two sublayers.
 
 use tch::Tensor;
@@ -31,42 +34,58 @@ impl RankingModel {
         self.scores(states, candidates.features.size()[0], video, seed)
     }
 
+    /// The segment that a parameter belongs to, by its name: 0 for embeddings, one for each sublayer, one for all above.
+    pub fn segment_of(&self, name: &str) -> usize {
+        let above = 1 + self.encoder().depth();
+        let Some(of_bert) = name.strip_prefix("bert.") else { return above };
+        let mut parts = of_bert.split('.');
+        match [parts.next(), parts.next(), parts.next()] {
+            [Some("encoder"), Some("layer"), Some(number)] => {
+                number.parse().map_or(above, |number: usize| 1 + number)
+            }
+            [Some("t_pooler" | "v_pooler"), ..] => above,
+            // Whatever else there is below the encoder.
+            _ => EMBEDDINGS as usize,
+        }
+    }
+
     /// Scores `[sets, candidates]` with dropout by a seed, or without, and the loss that `loss` makes of them; its gradients are added to those of
-    /// the parameters. The same numbers as by [`forward_seeded`](RankingModel::forward_seeded) and `backward`, but the
-    /// activations of a sublayer are only there while its own gradients are computed.
-    pub fn backward_recomputing(
+    /// the parameters. The same numbers as by [`forward_seeded`](RankingModel::forward_seeded) and `backward`, but segment
+    /// by segment from the last to the first; `finished` is told which segment has all its gradients.
+    pub fn backward_in_segments(
         &self,
-        text: &Text,
-        candidates: &Candidates,
-        video: &Tensor,
+        (text, candidates, video): (&Text, &Candidates, &Tensor),
         seed: Option<u64>,
+        activations: Activations,
         loss: &dyn Fn(&Tensor) -> Tensor,
+        finished: &mut dyn FnMut(usize),
     ) -> (Tensor, Tensor) {
-        let encoder = self.encoder();
-        let vision = candidates.flatten();
+        let (encoder, vision) = (self.encoder(), candidates.flatten());
         let embed = || {
             let dropout = seed_segment(seed, EMBEDDINGS);
             encoder.start(text, &vision, dropout)
         };
-        let mut inputs = Vec::with_capacity(encoder.depth());
-        let mut states = tch::no_grad(embed);
+        let mut segments = Vec::with_capacity(encoder.depth());
+        let first = activations.of(&embed);
+        let mut states = leaves(&first.0);
         for index in 0..encoder.depth() {
-            let next = tch::no_grad(|| self.sublayer(index, &states, seed));
-            inputs.push(std::mem::replace(&mut states, next));
+            let (output, kept) = activations.of(&|| self.sublayer(index, &states, seed));
+            segments.push((std::mem::replace(&mut states, leaves(&output)), kept));
         }
-        let last = leaves(&states);
         let sets = candidates.features.size()[0];
-        let scores = self.scores(last.shallow_clone(), sets, video, seed);
+        let scores = self.scores(states.shallow_clone(), sets, video, seed);
         let loss = loss(&scores);
         loss.backward();
-        let mut gradients = Gradients::of(&last);
-        for index in (0..encoder.depth()).rev() {
-            let Some(input) = inputs.pop() else { break };
-            let input = leaves(&input);
-            gradients.backward(&self.sublayer(index, &input, seed));
+        finished(1 + encoder.depth());
+        let mut gradients = Gradients::of(&states);
+        for (index, (input, kept)) in segments.into_iter().enumerate().rev() {
+            let output = kept.unwrap_or_else(|| self.sublayer(index, &input, seed));
+            gradients.backward(&output);
             gradients = Gradients::of(&input);
+            finished(1 + index);
         }
-        gradients.backward(&embed());
+        gradients.backward(&first.1.unwrap_or_else(embed));
+        finished(EMBEDDINGS as usize);
         (scores.detach(), loss.detach())
     }
 
@@ -78,6 +97,28 @@ impl RankingModel {
     fn scores(&self, states: States, sets: i64, video: &Tensor, seed: Option<u64>) -> Tensor {
         let dropout = seed_segment(seed, EMBEDDINGS + 1 + self.encoder().depth() as u64);
         self.head(&self.encoder().finish(states), sets, video, dropout)
+    }
+}
+
+/// What is done with the activations of a segment until its gradients are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activations {
+    /// They stay in memory.
+    Kept,
+    /// They are forgotten and computed a second time.
+    Recomputed,
+}
+
+impl Activations {
+    /// A segment's output, and the same with its history if that is kept.
+    fn of(self, segment: &dyn Fn() -> States) -> (States, Option<States>) {
+        match self {
+            Activations::Kept => {
+                let output = segment();
+                (output.shallow_clone(), Some(output))
+            }
+            Activations::Recomputed => (tch::no_grad(segment), None),
+        }
     }
 }
 

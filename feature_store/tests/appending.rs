@@ -1,0 +1,93 @@
+//! What an append does with images that are there already, and with what an earlier one has left.
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use feature_store::append::AppendOptions;
+use feature_store::convert::{ConvertError, ConvertReport, OnError, append};
+use feature_store::formats::volta::{VoltaEncoding, VoltaSink};
+use feature_store::formats::{self, FeatureSink as _};
+use feature_store::validate::{self, validate_store};
+use feature_store::{Conflict, FeatureStore, Regions, Schema, StoreWriter, WriterOptions};
+
+static RUN: AtomicBool = AtomicBool::new(false);
+
+fn image(seed: u32) -> Regions {
+    Regions {
+        width: 100,
+        height: 80,
+        boxes: vec![[1.0, 2.0, 50.0, 60.0], [0.0, 0.0, 100.0, 80.0]],
+        features: (0..16).map(|i| (i * (seed + 1)) as f32).collect(),
+        dim: 8,
+        ..Regions::default()
+    }
+}
+
+/// A store of ten images.
+fn store(path: &Path) -> Schema {
+    let mut writer = StoreWriter::create(path, WriterOptions::default()).unwrap();
+    (0..10).for_each(|n| writer.append(&format!("img{n}"), &image(n)).unwrap());
+    writer.finish().unwrap()
+}
+
+/// A dump of one image.
+fn dump(path: &Path, id: &str, image: &Regions) {
+    let mut sink = VoltaSink::create(path, VoltaEncoding::Raw).unwrap();
+    sink.append(id, image).unwrap();
+    Box::new(sink).finish().unwrap();
+}
+
+fn add(dump: &Path, store: &Path, options: AppendOptions) -> Result<ConvertReport, ConvertError> {
+    append(formats::open(dump).unwrap(), store, options, &OnError::Fail, &RUN, &mut |_| {})
+}
+
+#[test]
+fn an_image_that_is_there_with_other_contents_is_appended_only_by_rule() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, more) = (folder.path().join("store"), folder.path().join("more"));
+    let before = store(&path);
+    dump(&more, "img3", &image(99));
+    let error = add(&more, &path, AppendOptions::default()).unwrap_err().to_string();
+    assert!(error.contains("img3") && error.contains("--on-conflict"), "{error}");
+    assert_eq!(FeatureStore::open(&path).unwrap().schema().digest, before.digest);
+    assert!(!folder.path().join(".store.partial").exists(), "a failed append is in nobody's way");
+
+    let kept = |conflict| {
+        let options = AppendOptions { conflict, ..AppendOptions::default() };
+        let report = add(&more, &path, options).unwrap();
+        assert_eq!((report.conflicts, report.schema.count), (1, 10));
+        let found = FeatureStore::open(&path).unwrap();
+        (found.get("img3").unwrap(), found.schema().digest)
+    };
+    assert_eq!(kept(Conflict::First), (image(3), before.digest));
+    let (replaced, digest) = kept(Conflict::Last);
+    assert_eq!(replaced, image(99));
+    assert_ne!(digest, before.digest);
+    let checked = validate_store(&path, &validate::Options::default(), &RUN, &mut |_| {});
+    assert!(checked.unwrap().unwrap().is_good());
+}
+
+#[test]
+fn an_interrupted_append_of_another_source_is_dropped_on_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let [path, other, more] = ["store", "other", "more"].map(|name| folder.path().join(name));
+    store(&path);
+    dump(&other, "img20", &image(20));
+    dump(&more, "img10", &image(10));
+    let stopped = append(
+        formats::open(&other).unwrap(),
+        &path,
+        AppendOptions::default(),
+        &OnError::Fail,
+        &AtomicBool::new(true),
+        &mut |_| {},
+    );
+    assert!(matches!(stopped, Err(ConvertError::Interrupted { .. })));
+    let refused = add(&more, &path, AppendOptions::default()).unwrap_err().to_string();
+    assert!(refused.contains(".store.partial") && refused.contains("--force"), "{refused}");
+    let options = AppendOptions { restart: true, ..AppendOptions::default() };
+    assert_eq!(add(&more, &path, options).unwrap().schema.count, 11);
+    let ids: Vec<String> =
+        FeatureStore::open(&path).unwrap().ids().collect::<Result<_, _>>().unwrap();
+    assert!(ids.contains(&"img10".to_owned()) && !ids.contains(&"img20".to_owned()), "{ids:?}");
+}

@@ -1,0 +1,56 @@
+//! What is said of a conversion or an append that is over.
+
+use std::process::ExitCode;
+
+use anyhow::anyhow;
+use feature_store::convert::{ConvertError, SkippedRecord};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::selection::Asked;
+
+/// Skipped records that are told one by one; more are only counted.
+const TOLD: usize = 20;
+
+/// What progress says of records that were left out.
+pub fn skipped_remark(skipped: u64) -> String {
+    if skipped > 0 { format!("{skipped} skipped") } else { String::new() }
+}
+
+/// Says which records were left out, the first of them one by one.
+pub fn say_skipped(skipped: &[SkippedRecord], json: bool) {
+    for record in skipped.iter().take(TOLD) {
+        errln!("skipped: {}", record.reason);
+    }
+    let more = skipped.len().saturating_sub(TOLD);
+    if more > 0 {
+        let place = if json { "stdout lists" } else { "--json lists" };
+        errln!("skipped: {more} more ({place} all)");
+    }
+}
+
+/// A report as JSON, with the ids that were asked for and not found.
+pub fn report_json(report: &impl Serialize, asked: &Asked) -> anyhow::Result<String> {
+    let mut value = serde_json::to_value(report)?;
+    if let Value::Object(fields) = &mut value {
+        fields.insert("not_found".into(), serde_json::to_value(asked.missing_ids())?);
+    }
+    Ok(serde_json::to_string_pretty(&value)?)
+}
+
+/// Says what was asked for and not found; the exit code is 1 if there is such a thing, or if records were skipped.
+pub fn verdict(skipped: &[SkippedRecord], asked: &Asked) -> ExitCode {
+    let unmet = asked.say_unmet();
+    ExitCode::from(u8::from(unmet || !skipped.is_empty()))
+}
+
+/// Why nothing was taken: perhaps nothing that was asked for is there.
+pub fn explain(error: ConvertError, asked: &Asked) -> anyhow::Error {
+    match error {
+        ConvertError::Empty { path, first } if asked.is_some() && first.is_empty() => {
+            asked.say_unmet();
+            anyhow!("{path} holds none of the images that were asked for")
+        }
+        other => other.into(),
+    }
+}

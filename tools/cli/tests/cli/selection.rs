@@ -1,0 +1,202 @@
+//! What is asked of a source and not there, what stands in the way, and where output cannot go.
+
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::{text, volta_lmdb, xenc};
+
+fn fixture(name: &str) -> String {
+    volta_lmdb("..").join(name).canonicalize().unwrap().to_str().unwrap().to_owned()
+}
+
+/// A folder of its own, and paths in it.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Place {
+        Place(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).to_str().unwrap().to_owned()
+    }
+}
+
+/// Exit code, stdout and stderr.
+fn run(arguments: &[&str]) -> (i32, String, String) {
+    let output = xenc(arguments);
+    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn what_was_asked_for_and_is_not_there_is_told() {
+    let place = Place::new();
+    let (source, store, ids) = (fixture("volta.h5"), place.path("store"), place.path("ids"));
+    std::fs::write(&ids, "nobody\nopenimages411480d72ee0f97da49img9\n").unwrap();
+    let (code, out, said) = run(&["store", "convert", &source, &store, "--ids", &ids, "--json"]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("of 2 ids asked for, 1 are not in the source: `nobody`"), "{said}");
+    let report: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(
+        (&report["not_found"][0], &report["schema"]["count"]),
+        (&"nobody".into(), &1.into())
+    );
+
+    std::fs::write(&ids, "nobody\n").unwrap();
+    let none = place.path("none");
+    let (code, _, said) = run(&["store", "convert", &source, &none, "--ids", &ids]);
+    assert_eq!(code, 2);
+    assert!(said.contains("none of the images that were asked for"), "{said}");
+    assert!(said.contains("its ids look like `MSRVTT"), "{said}");
+    // Nothing is left that would be in the way of the next try.
+    std::fs::write(&ids, "openimages411480d72ee0f97da49img9\n").unwrap();
+    assert_eq!(run(&["store", "convert", &source, &none, "--ids", &ids]).0, 0);
+
+    let renamed = place.path("renamed");
+    let (code, _, said) = run(&["store", "convert", &store, &renamed, "--rename", "s/zzz/y/"]);
+    assert_eq!(code, 0);
+    assert!(said.contains("`--rename s/zzz/y/` has changed no id"), "{said}");
+}
+
+#[test]
+fn conflicts_are_settled_by_rule_in_an_append_and_in_a_conversion() {
+    let place = Place::new();
+    let (source, store) = (fixture("volta.h5"), place.path("store"));
+    assert_eq!(run(&["store", "convert", &source, &store]).0, 0);
+    // The same ids with other contents: the labels are missing.
+    let other = place.path("other.npy");
+    assert_eq!(run(&["store", "convert", &source, &other, "--to", "npy"]).0, 0);
+    let (code, _, said) = run(&["store", "append", &store, &other]);
+    assert_eq!(code, 2);
+    assert!(said.contains("--on-conflict"), "{said}");
+    let (code, out, _) = run(&["store", "append", &store, &other, "--on-conflict", "first"]);
+    assert_eq!(code, 0);
+    assert!(out.contains("now 8 images, 0 skipped, 8 of other contents"), "{out}");
+    assert_eq!(run(&["store", "append", &store, &other, "--on-conflict", "last"]).0, 0);
+    let plain = place.path("plain");
+    assert_eq!(run(&["store", "convert", &other, &plain]).0, 0);
+    assert_eq!(run(&["store", "diff", &store, &plain]).0, 0);
+}
+
+#[test]
+fn a_dump_is_listed_and_described_without_conversion() {
+    let source = fixture("volta.h5");
+    let (code, out, _) = run(&["store", "ls", &source, "openimages"]);
+    assert_eq!((code, out.lines().count()), (0, 3), "{out}");
+    let (_, out, _) = run(&["store", "info", &source]);
+    assert!(out.contains("hdf5, not a store") && out.contains("36 regions of 2048"), "{out}");
+    let uniter = fixture("uniter/img_db_fp32");
+    assert!(run(&["store", "info", &uniter]).1.contains("relative to images"));
+    let id = "openimages411480d72ee0f97da49img9";
+    let shown: Value = serde_json::from_str(&run(&["store", "get", &source, id]).1).unwrap();
+    assert_eq!(shown["regions"], 36);
+    assert!(run(&["store", "get", &source, "nobody"]).2.contains("holds no image `nobody`"));
+}
+
+#[test]
+fn a_data_set_folder_may_hold_other_json_and_long_lists_of_missing_sets_are_counted() {
+    let place = Place::new();
+    let (store, folder) = (place.path("store"), place.path("imagecode"));
+    assert_eq!(run(&["store", "convert", &fixture("volta.h5"), &store]).0, 0);
+    std::fs::create_dir(&folder).unwrap();
+    let sets: Vec<String> =
+        (0..9).map(|n| format!(r#""open-images-{n}_a": {{"3": "a door"}}"#)).collect();
+    std::fs::write(format!("{folder}/valid_data.json"), format!("{{{}}}", sets.join(","))).unwrap();
+    std::fs::write(format!("{folder}/counter2key_val.json"), r#"{"1": "aimg1"}"#).unwrap();
+    let (code, out, said) = run(&["store", "validate", &store, "--dataset", &folder]);
+    assert_eq!((code, said.as_str()), (1, ""));
+    assert!(out.contains("0 of 9 sets complete") && out.contains("and 4 more"), "{out}");
+    let all = run(&["store", "validate", &store, "--dataset", &folder, "--json"]).1;
+    let all: Value = serde_json::from_str(&all).unwrap();
+    assert_eq!(all["coverage"][0]["missing"].as_array().unwrap().len(), 9);
+    let (_, _, said) = run(&["store", "convert", &store, &place.path("x"), "--dataset", &folder]);
+    assert!(said.contains("of 9 sets asked for, 9 are not in the source"), "{said}");
+}
+
+#[test]
+fn a_target_is_written_as_its_name_says_or_refused_before_anything_is_made() {
+    let place = Place::new();
+    let (source, tsv) = (fixture("volta.h5"), place.path("out.tsv"));
+    let (code, _, said) = run(&["store", "convert", &source, &tsv]);
+    assert!(code == 0 && said.contains("writing tsv"), "{said}");
+    assert!(std::path::Path::new(&tsv).is_file());
+    let (target, uniter) = (place.path("uniter.tsv"), fixture("uniter/img_db_fp32"));
+    let (code, _, said) = run(&["store", "convert", &uniter, &target]);
+    assert!(code == 2 && said.contains("tsv-bottomup"), "{said}");
+    assert!(!std::path::Path::new(&target).exists());
+}
+
+#[test]
+fn shards_that_would_be_empty_are_refused_and_existing_ones_replaced_on_request() {
+    let place = Place::new();
+    let (store, part) = (place.path("store"), place.path("part"));
+    assert_eq!(run(&["store", "convert", &fixture("volta.h5"), &store]).0, 0);
+    let (code, _, said) = run(&["store", "shard", &store, &part, "-n", "20"]);
+    assert!(code == 2 && said.contains("holds 8 images"), "{said}");
+    let shard = ["store", "shard", &store, &part, "-n", "2", "--by", "range"];
+    assert_eq!(run(&shard).0, 0);
+    let (code, _, said) = run(&shard);
+    assert!(code == 2 && said.contains("--force"), "{said}");
+    assert_eq!(run(&[shard.as_slice(), &["--force"]].concat()).0, 0);
+}
+
+#[test]
+fn stores_that_differ_say_in_what_and_damaged_ones_in_few_lines() {
+    let place = Place::new();
+    let (store, other) = (place.path("store"), place.path("other"));
+    assert_eq!(run(&["store", "convert", &fixture("volta.h5"), &store]).0, 0);
+    let npy = place.path("npy");
+    assert_eq!(run(&["store", "convert", &store, &npy, "--to", "npy"]).0, 0);
+    assert_eq!(run(&["store", "convert", &npy, &other]).0, 0);
+    let (code, out, _) = run(&["store", "diff", &store, &other]);
+    assert!(code == 1 && out.contains("object confidences in the first only"), "{out}");
+
+    let attacks = concat!(env!("CARGO_MANIFEST_DIR"), "/../../attacks/");
+    let changed = format!("{attacks}store_record_changed");
+    let (code, out, _) = run(&["store", "validate", &changed]);
+    assert_eq!(code, 1);
+    assert!(out.lines().count() < 25 && out.contains("and 20 more"), "{out}");
+    let all: Value =
+        serde_json::from_str(&run(&["store", "validate", &changed, "--json"]).1).unwrap();
+    assert_eq!(all["findings"].as_array().unwrap().len(), 40);
+    let (code, _, said) = run(&["store", "repair", &changed, &place.path("repaired")]);
+    assert!(code == 2 && said.contains("40 records are lost"), "{said}");
+    let salvaged = place.path("salvaged");
+    run(&["store", "repair", &format!("{attacks}store_cut"), &salvaged]);
+    assert!(run(&["store", "info", &salvaged]).1.contains("written by   xenc 0."));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_stdout_is_an_error_a_closed_one_is_not_and_stderr_shows_no_escapes() {
+    let source = fixture("volta.h5");
+    let program = env!("CARGO_BIN_EXE_xenc");
+    for arguments in [["store", "ls", &source], ["store", "info", &source]] {
+        let full = std::fs::File::create("/dev/full").unwrap();
+        let output = Command::new(program).args(arguments).stdout(full).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        assert!(text(&output.stderr).contains("cannot write to stdout"), "{arguments:?}");
+        // Nobody reads: the child ends by the signal that says so, or without a word.
+        let mut child = Command::new(program)
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let ended = child.wait_with_output().unwrap();
+        assert!(matches!(ended.status.code(), None | Some(0)), "{:?}", ended.status);
+        assert_eq!(text(&ended.stderr), "");
+    }
+    let place = Place::new();
+    let (dump, store) = (place.path("dump.tsv"), place.path("store"));
+    std::fs::write(&dump, format!("{}\u{1b}[31m\tb\tc\td\te\tf\n", "a".repeat(80))).unwrap();
+    let said = run(&["store", "convert", &dump, &store]).2;
+    assert!(said.contains("a\\u{1b}[31m") && !said.contains('\u{1b}'), "{said:?}");
+
+    let full = std::fs::File::create("/dev/full").unwrap();
+    let talking =
+        Command::new(program).args(["store", "info", "/nowhere"]).stderr(full).output().unwrap();
+    assert_eq!(talking.status.code(), Some(2), "a full stderr changes nothing");
+}

@@ -1,0 +1,282 @@
+//! Many pictures into a store: found anywhere, resumed, in parts, with what is broken left out and named.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use feature_store::dataset::Description;
+use feature_store::{FeatureStore, WriterOptions};
+use vision::clip::{self, ClipEncoder, graph::Towers};
+use vision::detector::{Preprocess, Settings, Sizing};
+use vision::extract::{
+    Boxes, EmbedOptions, ExtractError, IdRule, Names, Pictures, RegionOptions, Report, embed,
+    extract, rank,
+};
+use vision::image::Limits;
+
+use crate::fixtures::path;
+use crate::runners::{tiny_detector, tiny_settings};
+
+const WEIGHTS: &str = "detector/tiny_weights.safetensors";
+
+fn options() -> RegionOptions {
+    RegionOptions {
+        preprocess: Preprocess {
+            sizing: Sizing { short: 97, longest: 160 },
+            ..Preprocess::default()
+        },
+        boxes: None,
+        limits: Limits::default(),
+        workers: 2,
+        show: None,
+        names: Names::default(),
+        writer: WriterOptions::default(),
+    }
+}
+
+/// The four photographs, and one that is cut off.
+fn photographs(folder: &Path) -> PathBuf {
+    let photos = folder.join("photos");
+    fs::create_dir_all(photos.join("more")).unwrap();
+    for name in ["landscape.jpg", "portrait.png", "gray.png"] {
+        fs::copy(path("detector/photos").join(name), photos.join(name)).unwrap();
+    }
+    fs::copy(path("detector/photos/exif.jpg"), photos.join("more/exif.JPG")).unwrap();
+    let whole = fs::read(path("detector/photos/landscape.jpg")).unwrap();
+    fs::write(photos.join("broken.jpg"), &whole[..whole.len() / 3]).unwrap();
+    fs::write(photos.join("readme.txt"), "no picture").unwrap();
+    photos
+}
+
+fn settings() -> Settings {
+    Settings { accept_fewer: true, ..tiny_settings() }
+}
+
+fn run(source: &Path, target: &Path, options: RegionOptions) -> Report {
+    let pictures = Pictures::open(source, IdRule::Auto).unwrap();
+    let mut detector = tiny_detector(WEIGHTS, settings(), options.boxes.is_some());
+    let stop = AtomicBool::new(false);
+    extract(&pictures, target, &mut detector, options, &stop, &mut |_| ()).unwrap().unwrap()
+}
+
+fn digest(store: &Path) -> u64 {
+    FeatureStore::open(store).unwrap().schema().digest
+}
+
+#[test]
+fn pictures_from_a_folder_a_list_a_zip_and_a_tar_give_the_same_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let photos = photographs(folder.path());
+    let target = folder.path().join("store");
+    let report = run(&photos, &target, options());
+    assert_eq!(report.schema.count, 4);
+    assert!(report.validation.is_good(), "{:?}", report.validation.findings);
+    assert_eq!(report.broken.len(), 1);
+    assert_eq!(report.broken[0].id, "broken");
+    assert!(
+        report.broken[0].reason.contains("broken.jpg: truncated"),
+        "{}",
+        report.broken[0].reason
+    );
+    let timing = report.timing;
+    assert!(timing.inference > 0.0 && timing.inference + timing.waiting <= timing.total);
+
+    let store = FeatureStore::open(&target).unwrap();
+    let exif = store.get("exif").unwrap();
+    // The detector sees the picture as it should be seen.
+    assert_eq!((exif.width, exif.height), (240, 361));
+    assert_eq!(exif.dim, 128);
+
+    let list = folder.path().join("list.txt");
+    let lines = "photos/landscape.jpg\nportrait\tphotos/portrait.png\ngray\tphotos/gray.png\nphotos/more/exif.JPG\n";
+    fs::write(&list, lines).unwrap();
+    run(&list, &folder.path().join("from_list"), options());
+    assert_eq!(digest(&folder.path().join("from_list")), store.schema().digest);
+
+    let (zip, tar) = (folder.path().join("photos.zip"), folder.path().join("photos.tar"));
+    write_archives(&photos, &zip, &tar);
+    for archive in [zip, tar] {
+        let target =
+            archive.with_extension(format!("{}.store", archive.extension().unwrap().display()));
+        let report = run(&archive, &target, options());
+        assert_eq!(digest(&target), store.schema().digest, "{}", archive.display());
+        assert_eq!(report.broken.len(), 1);
+    }
+}
+
+fn write_archives(photos: &Path, zip: &Path, tar: &Path) {
+    use std::io::Write;
+    let mut zip = zip::ZipWriter::new(fs::File::create(zip).unwrap());
+    let mut tar = tar::Builder::new(fs::File::create(tar).unwrap());
+    for name in
+        ["landscape.jpg", "portrait.png", "gray.png", "more/exif.JPG", "broken.jpg", "readme.txt"]
+    {
+        zip.start_file(format!("x/{name}"), zip::write::SimpleFileOptions::default()).unwrap();
+        zip.write_all(&fs::read(photos.join(name)).unwrap()).unwrap();
+        tar.append_path_with_name(photos.join(name), format!("x/{name}")).unwrap();
+    }
+    zip.finish().unwrap();
+    tar.finish().unwrap();
+}
+
+#[test]
+fn an_interrupted_run_goes_on_where_it_stopped_and_parts_merge() {
+    let folder = tempfile::tempdir().unwrap();
+    let photos = photographs(folder.path());
+    let whole = folder.path().join("whole");
+    run(&photos, &whole, options());
+
+    let target = folder.path().join("store");
+    let pictures = Pictures::open(&photos, IdRule::Stem).unwrap();
+    let mut detector = tiny_detector(WEIGHTS, settings(), false);
+    let stop = AtomicBool::new(false);
+    let mut count = 0;
+    let outcome = extract(&pictures, &target, &mut detector, options(), &stop, &mut |at| {
+        count = at.done;
+        stop.store(at.done == 2, Ordering::Relaxed);
+    });
+    assert!(outcome.unwrap().is_none() && !target.exists());
+    assert_eq!(count, 2);
+    let stop = AtomicBool::new(false);
+    let report = extract(&pictures, &target, &mut detector, options(), &stop, &mut |_| ());
+    let report = report.unwrap().unwrap();
+    assert_eq!((report.resumed, report.schema.count), (2, 4));
+    assert_eq!(digest(&target), digest(&whole));
+
+    let parts: Vec<u64> = (1..=2)
+        .map(|part| {
+            let pictures = Pictures::open(&photos, IdRule::Stem).unwrap().shard(part, 2);
+            let target = folder.path().join(format!("part{part}"));
+            extract(&pictures, &target, &mut detector, options(), &stop, &mut |_| ())
+                .unwrap()
+                .unwrap();
+            digest(&target)
+        })
+        .collect();
+    assert_eq!(parts[0].wrapping_add(parts[1]), digest(&whole));
+    let again = extract(&pictures, &target, &mut detector, options(), &stop, &mut |_| ());
+    assert!(matches!(again, Err(ExtractError::Store(_))));
+}
+
+#[test]
+fn given_boxes_are_described_and_pictures_are_drawn() {
+    let folder = tempfile::tempdir().unwrap();
+    let photos = photographs(folder.path());
+    let found = folder.path().join("found");
+    let shown = folder.path().join("shown");
+    let names = Names { objects: vec!["thing".into(); 20], attributes: vec!["odd".into(); 10] };
+    run(&photos, &found, RegionOptions { show: Some((2, shown.clone())), names, ..options() });
+    let drawn: Vec<PathBuf> =
+        fs::read_dir(&shown).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(drawn.len(), 2);
+    for file in drawn {
+        let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
+        let regions = FeatureStore::open(&found).unwrap().get(&name).unwrap();
+        let picture = vision::image::read(&file, &Limits::default()).unwrap();
+        assert_eq!((picture.width as u32, picture.height as u32), (regions.width, regions.height));
+    }
+
+    let described = folder.path().join("described");
+    let boxes = Boxes::open(&found).unwrap();
+    let report = run(&photos, &described, RegionOptions { boxes: Some(boxes), ..options() });
+    assert_eq!(report.schema.count, 4);
+    let store = FeatureStore::open(&described).unwrap();
+    let original = FeatureStore::open(&found).unwrap();
+    assert_eq!(store.get("gray").unwrap().boxes, original.get("gray").unwrap().boxes);
+
+    let listed = folder.path().join("boxes.json");
+    fs::write(&listed, r#"{"gray": [[1, 2, 30.5, 40]]}"#).unwrap();
+    let boxes = Boxes::open(&listed).unwrap();
+    let report =
+        run(&photos, &folder.path().join("one"), RegionOptions { boxes: Some(boxes), ..options() });
+    assert_eq!((report.schema.count, report.broken.len()), (1, 4));
+    assert!(report.broken.iter().any(|broken| broken.reason.contains("no boxes are given")));
+    fs::write(&listed, "[]").unwrap();
+    assert!(Boxes::open(&listed).err().unwrap().to_string().contains("boxes.json"));
+}
+
+#[test]
+fn pictures_that_cannot_be_told_apart_or_found_are_errors() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = |path: &Path, rule| Pictures::open(path, rule).err().unwrap().to_string();
+    assert!(error(folder.path(), IdRule::Auto).contains("holds no pictures"));
+    let photos = photographs(folder.path());
+    fs::copy(photos.join("gray.png"), photos.join("more/gray.jpg")).unwrap();
+    let same = error(&photos, IdRule::Stem);
+    assert!(same.contains("`gray`") && same.contains("--ids path"), "{same}");
+    assert_eq!(Pictures::open(&photos, IdRule::Path).unwrap().len(), 6);
+    assert!(error(&photos, IdRule::ImageCode).contains("SET/imgN.jpg"));
+    let gzip = folder.path().join("photos.tar.gz");
+    fs::write(&gzip, b"\x1f\x8b\x08rest").unwrap();
+    assert!(error(&gzip, IdRule::Auto).contains("unpack"));
+    assert!(error(Path::new("nowhere"), IdRule::Auto).contains("nowhere"));
+}
+
+#[test]
+fn clip_ranks_the_images_of_a_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = folder.path().join("image-sets/open-images-18_f9");
+    fs::create_dir_all(&set).unwrap();
+    for n in 0..10 {
+        let name = ["landscape.jpg", "portrait.png", "gray.png", "exif.jpg"][n % 4];
+        fs::copy(path("detector/photos").join(name), set.join(format!("img{}.jpg", 3 * n)))
+            .unwrap();
+    }
+    let config = clip::Config {
+        embed: 32,
+        vision: clip::Vision::Vit { image: 32, patch: 8, width: 64, layers: 1 },
+        context: 77,
+        vocabulary: 49408,
+        text_width: 64,
+        text_layers: 1,
+    };
+    let weights = clip::random_weights_of(&config, 5);
+    let onnx_options = onnx::runtime::Options::default();
+    let mut encoder = ClipEncoder::from_weights(&weights, Towers::Both, &onnx_options).unwrap();
+    let pictures = Pictures::open(folder.path(), IdRule::Auto).unwrap();
+    let target = folder.path().join("embeddings");
+    let options = EmbedOptions {
+        batch: 4,
+        limits: Limits::default(),
+        workers: 2,
+        writer: WriterOptions::default(),
+    };
+    let stop = AtomicBool::new(false);
+    let report =
+        embed(&pictures, &target, &mut encoder, options, &stop, &mut |_| ()).unwrap().unwrap();
+    assert_eq!((report.schema.count, report.schema.dim), (10, 32));
+    assert!(report.validation.is_good());
+
+    let store = FeatureStore::open(&target).unwrap();
+    // CLIP's loader does not turn pictures.
+    assert_eq!(store.get("openimages18f9img9").unwrap().width, 361);
+    let description = |text: &str, target, distractor| Description {
+        directory: "open-images-18_f9".into(),
+        text: text.into(),
+        target,
+        distractor,
+    };
+    let long = "a very long description of it ".repeat(20);
+    let mut descriptions = vec![
+        description("a cup of coffee", Some(0), None),
+        description(&long, Some(6), None),
+        description("a cat", Some(3), Some(1)),
+        description("nothing known", None, None),
+    ];
+    descriptions.push(Description { directory: "elsewhere_1".into(), ..descriptions[0].clone() });
+    let vocabulary = std::env::var_os("XENC_CLIP_VOCABULARY").unwrap();
+    let tokenizer = clip::Tokenizer::open(Path::new(&vocabulary)).unwrap();
+    let (report, ranked) =
+        rank(&descriptions, &store, &mut encoder, &tokenizer, &mut |_| ()).unwrap();
+    assert_eq!((report.descriptions, report.truncated, report.incomplete.len()), (3, 1, 1));
+    assert_eq!(ranked.len(), 4);
+    assert_eq!((ranked[0].scores.len(), ranked[2].scores.len()), (10, 2));
+    assert_eq!(ranked[3].rank, None);
+    // Equal pictures have equal scores, and of equals the first is the better one.
+    assert_eq!(ranked[1].scores[2], ranked[1].scores[6]);
+    let better = ranked[1].scores.iter().filter(|&&score| score > ranked[1].scores[6]).count();
+    assert_eq!(ranked[1].rank, Some(better + 2));
+    let mrr =
+        ranked.iter().filter_map(|one| one.rank).map(|rank| 1.0 / rank as f64).sum::<f64>() / 3.0;
+    assert!((report.mrr - mrr).abs() < 1e-12);
+}
