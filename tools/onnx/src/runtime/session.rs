@@ -298,7 +298,10 @@ impl Session {
 /// # Errors
 /// As [`Session::open`] and [`Session::run`].
 pub fn probe(device: Device) -> Result<(), RuntimeError> {
-    let unbuilt = |error: crate::BuildError| RuntimeError::Model { model: "the probe".into(), what: error.to_string() };
+    let unbuilt = |error: crate::BuildError| RuntimeError::Model {
+        model: "the probe".into(),
+        what: error.to_string(),
+    };
     let mut graph = crate::GraphBuilder::new("probe");
     let x = graph.input("x", Dtype::F32, &[Dim::Fixed(1)]).map_err(unbuilt)?;
     let y = graph.relu(x).map_err(unbuilt)?;
