@@ -7,11 +7,9 @@ use onnx::Model;
 use onnx::runtime::{Device, Input, Options, RuntimeError, Session, Tensor};
 
 use super::boxes::{Box4, is_empty, rescale};
-use super::graph::{self, Part, Pooling};
+use super::graph::{self, LastStage, Part, Pooling};
 use super::selection::largest;
-use super::{
-    Anchors, Architecture, Candidates, NetworkImage, ProposalRule, SelectionRule, Sizing, softmax,
-};
+use super::{Architecture, Candidates, NetworkImage, ProposalRule, SelectionRule, Sizing, softmax};
 use crate::network::NetworkError;
 use crate::weights::{Weights, WeightsError};
 
@@ -247,21 +245,22 @@ fn build(
 ) -> Result<Model, DetectError> {
     let architecture = Architecture::of(weights)?;
     let loaded = weights.load(&architecture.expected(), "the region detector")?;
-    let anchors = anchors(&rule.anchors);
+    let anchors = rule.anchors.cell();
+    let (pooling, last_stage) = match device {
+        Device::Cpu => (Pooling::MaxRoiPool, LastStage::Products),
+        _ => (Pooling::Gathers, LastStage::Convolutions),
+    };
     let options = graph::Options {
         part: if given_boxes { Part::Given } else { Part::Whole },
         before: rule.before_nms,
         after: rule.after_nms,
         overlap: rule.overlap as f32,
         longest: sizing.longest,
-        pooling: if device == Device::Cpu { Pooling::MaxRoiPool } else { Pooling::Gathers },
+        pooling,
+        last_stage,
         ..graph::Options::new(&anchors)
     };
     Ok(graph::build(&loaded, &options)?)
-}
-
-fn anchors(anchors: &Anchors) -> Vec<Box4> {
-    anchors.cell()
 }
 
 /// The outputs of a run by name.

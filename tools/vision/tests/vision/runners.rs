@@ -141,7 +141,7 @@ fn clips_embeddings_equal_the_originals() {
 #[test]
 fn a_model_of_something_else_is_told_so() {
     let weights = Weights::open(&path("clip/vit_weights.safetensors")).unwrap();
-    let expected = clip::Config::of(&weights).unwrap().expected();
+    let expected = clip::Architecture::of_file(&weights).unwrap().expected();
     let loaded = weights.load(&expected, "CLIP").unwrap();
     let model = clip::graph::build(&loaded, clip::graph::Options::default()).unwrap();
     let error = Detector::from_model(&model, tiny_settings(), &Options::default()).err().unwrap();
