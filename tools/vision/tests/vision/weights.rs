@@ -243,3 +243,47 @@ fn files_that_are_no_weights_of_the_model_are_told_so() {
         "{misfit}"
     );
 }
+
+#[test]
+fn a_damaged_file_of_weights_is_no_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("damaged");
+    let mut state = 7u32;
+    let mut next = |below: usize| {
+        state = state.wrapping_mul(1664525).wrapping_add(1013904223);
+        (state >> 7) as usize % below
+    };
+    for name in [
+        "clip/vit_torchscript.pt",
+        "clip/vit_weights.safetensors",
+        "detector/tiny_weights_d2.pkl",
+        "detector/tiny_weights_hf.bin",
+    ] {
+        let whole = std::fs::read(path(name)).unwrap();
+        let (mut opened, mut refused) = (0, 0);
+        for round in 0..60 {
+            let mut damaged = whole.clone();
+            // Headers and the directory of a zip, which lies at its end, are where it hurts.
+            let (from, to) = match round % 3 {
+                0 => (0, 4096),
+                1 => (whole.len() - 4096, whole.len()),
+                _ => (0, whole.len()),
+            };
+            for _ in 0..1 + next(8) {
+                damaged[from + next(to - from)] = next(256) as u8;
+            }
+            std::fs::write(&file, &damaged).unwrap();
+            match Weights::open(&file) {
+                Ok(weights) => {
+                    opened += 1;
+                    let names: Vec<String> = weights.names().map(str::to_owned).collect();
+                    for name in names {
+                        let _ = weights.read(&name).map(|tensor| tensor.values.len());
+                    }
+                }
+                Err(_) => refused += 1,
+            }
+        }
+        assert!(opened > 0 && refused > 0, "{name}: {opened} opened, {refused} refused");
+    }
+}
