@@ -7,6 +7,7 @@
 
 mod embeddings;
 mod encoder;
+mod exported;
 mod heads;
 mod parts;
 mod sublayers;
@@ -23,6 +24,7 @@ use crate::model::{Positions, RankingHead};
 use encoder::Encoder;
 use parts::Parts;
 
+pub use exported::{ExportedError, ExportedRanker, export};
 pub use verify::{Difference, VerifyError, verify};
 
 /// Parameters by VOLTA's names, f32.

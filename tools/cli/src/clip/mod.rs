@@ -30,17 +30,22 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// A published model by name.
+pub fn architecture(name: &str) -> anyhow::Result<Architecture> {
+    Ok(match name {
+        "ViT-B/32" => Architecture::VitB32,
+        "ViT-B/16" => Architecture::VitB16,
+        "ViT-L/14" => Architecture::VitL14,
+        "RN50" => Architecture::Rn50,
+        _ => bail!("no CLIP `{name}`: ViT-B/32, ViT-B/16, ViT-L/14 or RN50"),
+    })
+}
+
 /// Opens a tower: an exported model, weights, or `random:NAME` to measure speed with.
 fn open(model: &str, towers: Towers, options: &Options) -> anyhow::Result<ClipEncoder> {
     if let Some(name) = model.strip_prefix("random:") {
-        let architecture = match name {
-            "ViT-B/32" => Architecture::VitB32,
-            "ViT-B/16" => Architecture::VitB16,
-            "ViT-L/14" => Architecture::VitL14,
-            "RN50" => Architecture::Rn50,
-            _ => bail!("no CLIP `{name}`: ViT-B/32, ViT-B/16, ViT-L/14 or RN50"),
-        };
-        return Ok(ClipEncoder::from_weights(&random_weights(architecture, 1), towers, options)?);
+        let weights = random_weights(architecture(name)?, 1);
+        return Ok(ClipEncoder::from_weights(&weights, towers, options)?);
     }
     let path = Path::new(model);
     if path.extension().is_some_and(|extension| extension == "onnx" || extension == "ort") {
