@@ -11,6 +11,8 @@ mod console;
 mod allocator;
 #[cfg(feature = "torch")]
 mod child;
+#[cfg(feature = "onnx")]
+mod clip;
 #[cfg(feature = "torch")]
 mod dashboard;
 #[cfg(feature = "torch")]
@@ -18,7 +20,13 @@ mod demo;
 #[cfg(feature = "torch")]
 mod distribution;
 mod doctor;
+#[cfg(feature = "onnx")]
+mod export;
+#[cfg(feature = "onnx")]
+mod extract;
 mod interrupt;
+#[cfg(feature = "onnx")]
+mod pictures;
 #[cfg(feature = "torch")]
 mod pretrain;
 mod progress;
@@ -50,6 +58,17 @@ enum Command {
     /// Convert, validate and look into feature stores
     #[command(subcommand)]
     Store(store::Command),
+    /// Find regions in pictures with the detector, and write them into a store
+    #[cfg(feature = "onnx")]
+    Extract(extract::Args),
+    /// Write a model as an ONNX file
+    #[cfg(feature = "onnx")]
+    #[command(subcommand)]
+    Export(export::Command),
+    /// Embed pictures with CLIP, rank image sets with it
+    #[cfg(feature = "onnx")]
+    #[command(subcommand)]
+    Clip(clip::Command),
     /// Train a cross-encoder on image sets
     #[cfg(feature = "torch")]
     Train(train::Args),
@@ -99,6 +118,12 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Store(command) => store::run(command),
+        #[cfg(feature = "onnx")]
+        Command::Extract(args) => extract::run(args),
+        #[cfg(feature = "onnx")]
+        Command::Export(command) => export::run(command),
+        #[cfg(feature = "onnx")]
+        Command::Clip(command) => clip::run(command),
         #[cfg(feature = "torch")]
         Command::Train(args) => train::run(args),
         #[cfg(feature = "torch")]

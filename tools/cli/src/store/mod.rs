@@ -3,11 +3,11 @@
 mod append;
 mod bench;
 mod captions;
-mod choices;
+pub mod choices;
 mod convert;
 mod diff;
 mod get;
-mod info;
+pub mod info;
 mod ls;
 mod merge;
 mod outcome;

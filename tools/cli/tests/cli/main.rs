@@ -3,6 +3,8 @@
 mod doctor;
 #[cfg(feature = "torch")]
 mod eval;
+#[cfg(feature = "onnx")]
+mod extract;
 #[cfg(feature = "torch")]
 mod pretrain;
 #[cfg(feature = "torch")]

@@ -237,8 +237,11 @@ impl Detector {
 }
 
 /// The graph of a detector with VOLTA's settings: for the CPU with its own operator for pooling regions, for a GPU with
-/// those that GPUs have.
-fn build(
+/// those that GPUs have. With `given_boxes` it computes features of boxes that it is given.
+///
+/// # Errors
+/// Weights that do not fit.
+pub fn build(
     weights: &Weights,
     rule: &ProposalRule,
     sizing: Sizing,

@@ -14,7 +14,9 @@ mod pictures;
 mod rank;
 mod regions;
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use feature_store::{Schema, StoreError, validate};
@@ -124,4 +126,21 @@ pub struct Report {
     pub timing: Timing,
     /// The validation of the finished store.
     pub validation: validate::Report,
+}
+
+/// Identifies a file by its content: what a store says about the model that made it.
+///
+/// # Errors
+/// What the system says.
+pub fn fingerprint(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut digest = xxhash_rust::xxh3::Xxh3::new();
+    let mut block = vec![0; 1 << 20];
+    loop {
+        let read = file.read(&mut block)?;
+        if read == 0 {
+            return Ok(format!("{:016x}", digest.digest()));
+        }
+        digest.update(&block[..read]);
+    }
 }

@@ -22,6 +22,15 @@ pub struct Ranked {
     pub rank: Option<usize>,
 }
 
+impl Ranked {
+    /// Position of the best candidate; of equals the first.
+    pub fn best(&self) -> usize {
+        let better =
+            |best: usize, n: usize| if self.scores[n] > self.scores[best] { n } else { best };
+        (0..self.scores.len()).fold(0, better)
+    }
+}
+
 /// How well descriptions are ranked.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct RankReport {

@@ -60,7 +60,10 @@ pub fn extract(
     let waited = ahead(&todo, options.workers, stop, prepare, |n, prepared| {
         let prepared = match prepared {
             Ok(prepared) => prepared,
-            Err(error) => return Ok(run.leave_out(n, error.to_string())),
+            Err(error) => {
+                run.leave_out(n, error.to_string());
+                return Ok(());
+            }
         };
         let start = Instant::now();
         let regions = detect(detector, &options, pictures.id(n), &prepared);
@@ -71,7 +74,8 @@ pub fn extract(
                 show(pictures, n, &regions, &options, &mut run.shown)
             }
             Err(Opinion::OfPicture(reason)) => {
-                Ok(run.leave_out(n, format!("{}: {reason}", pictures.name(n))))
+                run.leave_out(n, format!("{}: {reason}", pictures.name(n)));
+                Ok(())
             }
             Err(Opinion::OfDetector(error)) => Err(error.into()),
         }

@@ -272,6 +272,8 @@ fn clip_ranks_the_images_of_a_set() {
     assert_eq!(ranked.len(), 4);
     assert_eq!((ranked[0].scores.len(), ranked[2].scores.len()), (10, 2));
     assert_eq!(ranked[3].rank, None);
+    assert!(ranked.iter().all(|one| one.rank != Some(1)
+        || one.target.is_none_or(|t| one.scores.len() == 2 || one.best() == t)));
     // Equal pictures have equal scores, and of equals the first is the better one.
     assert_eq!(ranked[1].scores[2], ranked[1].scores[6]);
     let better = ranked[1].scores.iter().filter(|&&score| score > ranked[1].scores[6]).count();

@@ -6,7 +6,7 @@ mod clean;
 mod html;
 mod vocabulary;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use regex::Regex;
@@ -57,6 +57,33 @@ impl Tokenizer {
     /// [`VocabularyError`] with the path.
     pub fn open(vocabulary: &Path) -> Result<Tokenizer, VocabularyError> {
         Ok(Tokenizer { vocabulary: Vocabulary::open(vocabulary)? })
+    }
+
+    /// Where `make setup` put the vocabulary: `XENC_CLIP_VOCABULARY`, or `.runtime/clip` in or above the working directory,
+    /// or the cache.
+    pub fn find_vocabulary() -> Option<PathBuf> {
+        const FILE: &str = "bpe_simple_vocab_16e6.txt.gz";
+        let set =
+            |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        if let Some(named) = set("XENC_CLIP_VOCABULARY") {
+            return Some(named);
+        }
+        let here = std::env::current_dir().ok()?;
+        let mut linked = here.ancestors().map(|folder| folder.join(".runtime/clip").join(FILE));
+        if let Some(found) = linked.find(|path| path.is_file()) {
+            return Some(found);
+        }
+        let cache =
+            set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")))?.join("xenc");
+        let entries = std::fs::read_dir(cache).ok()?.flatten();
+        let clips =
+            entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("open_clip-"));
+        let mut files: Vec<PathBuf> = clips
+            .map(|entry| entry.path().join("open_clip").join(FILE))
+            .filter(|p| p.is_file())
+            .collect();
+        files.sort();
+        files.pop()
     }
 
     /// All ids of a text, from [`START`] to [`END`], however many.

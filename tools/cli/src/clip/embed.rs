@@ -1,0 +1,52 @@
+//! `xenc clip embed`.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use vision::clip::graph::Towers;
+use vision::extract::{EmbedOptions, embed};
+
+use crate::interrupt;
+use crate::pictures::{DeviceArgs, PictureArgs, show_progress};
+
+/// Embeds pictures with CLIP's image tower: a store with one region per picture, the whole of it. Embeddings are not
+/// normalised. Broken pictures are left out and named (exit code 1). The same command goes on with an interrupted run.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    pictures: PictureArgs,
+    /// CLIP: an exported .onnx, or its weights (OpenAI's .pt, a state dictionary, .safetensors); `random:ViT-B/32` has
+    /// drawn weights, to measure speed
+    #[arg(long, value_name = "FILE")]
+    model: String,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Pictures in one run of the network
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    batch: usize,
+}
+
+/// Embeds, with progress on stderr and the report on stdout.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let pictures = args.pictures.open()?;
+    let options = EmbedOptions {
+        batch: args.batch,
+        limits: args.pictures.limits(),
+        workers: args.pictures.workers(),
+        writer: args.pictures.writer("clip", &args.model, "image embeddings")?,
+    };
+    let mut encoder = super::open(&args.model, Towers::Image, &args.device.options())?;
+    let (progress, show) = show_progress("embed", pictures.len());
+    let target = args.pictures.store();
+    let outcome = embed(&pictures, target, &mut encoder, options, interrupt::flag(), &mut |at| {
+        show(&progress, at);
+    });
+    progress.finish();
+    match outcome.with_context(|| format!("cannot embed {}", pictures.root().display()))? {
+        Some(report) => args.pictures.conclude(&report),
+        None => {
+            errln!("the same command goes on from here");
+            Ok(interrupt::exit_code())
+        }
+    }
+}
