@@ -1,6 +1,6 @@
 //! From the feature map and boxes to features, classes, boxes and attributes.
 
-use onnx::{BuildError, Value};
+use onnx::Value;
 
 use super::Parts;
 use crate::network::NetworkError;
@@ -46,7 +46,7 @@ impl Parts<'_, '_, '_> {
         let both = self.graph.scope("attributes", |graph| {
             let table = graph.constant(&name, table)?;
             let embedding = graph.gather(table, class, 0)?;
-            Ok::<_, BuildError>(graph.concat(&[features, embedding], -1)?)
+            graph.concat(&[features, embedding], -1)
         })?;
         let [hidden, _] = self.weights.sides(&format!("{PREDICTOR}.fc_attr.weight"))?;
         let [count, _] = self.weights.sides(&format!("{PREDICTOR}.attr_score.weight"))?;
