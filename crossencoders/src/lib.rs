@@ -22,6 +22,7 @@ pub mod config;
 pub mod data;
 pub mod device;
 pub mod eval;
+pub mod export;
 pub mod failure;
 pub mod model;
 pub mod ranker;

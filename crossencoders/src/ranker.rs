@@ -9,7 +9,7 @@ use tch::{Device, Tensor};
 
 use crate::config::{ConfigError, ModelConfig};
 use crate::data::{Batch, DataError, ImageSets, Tokenizer};
-use crate::model::{Activations, RankingModel};
+use crate::model::{Activations, Candidates, RankingModel, Text};
 use crate::run;
 use crate::train::{Data, Recipe, RecipeError, Variant};
 use crate::weights::{self, Convention, LoadReport, WeightsError};
@@ -194,6 +194,12 @@ impl Ranker {
     /// Scores `[sets, candidates]` of a batch on the model's device; dropout acts if `train` is set.
     pub fn scores(&self, batch: &Batch, train: bool) -> Tensor {
         self.model.forward(&batch.text, &batch.candidates, &batch.video, train)
+    }
+
+    /// Scores `[sets, candidates]` of descriptions and candidates on the model's device, without dropout; `video` is bool
+    /// `[sets]`.
+    pub fn scores_of(&self, text: &Text, candidates: &Candidates, video: &Tensor) -> Tensor {
+        self.model.forward(text, candidates, video, false)
     }
 
     /// Scores `[sets, candidates]` of a batch on the model's device, with dropout by a seed, or without, and the loss that `loss` makes of

@@ -10,6 +10,9 @@ use tokenizers::{AddedToken, Tokenizer as Inner};
 
 use super::DataError;
 
+const JSON: &str = "tokenizer.json";
+const VOCABULARY: &str = "vocab.txt";
+
 /// Turns descriptions into word pieces.
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
@@ -27,18 +30,25 @@ impl Tokenizer {
         let error = |reason: String| DataError::Tokenizer { path: path.to_owned(), reason };
         let contents = feature_store::text::read(path).map_err(|e| error(e.to_string()))?;
         let is_json = path.extension().is_some_and(|extension| extension == "json");
-        let (mut inner, file_name) = if is_json {
-            (Inner::from_bytes(&contents).map_err(|e| error(e.to_string()))?, "tokenizer.json")
-        } else {
-            (wordpiece(path).map_err(error)?, "vocab.txt")
+        let file_name = if is_json { JSON } else { VOCABULARY };
+        Tokenizer::parse(file_name, contents).map_err(error)
+    }
+
+    /// The same from a file's contents; [`file`](Tokenizer::file) gives them and its usual name.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn parse(file_name: &str, contents: Vec<u8>) -> Result<Tokenizer, String> {
+        let (mut inner, file_name) = match file_name {
+            JSON => (Inner::from_bytes(&contents).map_err(|e| e.to_string())?, JSON),
+            _ => (wordpiece(&contents)?, VOCABULARY),
         };
         // Batches pad to their own longest description, and `encode` cuts.
         inner.with_padding(None);
-        inner.with_truncation(None).map_err(|e| error(e.to_string()))?;
+        inner.with_truncation(None).map_err(|e| e.to_string())?;
         let tokenizer = Tokenizer { inner, file_name, contents };
-        let probe = tokenizer.pieces("a").map_err(&error)?;
-        if probe.len() < 3 {
-            return Err(error("it puts no [CLS] and [SEP] around a text".into()));
+        if tokenizer.pieces("a")?.len() < 3 {
+            return Err("it puts no [CLS] and [SEP] around a text".into());
         }
         Ok(tokenizer)
     }
@@ -83,10 +93,11 @@ impl Tokenizer {
     }
 }
 
-fn wordpiece(path: &Path) -> Result<Inner, String> {
-    let path = path.to_str().ok_or("its path is not valid UTF-8")?;
-    let model =
-        WordPiece::from_file(path).unk_token("[UNK]".into()).build().map_err(|e| e.to_string())?;
+/// One word piece a line; of equal ones the last counts.
+fn wordpiece(contents: &[u8]) -> Result<Inner, String> {
+    let vocabulary = WordPiece::read_bytes(contents).map_err(|e| e.to_string())?;
+    let model = WordPiece::builder().vocab(vocabulary).unk_token("[UNK]".into());
+    let model = model.build().map_err(|e| e.to_string())?;
     let mut tokenizer = Inner::new(model);
     let special = |token: &str| {
         let id = tokenizer.token_to_id(token).ok_or(format!("it lacks {token}"))?;
@@ -117,11 +128,11 @@ mod tests {
         Tokenizer::load(&path)
     }
 
-    const VOCABULARY: &str = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe\ncafe\nred\n##dish\n,\n東\n";
+    const PIECES: &str = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe\ncafe\nred\n##dish\n,\n東\n";
 
     #[test]
     fn pieces_are_those_of_uncased_bert() {
-        let tokenizer = tokenizer(VOCABULARY).unwrap();
+        let tokenizer = tokenizer(PIECES).unwrap();
         let ids = |text| tokenizer.encode(text, 120);
         assert_eq!(ids("The  Café"), [2, 5, 6, 3]);
         assert_eq!(ids("reddish,RED"), [2, 7, 8, 9, 7, 3]);
@@ -133,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_cut_keeps_the_separator() {
-        let tokenizer = tokenizer(VOCABULARY).unwrap();
+        let tokenizer = tokenizer(PIECES).unwrap();
         assert_eq!(tokenizer.encode("the red the red", 4), [2, 5, 7, 3]);
         assert_eq!(tokenizer.encode("the red", 4), [2, 5, 7, 3]);
     }
@@ -152,7 +163,7 @@ mod tests {
     #[test]
     fn a_tokenizer_json_without_its_padding_gives_the_same_pieces() {
         let folder = tempfile::tempdir().unwrap();
-        let plain = tokenizer(VOCABULARY).unwrap();
+        let plain = tokenizer(PIECES).unwrap();
         let path = folder.path().join("tokenizer.json");
         let mut padded = plain.inner.clone();
         padded.with_padding(Some(tokenizers::PaddingParams {

@@ -12,7 +12,7 @@ pub(crate) mod whole_file;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use feature_store::FeatureStore;
+use feature_store::{BatchSpec, FeatureStore};
 use tch::Kind;
 
 pub use annotations::{AnnotationsError, Annotator, Annotators, Phenomena, phenomenon_name};
@@ -49,6 +49,9 @@ pub enum EvalError {
         /// The batch's shapes.
         shapes: String,
     },
+    /// ONNX Runtime cannot rank a batch.
+    #[error(transparent)]
+    Runtime(#[from] onnx::runtime::RuntimeError),
     /// An annotation file that is not about the split.
     #[error(transparent)]
     Annotations(#[from] AnnotationsError),
@@ -57,13 +60,52 @@ pub enum EvalError {
     Unlabelled,
 }
 
+/// What gives batches of descriptions with candidates their scores: a model in libtorch, or its graph in ONNX Runtime.
+pub trait Scorer {
+    /// How batches of regions are laid out for it.
+    fn batch_spec(&self) -> BatchSpec;
+
+    /// The candidates' scores of every description of a batch, higher is better.
+    ///
+    /// # Errors
+    /// [`EvalError`].
+    fn score(&mut self, batch: Batch) -> Result<Vec<Vec<f32>>, EvalError>;
+}
+
+impl Scorer for &Ranker {
+    fn batch_spec(&self) -> BatchSpec {
+        Ranker::batch_spec(self)
+    }
+
+    fn score(&mut self, batch: Batch) -> Result<Vec<Vec<f32>>, EvalError> {
+        let shapes = batch.shapes();
+        let rows = || {
+            let batch = batch.to_device(self.variables.device());
+            let scores = tch::no_grad(|| self.scores(&batch, false)).to_kind(Kind::Float);
+            let row = |number| Vec::try_from(scores.get(number as i64)).unwrap_or_default();
+            (0..batch.items.len()).map(row).collect()
+        };
+        catching(rows).map_err(|error| EvalError::Libtorch { error, shapes })
+    }
+}
+
+impl<T: Scorer> Scorer for &mut T {
+    fn batch_spec(&self) -> BatchSpec {
+        (**self).batch_spec()
+    }
+
+    fn score(&mut self, batch: Batch) -> Result<Vec<Vec<f32>>, EvalError> {
+        (**self).score(batch)
+    }
+}
+
 /// Scores of every description's candidates, in the order of the split; `None` if cancelled. `progress` is told how many
 /// descriptions are done.
 ///
 /// # Errors
 /// [`EvalError::Data`], [`EvalError::NotFinite`], [`EvalError::Libtorch`].
 pub fn score(
-    ranker: &Ranker,
+    scorer: &mut dyn Scorer,
     store: &FeatureStore,
     sets: &Arc<ImageSets>,
     batch_size: usize,
@@ -74,7 +116,7 @@ pub fn score(
         .into_iter()
         .map(|batch| batch.into_iter().map(Item::Set).collect())
         .collect();
-    let loader = Loader::start(store.clone(), Arc::clone(sets), ranker.batch_spec(), batches);
+    let loader = Loader::start(store.clone(), Arc::clone(sets), scorer.batch_spec(), batches);
     let mut scores = vec![Vec::new(); sets.examples.len()];
     let mut done = 0;
     for batch in loader {
@@ -82,10 +124,8 @@ pub fn score(
             return Ok(None);
         }
         let batch = batch?;
-        let (items, shapes) = (batch.items.clone(), batch.shapes());
-        let rows = catching(|| rows(ranker, batch))
-            .map_err(|error| EvalError::Libtorch { error, shapes })?;
-        for (item, row) in items.iter().zip(rows) {
+        let items = batch.items.clone();
+        for (item, row) in items.iter().zip(scorer.score(batch)?) {
             let example = &sets.examples[item.example()];
             if row.len() != example.images.len() || row.iter().any(|score| !score.is_finite()) {
                 return Err(EvalError::NotFinite(example.directory.clone()));
@@ -98,20 +138,12 @@ pub fn score(
     Ok(Some(scores))
 }
 
-/// The candidates' scores of every description of a batch.
-fn rows(ranker: &Ranker, batch: Batch) -> Vec<Vec<f32>> {
-    let batch = batch.to_device(ranker.variables.device());
-    let scores = tch::no_grad(|| ranker.scores(&batch, false)).to_kind(Kind::Float);
-    let row = |number| Vec::try_from(scores.get(number as i64)).unwrap_or_default();
-    (0..batch.items.len()).map(row).collect()
-}
-
 /// Predictions for a labelled split, in its order; `None` if cancelled. See [`score`].
 ///
 /// # Errors
 /// [`EvalError`].
 pub fn predict(
-    ranker: &Ranker,
+    scorer: &mut dyn Scorer,
     store: &FeatureStore,
     sets: &Arc<ImageSets>,
     batch_size: usize,
@@ -121,7 +153,7 @@ pub fn predict(
     if sets.examples.iter().any(|example| example.target.is_none()) {
         return Err(EvalError::Unlabelled);
     }
-    let scores = score(ranker, store, sets, batch_size, cancelled, progress)?;
+    let scores = score(scorer, store, sets, batch_size, cancelled, progress)?;
     let predictions = |scores: Vec<Vec<f32>>| {
         sets.examples
             .iter()
@@ -137,13 +169,13 @@ pub fn predict(
 /// # Errors
 /// [`EvalError`].
 pub fn evaluate(
-    ranker: &Ranker,
+    scorer: &mut dyn Scorer,
     store: &FeatureStore,
     sets: &Arc<ImageSets>,
     batch_size: usize,
     cancelled: &AtomicBool,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Option<Metrics>, EvalError> {
-    let predictions = predict(ranker, store, sets, batch_size, cancelled, progress)?;
+    let predictions = predict(scorer, store, sets, batch_size, cancelled, progress)?;
     Ok(predictions.as_deref().map(Metrics::new))
 }

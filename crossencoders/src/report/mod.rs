@@ -209,7 +209,7 @@ fn rank(
             let sets = Arc::new(ranker.image_sets(split, &store)?);
             let total = sets.examples.len();
             let mut told = |done| progress(done, total);
-            match eval::predict(ranker, &store, &sets, BATCH_SIZE, cancelled, &mut told)? {
+            match eval::predict(&mut &*ranker, &store, &sets, BATCH_SIZE, cancelled, &mut told)? {
                 Some(predictions) => (split, predictions),
                 None => return Ok(None),
             }

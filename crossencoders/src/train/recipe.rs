@@ -136,6 +136,20 @@ impl Recipe {
         read(path, overrides, Recipe::check)
     }
 
+    /// What [`to_toml`](Recipe::to_toml) has written.
+    ///
+    /// # Errors
+    /// [`RecipeError`], in which the file is called `name`.
+    pub fn parse(text: &str, name: &Path) -> Result<Recipe, RecipeError> {
+        let recipe: Recipe = toml::from_str(text).map_err(|error| RecipeError::Toml {
+            path: name.to_owned(),
+            reason: error.to_string(),
+        })?;
+        let contradicts = |what| RecipeError::Contradiction { path: name.to_owned(), what };
+        recipe.check().map_err(contradicts)?;
+        Ok(recipe)
+    }
+
     /// As TOML, all values spelt out.
     pub fn to_toml(&self) -> String {
         // Serialisation of plain numbers, strings and tables cannot fail; paths were strings when they were read.

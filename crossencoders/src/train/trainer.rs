@@ -193,7 +193,8 @@ impl Task for Ranking {
         let (ranker, share) = (&self.learner.ranker, &self.valid_share.sets);
         let (total, batch_size) = (share.examples.len(), eval_batch_size(&ranker.recipe));
         let mut progress = |done| observe(Event::Validating(done, total));
-        let scores = eval::score(ranker, &self.store, share, batch_size, cancelled, &mut progress);
+        let scores =
+            eval::score(&mut &*ranker, &self.store, share, batch_size, cancelled, &mut progress);
         let scores = scores.map_err(|error| match error {
             EvalError::Libtorch { error, shapes } => {
                 TrainError::thrown(error, step, shapes, &ranker.recipe)

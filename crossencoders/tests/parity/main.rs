@@ -2,6 +2,7 @@
 
 mod attention;
 mod conventions;
+mod export;
 mod models;
 mod paths;
 mod pretraining;

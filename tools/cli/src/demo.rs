@@ -225,7 +225,7 @@ fn rank_held_out(
     let test = out.join("data/test_data_unlabeled.json");
     let sets = Arc::new(ranker.image_sets(&test, &store)?);
     let flag = interrupt::flag();
-    let Some(scores) = eval::score(&ranker, &store, &sets, 8, flag, &mut |_| ())? else {
+    let Some(scores) = eval::score(&mut &ranker, &store, &sets, 8, flag, &mut |_| ())? else {
         return Ok(None);
     };
     eval::write_submission(&sets, &scores, &out.join(format!("{name}_submission.json")))?;

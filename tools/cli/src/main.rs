@@ -21,6 +21,8 @@ mod demo;
 mod distribution;
 mod doctor;
 #[cfg(feature = "onnx")]
+mod export;
+#[cfg(feature = "onnx")]
 mod extract;
 mod interrupt;
 #[cfg(feature = "onnx")]
@@ -59,6 +61,10 @@ enum Command {
     /// Find regions in pictures with the detector, and write them into a store
     #[cfg(feature = "onnx")]
     Extract(extract::Args),
+    /// Write a model as an ONNX file
+    #[cfg(feature = "onnx")]
+    #[command(subcommand)]
+    Export(export::Command),
     /// Embed pictures with CLIP, rank image sets with it
     #[cfg(feature = "onnx")]
     #[command(subcommand)]
@@ -114,6 +120,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Store(command) => store::run(command),
         #[cfg(feature = "onnx")]
         Command::Extract(args) => extract::run(args),
+        #[cfg(feature = "onnx")]
+        Command::Export(command) => export::run(command),
         #[cfg(feature = "onnx")]
         Command::Clip(command) => clip::run(command),
         #[cfg(feature = "torch")]

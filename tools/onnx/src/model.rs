@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use crate::proto::{ModelProto, NodeProto, TensorTypeProto, TypeProto, ValueInfoProto};
+use crate::proto::{
+    ModelProto, NodeProto, StringStringEntryProto, TensorTypeProto, TypeProto, ValueInfoProto,
+};
 use crate::shape::Shape;
 use crate::tensor::{Dtype, TensorData, TensorError};
 
@@ -34,6 +36,13 @@ impl Model {
             .iter()
             .find(|entry| entry.key == key)
             .map(|entry| entry.value.as_str())
+    }
+
+    /// Writes something into the file's metadata; the last value of a key counts.
+    pub fn set_metadata(&mut self, key: &str, value: impl Into<String>) {
+        self.proto.metadata_props.retain(|entry| entry.key != key);
+        let entry = StringStringEntryProto { key: key.to_owned(), value: value.into() };
+        self.proto.metadata_props.push(entry);
     }
 
     /// Inputs: name, type, shape.

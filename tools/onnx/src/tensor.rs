@@ -286,7 +286,7 @@ impl TensorData {
     }
 
     /// Bytes of its elements, little-endian.
-    pub(crate) fn as_bytes(&self) -> &[u8] {
+    pub fn as_bytes(&self) -> &[u8] {
         match &self.elements {
             Elements::F32(values) => bytemuck::cast_slice(values),
             Elements::F16(values) => bytemuck::cast_slice(values),

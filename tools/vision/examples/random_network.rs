@@ -2,10 +2,9 @@
 //!
 //!     cargo run --release -p vision --example random_network -- NETWORK OUT.onnx [fp16|int8]
 //!
-//! NETWORK: `detector`, `detector-given`, `detector-backbone`, `detector-heads`,
-//! `detector-cpu` and `detector-heads-cpu` (the last stage by products); `pooling`
-//! and `pooling-cpu` (the pooling of regions alone, in both forms); `clip:NAME`, `clip-image:NAME`,
-//! `clip-text:NAME` with NAME one of ViT-B/32, ViT-B/16, ViT-L/14, RN50.
+//! NETWORK: `detector`, `detector-given`, `detector-backbone`, `detector-heads`; `pooling` and `pooling-cpu` (the pooling
+//! of regions alone, in both forms); `clip:NAME`, `clip-image:NAME`, `clip-text:NAME` with NAME one of ViT-B/32, ViT-B/16,
+//! ViT-L/14, RN50.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -15,7 +14,7 @@ use onnx::passes::{QuantizeOptions, quantize};
 use onnx::{Model, kernels};
 use vision::clip::graph::{self as clip, Architecture, Towers};
 use vision::detector::Anchors;
-use vision::detector::graph::{self as detector, LastStage, Part, Pooling, pooling_graph};
+use vision::detector::graph::{self as detector, Part, Pooling, pooling_graph};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -40,12 +39,10 @@ fn run(network: &str, out: &Path, precision: Option<&str>) -> Result<(), Failure
         "clip" => clip_model(name, Towers::Both, precision)?,
         "clip-image" => clip_model(name, Towers::Image, precision)?,
         "clip-text" => clip_model(name, Towers::Text, precision)?,
-        "detector" => detector_model(Part::Whole, LastStage::Convolutions, precision)?,
-        "detector-cpu" => detector_model(Part::Whole, LastStage::Products, precision)?,
-        "detector-heads-cpu" => detector_model(Part::Heads, LastStage::Products, precision)?,
-        "detector-given" => detector_model(Part::Given, LastStage::Convolutions, precision)?,
-        "detector-backbone" => detector_model(Part::Backbone, LastStage::Convolutions, precision)?,
-        "detector-heads" => detector_model(Part::Heads, LastStage::Convolutions, precision)?,
+        "detector" => detector_model(Part::Whole, precision)?,
+        "detector-given" => detector_model(Part::Given, precision)?,
+        "detector-backbone" => detector_model(Part::Backbone, precision)?,
+        "detector-heads" => detector_model(Part::Heads, precision)?,
         "pooling" => pooling_graph(1024, 14, 1333, Pooling::Gathers)?,
         "pooling-cpu" => pooling_graph(1024, 14, 1333, Pooling::MaxRoiPool)?,
         _ => return Err(format!("no network `{network}`").into()),
@@ -78,13 +75,9 @@ fn clip_model(name: &str, towers: Towers, precision: Option<&str>) -> Result<Mod
     Ok(if precision == Some("fp16") { clip::half(&model)? } else { model })
 }
 
-fn detector_model(
-    part: Part,
-    last_stage: LastStage,
-    precision: Option<&str>,
-) -> Result<Model, Failure> {
+fn detector_model(part: Part, precision: Option<&str>) -> Result<Model, Failure> {
     let anchors = Anchors::default().cell();
-    let options = detector::Options { part, last_stage, ..detector::Options::new(&anchors) };
+    let options = detector::Options { part, ..detector::Options::new(&anchors) };
     let weights = vision::detector::random_weights(1);
     let weights =
         weights.load(&vision::detector::Architecture::default().expected(), "detector")?;

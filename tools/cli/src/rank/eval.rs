@@ -14,8 +14,8 @@ use crate::interrupt;
 /// What to evaluate.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A training run (its best checkpoint), a checkpoint, a recipe with pre-trained weights (zero-shot), or a predictions
-    /// file (*.jsonl)
+    /// A training run (its best checkpoint), a checkpoint, a recipe with pre-trained weights (zero-shot), an exported model
+    /// (*.onnx), or a predictions file (*.jsonl)
     model: PathBuf,
     #[command(flatten)]
     options: RankOptions,

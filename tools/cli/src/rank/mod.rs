@@ -2,6 +2,7 @@
 
 pub mod compare;
 pub mod eval;
+mod model;
 pub mod predict;
 mod table;
 
@@ -10,18 +11,18 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use crossencoders::data::ImageSets;
-use crossencoders::device::Device;
 use crossencoders::eval::{Bootstrap, Group, Metrics, Prediction, read_predictions};
-use crossencoders::ranker::Ranker;
 use feature_store::FeatureStore;
 
 use crate::interrupt;
 use crate::progress::Progress;
+use model::Model;
 
 /// What is ranked by what.
 #[derive(clap::Args)]
 pub struct RankArgs {
-    /// A training run (its best checkpoint), a checkpoint, or a recipe with pre-trained weights (zero-shot)
+    /// A training run (its best checkpoint), a checkpoint, a recipe with pre-trained weights (zero-shot), or a file that
+    /// `xenc export crossencoder` has written (*.onnx)
     model: PathBuf,
     #[command(flatten)]
     options: RankOptions,
@@ -36,7 +37,7 @@ pub struct RankOptions {
     /// Descriptions that are ranked at once
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
     batch_size: u16,
-    /// cpu, cuda or cuda:N
+    /// cpu, cuda or cuda:N; for *.onnx cpu, cuda:N or tensorrt:N
     #[arg(long, default_value = "cpu")]
     device: String,
 }
@@ -70,7 +71,7 @@ fn parse_confidence(text: &str) -> Result<f64, String> {
 
 /// A model with a split to rank.
 pub struct Ranking {
-    pub ranker: Ranker,
+    pub scorer: Model,
     pub store: FeatureStore,
     pub sets: Arc<ImageSets>,
     pub batch_size: usize,
@@ -79,17 +80,17 @@ pub struct Ranking {
 impl Ranking {
     /// Opens everything; `split` is `train`, `valid` or an annotation file.
     pub fn open(model: &Path, options: &RankOptions, split: &str) -> anyhow::Result<Ranking> {
-        let device: Device = options.device.parse()?;
-        let ranker = Ranker::load(model, device.get())
+        let scorer = Model::open(model, &options.device)
             .with_context(|| format!("cannot load the model {}", model.display()))?;
-        let store = ranker.open_store(options.features.as_deref())?;
+        let store = scorer.open_store(options.features.as_deref())?;
+        let data = &scorer.recipe().data;
         let path = match split {
-            "train" => &ranker.recipe.data.train,
-            "valid" => &ranker.recipe.data.valid,
+            "train" => &data.train,
+            "valid" => &data.valid,
             other => Path::new(other),
         };
-        let sets = Arc::new(ranker.image_sets(path, &store)?);
-        Ok(Ranking { ranker, store, sets, batch_size: usize::from(options.batch_size) })
+        let sets = Arc::new(scorer.image_sets(path, &store)?);
+        Ok(Ranking { scorer, store, sets, batch_size: usize::from(options.batch_size) })
     }
 
     /// Progress over the descriptions.
@@ -122,13 +123,13 @@ fn predictions(
     if is_predictions(path) {
         return Ok(Some(read_predictions(path)?));
     }
-    let ranking = Ranking::open(path, options, split.unwrap_or("valid"))?;
+    let mut ranking = Ranking::open(path, options, split.unwrap_or("valid"))?;
     if let Some(message) = ranking.sets.skip_message() {
         errln!("{message}");
     }
     let progress = ranking.progress("eval");
     let predictions = crossencoders::eval::predict(
-        &ranking.ranker,
+        ranking.scorer.get().as_mut(),
         &ranking.store,
         &ranking.sets,
         ranking.batch_size,

@@ -27,11 +27,11 @@ pub struct Args {
 /// Ranks the split and writes the file; every set must have its images in the store.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     check_output(&args.out, args.force)?;
-    let ranking = Ranking::open(&args.rank.model, &args.rank.options, &args.split)?;
+    let mut ranking = Ranking::open(&args.rank.model, &args.rank.options, &args.split)?;
     eval::check_submission(&ranking.sets)?;
     let progress = ranking.progress("predict");
     let scores = eval::score(
-        &ranking.ranker,
+        ranking.scorer.get().as_mut(),
         &ranking.store,
         &ranking.sets,
         ranking.batch_size,

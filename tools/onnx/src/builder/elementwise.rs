@@ -96,6 +96,10 @@ impl GraphBuilder {
         sqrt "Sqrt";
         /// -x
         neg "Neg";
+        /// Sine
+        sin "Sin";
+        /// Cosine
+        cos "Cos";
         /// The largest integer that is not above x
         floor "Floor";
         /// The smallest integer that is not below x

@@ -18,6 +18,6 @@ pub use architecture::{Architecture, AttributeHead, random_weights, random_weigh
 pub use nms::{by_score, nms};
 pub use preprocess::{NetworkImage, PIXEL_MEANS, Preprocess, Sizing, Variant};
 pub use proposals::{ProposalRule, Proposals};
-pub use runner::{DetectError, Detector, Settings};
+pub use runner::{DetectError, Detector, Settings, build};
 pub use selection::{Candidates, Selection, SelectionRule, softmax};
 pub use vocabulary::{NamesError, read_names};

@@ -7,7 +7,7 @@ use onnx::Model;
 use onnx::runtime::{Device, Input, Options, RuntimeError, Session, Tensor};
 
 use super::boxes::{Box4, is_empty, rescale};
-use super::graph::{self, LastStage, Part, Pooling};
+use super::graph::{self, Part, Pooling};
 use super::selection::largest;
 use super::{Architecture, Candidates, NetworkImage, ProposalRule, SelectionRule, Sizing, softmax};
 use crate::network::NetworkError;
@@ -235,8 +235,11 @@ impl Detector {
 }
 
 /// The graph of a detector with VOLTA's settings: for the CPU with its own operator for pooling regions, for a GPU with
-/// those that GPUs have.
-fn build(
+/// those that GPUs have. With `given_boxes` it computes features of boxes that it is given.
+///
+/// # Errors
+/// Weights that do not fit.
+pub fn build(
     weights: &Weights,
     rule: &ProposalRule,
     sizing: Sizing,
@@ -246,18 +249,13 @@ fn build(
     let architecture = Architecture::of(weights)?;
     let loaded = weights.load(&architecture.expected(), "the region detector")?;
     let anchors = rule.anchors.cell();
-    let (pooling, last_stage) = match device {
-        Device::Cpu => (Pooling::MaxRoiPool, LastStage::Products),
-        _ => (Pooling::Gathers, LastStage::Convolutions),
-    };
     let options = graph::Options {
         part: if given_boxes { Part::Given } else { Part::Whole },
         before: rule.before_nms,
         after: rule.after_nms,
         overlap: rule.overlap as f32,
         longest: sizing.longest,
-        pooling,
-        last_stage,
+        pooling: if device == Device::Cpu { Pooling::MaxRoiPool } else { Pooling::Gathers },
         ..graph::Options::new(&anchors)
     };
     Ok(graph::build(&loaded, &options)?)

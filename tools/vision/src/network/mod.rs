@@ -131,13 +131,16 @@ impl<'a> Tensors<'a> {
     }
 }
 
-/// Shape, kernel and bias of a convolution `[out, in, h, w]` without bias together with the batch normalisation behind it.
+/// A convolution `[out, in, h, w]` without bias and the batch normalisation behind it, as one convolution with bias.
 ///
 /// y = (conv(x) - mean) × weight / √(variance + 1e-5) + bias, folded in f64 and rounded once.
-pub(crate) fn folded(
+pub(crate) fn folded_conv(
+    graph: &mut GraphBuilder,
     weights: Tensors,
+    x: Value,
     [conv, norm]: [&str; 2],
-) -> Result<([usize; 4], Vec<f32>, Vec<f32>), NetworkError> {
+    options: ConvOptions,
+) -> Result<Value, NetworkError> {
     let name = format!("{conv}.weight");
     let shape: [usize; 4] = weights.sides(&name)?;
     let out = shape[0];
@@ -146,27 +149,16 @@ pub(crate) fn folded(
         (part("weight")?, part("bias")?, part("running_mean")?, part("running_var")?);
     let factors: Vec<f64> =
         (0..out).map(|i| f64::from(scale[i]) / (f64::from(variance[i]) + 1e-5).sqrt()).collect();
-    let biases =
-        (0..out).map(|i| (f64::from(shift[i]) - f64::from(mean[i]) * factors[i]) as f32).collect();
+    let biases = (0..out)
+        .map(|i| (f64::from(shift[i]) - f64::from(mean[i]) * factors[i]) as f32)
+        .collect::<Vec<_>>();
     let mut kernel = weights.numbers(&name, &shape)?;
     let size = kernel.len() / out.max(1);
     for (channel, factor) in kernel.chunks_exact_mut(size.max(1)).zip(&factors) {
         channel.iter_mut().for_each(|value| *value = (f64::from(*value) * factor) as f32);
     }
-    Ok((shape, kernel, biases))
-}
-
-/// A convolution and the batch normalisation behind it, [`folded`].
-pub(crate) fn folded_conv(
-    graph: &mut GraphBuilder,
-    weights: Tensors,
-    x: Value,
-    names: [&str; 2],
-    options: ConvOptions,
-) -> Result<Value, NetworkError> {
-    let (shape, kernel, bias) = folded(weights, names)?;
-    let kernel = constant(graph, &format!("{}.weight", names[0]), &shape, kernel)?;
-    let bias = constant(graph, &format!("{}.bias", names[0]), &shape[..1], bias)?;
+    let kernel = constant(graph, &name, &shape, kernel)?;
+    let bias = constant(graph, &format!("{conv}.bias"), &[out], biases)?;
     Ok(graph.conv(x, kernel, Some(bias), options)?)
 }
 

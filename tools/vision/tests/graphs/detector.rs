@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use onnx::{TensorData, kernels};
-use vision::detector::graph::{LastStage, Options, Part, Pooling, build, half, pooling_graph};
+use vision::detector::graph::{Options, Part, Pooling, build, half, pooling_graph};
 use vision::network::NetworkError;
 
 use crate::{largest_difference, left_over, run, tensors, weights};
@@ -182,23 +182,6 @@ fn the_parts_give_what_the_whole_gives() {
         // Layouts may differ where a part begins.
         assert!(largest_difference(name, &given[name], &whole[name]) < 1e-5);
         assert!(largest_difference(name, &heads[name], &whole[name]) < 1e-5);
-    }
-}
-
-#[test]
-fn the_last_stage_by_products_gives_the_same_numbers() {
-    let (expected, anchors) = (expected(), anchors());
-    let weights = weights("detector/tiny_weights.safetensors");
-    for pooling in [Pooling::Gathers, Pooling::MaxRoiPool] {
-        let options = Options {
-            pooling,
-            last_stage: LastStage::Products,
-            ..options(&anchors, Part::Whole, &[])
-        };
-        let found = run(&build(&weights, &options).unwrap(), &[("image", &expected["image"])]);
-        for (output, name) in HEADS {
-            same(name, &found[output], &expected[name]);
-        }
     }
 }
 

@@ -1,22 +1,20 @@
 //! From the feature map and boxes to features, classes, boxes and attributes.
 
-use onnx::{BuildError, Value};
+use onnx::Value;
 
-use super::{LastStage, Parts};
+use super::Parts;
 use crate::network::NetworkError;
 
 const PREDICTOR: &str = "roi_heads.box_predictor";
 
 impl Parts<'_, '_, '_> {
     pub(super) fn heads(&mut self, map: Value, boxes: Value) -> Result<(), NetworkError> {
-        let features = match self.options.last_stage {
-            LastStage::Convolutions => self.features(map, boxes)?,
-            LastStage::Products => {
-                let [_, channels, ..] = self.weights.sides::<4>("roi_heads.res5.0.conv1.weight")?;
-                let bins = self.pool_rows(map, boxes)?;
-                self.last_stage_features(bins, channels)?
-            }
-        };
+        let pooled = self.pool(map, boxes)?;
+        self.tap("roi.pooled", pooled)?;
+        let maps = self.last_stage(pooled)?;
+        self.tap("roi.res5", maps)?;
+        let features =
+            self.graph.scope("features", |graph| graph.reduce_mean(maps, &[2, 3], false))?;
         let [classes, width] = self.weights.sides(&format!("{PREDICTOR}.cls_score.weight"))?;
         let [sides, _] = self.weights.sides(&format!("{PREDICTOR}.bbox_pred.weight"))?;
         let logits = self.linear("cls_score", [classes, width], features)?;
@@ -31,15 +29,6 @@ impl Parts<'_, '_, '_> {
             self.graph.output("attribute_logits", attributes)?;
         }
         Ok(())
-    }
-
-    /// Mean over the last stage's map.
-    fn features(&mut self, map: Value, boxes: Value) -> Result<Value, NetworkError> {
-        let pooled = self.pool(map, boxes)?;
-        self.tap("roi.pooled", pooled)?;
-        let maps = self.last_stage(pooled)?;
-        self.tap("roi.res5", maps)?;
-        Ok(self.graph.scope("features", |graph| graph.reduce_mean(maps, &[2, 3], false))?)
     }
 
     /// The feature and the embedding of the likeliest class, background included, to attributes.
@@ -57,7 +46,7 @@ impl Parts<'_, '_, '_> {
         let both = self.graph.scope("attributes", |graph| {
             let table = graph.constant(&name, table)?;
             let embedding = graph.gather(table, class, 0)?;
-            Ok::<_, BuildError>(graph.concat(&[features, embedding], -1)?)
+            graph.concat(&[features, embedding], -1)
         })?;
         let [hidden, _] = self.weights.sides(&format!("{PREDICTOR}.fc_attr.weight"))?;
         let [count, _] = self.weights.sides(&format!("{PREDICTOR}.attr_score.weight"))?;

@@ -17,7 +17,6 @@
 mod backbone;
 mod heads;
 mod pooling;
-mod products;
 mod proposals;
 
 pub use pooling::{Pooling, pooling_graph};
@@ -41,16 +40,6 @@ pub enum Part {
     Heads,
 }
 
-/// How the last stage, which takes most of the time, is computed. Both give the same numbers but for rounding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum LastStage {
-    /// By convolutions, as it is written: for GPUs, whose libraries choose their own way, and for half precision.
-    #[default]
-    Convolutions,
-    /// By products of matrices, with fewer multiplications: for the CPU, in f32 only.
-    Products,
-}
-
 /// Sizes that do not follow from the weights.
 #[derive(Debug, Clone)]
 pub struct Options<'a> {
@@ -68,8 +57,6 @@ pub struct Options<'a> {
     pub longest: usize,
     /// How regions are pooled.
     pub pooling: Pooling,
-    /// How the last stage is computed.
-    pub last_stage: LastStage,
     /// More outputs, for comparisons: `res4`, `rpn.topk_scores`, `roi.pooled`, ….
     pub outputs: &'a [&'a str],
 }
@@ -85,7 +72,6 @@ impl<'a> Options<'a> {
             overlap: 0.7,
             longest: 1333,
             pooling: Pooling::Gathers,
-            last_stage: LastStage::Convolutions,
             outputs: &[],
         }
     }

@@ -3,7 +3,7 @@
 use onnx::{BuildError, Dtype, GraphBuilder, PoolOptions, Value};
 
 use super::proposals::{columns, ones};
-use super::{Parts, STRIDE};
+use super::{Options, Parts, STRIDE};
 use crate::network::{NetworkError, constant};
 
 /// Bins along a side of a region.
@@ -35,30 +35,14 @@ struct Bins {
 impl Parts<'_, '_, '_> {
     /// Map `[1, C, h, w]` and boxes `[n, 4]` in pixels to `[n, C, 14, 14]`.
     pub(super) fn pool(&mut self, map: Value, boxes: Value) -> Result<Value, NetworkError> {
-        let options = self.options;
-        self.graph.scope("regions", |graph| match options.pooling {
+        let powers = powers(self.options);
+        let pooling = self.options.pooling;
+        self.graph.scope("regions", |graph| match pooling {
             Pooling::MaxRoiPool => {
                 let numbered = graph.scope("corners", |graph| graph.pad(boxes, 1, 1, 0))?; // image 0
                 Ok(graph.max_roi_pool(map, numbered, SIDE, 1.0 / STRIDE)?)
             }
-            Pooling::Gathers => {
-                let bins = gathers(graph, map, boxes, SIDE, &powers_of(options.longest, SIDE))?;
-                Ok(graph.transpose(bins, &[0, 3, 1, 2])?)
-            }
-        })
-    }
-
-    /// The same with the channels last: `[n, 14, 14, C]`.
-    pub(super) fn pool_rows(&mut self, map: Value, boxes: Value) -> Result<Value, NetworkError> {
-        let options = self.options;
-        if options.pooling == Pooling::MaxRoiPool {
-            let pooled = self.pool(map, boxes)?;
-            return Ok(self
-                .graph
-                .scope("regions", |graph| graph.transpose(pooled, &[0, 2, 3, 1]))?);
-        }
-        self.graph.scope("regions", |graph| {
-            gathers(graph, map, boxes, SIDE, &powers_of(options.longest, SIDE))
+            Pooling::Gathers => gathers(graph, map, boxes, SIDE, &powers),
         })
     }
 }
@@ -82,13 +66,14 @@ pub fn pooling_graph(
             let numbered = graph.pad(boxes, 1, 1, 0)?;
             graph.max_roi_pool(map, numbered, side, 1.0 / STRIDE)?
         }
-        Pooling::Gathers => {
-            let bins = gathers(&mut graph, map, boxes, side, &powers_of(longest, side))?;
-            graph.transpose(bins, &[0, 3, 1, 2])?
-        }
+        Pooling::Gathers => gathers(&mut graph, map, boxes, side, &powers_of(longest, side))?,
     };
     graph.output("pooled", pooled)?;
     Ok(graph.finish()?)
+}
+
+fn powers(options: &Options) -> Vec<usize> {
+    powers_of(options.longest, SIDE)
 }
 
 /// 1, 2, 4, … up to half of what a bin of the largest region can have.
@@ -101,7 +86,6 @@ fn powers_of(longest: usize, side: usize) -> Vec<usize> {
         .collect()
 }
 
-/// `[n, side, side, C]`
 fn gathers(
     graph: &mut GraphBuilder,
     map: Value,
@@ -239,7 +223,7 @@ fn largest_of_four(
     let zero = graph.scalar(0.0)?;
     let pooled = graph.select(filled, largest, zero)?;
     debug_assert_eq!(graph.shape(pooled).0[1].fixed(), Some(side));
-    Ok(pooled)
+    graph.transpose(pooled, &[0, 3, 1, 2])
 }
 
 /// Level, row and column of each bin as i64 `[n, 14, 14, 3]`.

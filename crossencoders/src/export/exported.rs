@@ -1,0 +1,133 @@
+//! A graph with all that ranking needs besides: recipe, configuration and tokenizer lie in its metadata.
+
+use std::path::{Path, PathBuf};
+
+use feature_store::{BatchSpec, FeatureStore};
+use onnx::Model;
+use onnx::runtime::{Options, RuntimeError, Session};
+use tch::Kind;
+
+use super::verify::run;
+use super::{ExportError, Form, build, weights};
+use crate::config::ModelConfig;
+use crate::data::{Batch, DataError, ImageSets, Tokenizer};
+use crate::eval::{EvalError, Scorer};
+use crate::ranker::{self, Ranker, RankerError};
+use crate::train::Recipe;
+
+const CONFIG: &str = "config";
+const RECIPE: &str = "recipe";
+const TOKENIZER: &str = "tokenizer";
+const TOKENIZER_FILE: &str = "tokenizer_file";
+const WEIGHTS_HASH: &str = "weights_xxh3";
+
+/// The graph of a model, with all that [`ExportedRanker`] needs in its metadata.
+///
+/// # Errors
+/// [`ExportError`].
+pub fn export(ranker: &Ranker, form: Form) -> Result<Model, ExportError> {
+    let parameters = weights(&ranker.variables);
+    let mut model = build(&parameters, &ranker.config, &ranker.recipe.head(), form, &[])?;
+    let mut hash = xxhash_rust::xxh3::Xxh3::new();
+    for (name, tensor) in &parameters {
+        hash.update(name.as_bytes());
+        hash.update(tensor.as_bytes());
+    }
+    let (file, contents) = ranker.tokenizer.file();
+    let config = serde_json::to_string(&ranker.config).unwrap_or_default();
+    for (key, value) in [
+        (CONFIG, config),
+        (RECIPE, ranker.recipe.to_toml()),
+        (TOKENIZER_FILE, file.to_owned()),
+        (TOKENIZER, String::from_utf8_lossy(contents).into_owned()),
+        (WEIGHTS_HASH, format!("{:016x}", hash.digest())),
+    ] {
+        model.set_metadata(key, value);
+    }
+    Ok(model)
+}
+
+/// Why a file cannot be ranked with.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportedError {
+    /// ONNX Runtime, or the file.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// A file that this program has not exported, or not for ranking.
+    #[error("{path} is no cross-encoder that `xenc export` has written for ranking: {what}")]
+    Other {
+        /// The file.
+        path: PathBuf,
+        /// What is missing in its metadata, or wrong with it.
+        what: String,
+    },
+}
+
+/// Ranks with an exported graph, through ONNX Runtime.
+pub struct ExportedRanker {
+    /// The recipe that it was trained by.
+    pub recipe: Recipe,
+    /// The encoder's configuration.
+    pub config: ModelConfig,
+    /// The tokenizer it was trained with.
+    pub tokenizer: Tokenizer,
+    session: Session,
+}
+
+impl ExportedRanker {
+    /// Opens a file that [`export`] has made.
+    ///
+    /// # Errors
+    /// [`ExportedError`].
+    pub fn open(path: &Path, options: &Options) -> Result<ExportedRanker, ExportedError> {
+        let session = Session::open(path, options)?;
+        let other = |what: String| ExportedError::Other { path: path.to_owned(), what };
+        let text = |key: &str| {
+            session.metadata(key).ok_or_else(|| other(format!("its metadata has no `{key}`")))
+        };
+        let config: ModelConfig = serde_json::from_str(&text(CONFIG)?)
+            .map_err(|error| other(format!("`{CONFIG}`: {error}")))?;
+        let recipe = Recipe::parse(&text(RECIPE)?, path)
+            .map_err(|error| other(format!("`{RECIPE}`: {error}")))?;
+        let tokenizer = Tokenizer::parse(&text(TOKENIZER_FILE)?, text(TOKENIZER)?.into_bytes())
+            .map_err(|error| other(format!("`{TOKENIZER}`: {error}")))?;
+        let by_sets = |wanted: &str| {
+            let input = session.inputs().iter().find(|(name, ..)| name == wanted);
+            input.is_some_and(|(_, _, shape)| shape.rank() == 4)
+        };
+        if !by_sets("features") {
+            return Err(other("it takes pairs; export it with `--form sets`".into()));
+        }
+        Ok(ExportedRanker { recipe, config, tokenizer, session })
+    }
+
+    /// Opens a store, by default the recipe's, and makes sure that the model can read its features.
+    ///
+    /// # Errors
+    /// [`RankerError::FeatureDim`], or the store's own.
+    pub fn open_store(&self, path: Option<&Path>) -> Result<FeatureStore, RankerError> {
+        ranker::open_store(path.unwrap_or(&self.recipe.data.features), &self.config)
+    }
+
+    /// Reads a split for this model.
+    ///
+    /// # Errors
+    /// [`DataError`].
+    pub fn image_sets(&self, path: &Path, store: &FeatureStore) -> Result<ImageSets, DataError> {
+        ImageSets::load(path, store, &self.tokenizer, self.recipe.data.max_tokens)
+    }
+}
+
+impl Scorer for ExportedRanker {
+    fn batch_spec(&self) -> BatchSpec {
+        self.config.batch_spec(self.recipe.data.max_regions)
+    }
+
+    fn score(&mut self, batch: Batch) -> Result<Vec<Vec<f32>>, EvalError> {
+        let Batch { text, candidates, video, .. } = &batch;
+        let video = video.to_kind(Kind::Bool);
+        let scores = run(&mut self.session, Form::Sets, text, candidates, &video)?;
+        let width = scores.shape().last().copied().unwrap_or(1).max(1);
+        Ok(scores.f32s()?.chunks(width).map(<[f32]>::to_vec).collect())
+    }
+}

@@ -1,0 +1,158 @@
+//! The same inputs through libtorch and through ONNX Runtime.
+
+use onnx::TensorData;
+use onnx::runtime::{RuntimeError, Session};
+use tch::{Device, Kind, Tensor};
+
+use super::Form;
+use crate::model::{Candidates, Text};
+use crate::ranker::Ranker;
+
+/// Sets, candidates, word pieces, regions of the inputs that are compared with.
+const SIZE: [i64; 4] = [2, 3, 9, 7];
+
+/// How far ONNX Runtime is from libtorch.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Difference {
+    /// The output.
+    pub output: String,
+    /// Largest absolute difference.
+    pub absolute: f64,
+    /// The same as a part of the largest absolute value.
+    pub relative: f64,
+}
+
+/// Why nothing can be compared.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// ONNX Runtime.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// Scores of another shape than libtorch's.
+    #[error("ONNX Runtime gives {found:?} scores, libtorch {expected:?}")]
+    Shape {
+        /// ONNX Runtime's.
+        found: Vec<usize>,
+        /// libtorch's.
+        expected: Vec<i64>,
+    },
+}
+
+/// Random descriptions and images, some padded and one of a video, through a model and through its graph.
+///
+/// # Errors
+/// [`VerifyError`].
+pub fn verify(
+    session: &mut Session,
+    ranker: &Ranker,
+    form: Form,
+) -> Result<Vec<Difference>, VerifyError> {
+    let (text, candidates, video) = inputs(ranker, form);
+    let scores = tch::no_grad(|| ranker.scores_of(&text, &candidates, &video));
+    let expected = if form == Form::Pairs { scores.squeeze_dim(1) } else { scores };
+    let found = run(session, form, &text, &candidates, &video)?;
+    let (shape, values) = (found.shape(), found.f32s()?);
+    let found: Vec<i64> = shape.iter().map(|&side| side as i64).collect();
+    if found != expected.size() {
+        return Err(VerifyError::Shape { found: shape, expected: expected.size() });
+    }
+    let found = Tensor::from_slice(values).view(found.as_slice()).to_kind(Kind::Double);
+    let expected = expected.to_kind(Kind::Double);
+    let absolute = (found - &expected).abs().max().double_value(&[]);
+    let size = expected.abs().max().double_value(&[]);
+    Ok(vec![Difference { output: "scores".into(), absolute, relative: absolute / size }])
+}
+
+/// Scores of a batch, through ONNX Runtime: `[sets, candidates]` or `[pairs]`.
+pub(super) fn run(
+    session: &mut Session,
+    form: Form,
+    text: &Text,
+    candidates: &Candidates,
+    video: &Tensor,
+) -> Result<onnx::runtime::Tensor, RuntimeError> {
+    let regions =
+        |x: &Tensor| if form == Form::Pairs { x.squeeze_dim(1) } else { x.shallow_clone() };
+    let (features, locations) = (regions(&candidates.features), regions(&candidates.locations));
+    let features = (shape(&features), floats(&features));
+    let locations = (shape(&locations), floats(&locations));
+    let ids = [&text.input_ids, &text.token_type_ids, &text.mask].map(integers);
+    let region_mask = integers(&regions(&candidates.mask));
+    let video = booleans(video);
+    let mut inputs = vec![
+        ("input_ids", (&ids[0]).into()),
+        ("token_type_ids", (&ids[1]).into()),
+        ("attention_mask", (&ids[2]).into()),
+        ("features", onnx::runtime::Input::Slice(&features.0, &features.1)),
+        ("locations", onnx::runtime::Input::Slice(&locations.0, &locations.1)),
+        ("region_mask", (&region_mask).into()),
+        ("video", (&video).into()),
+    ];
+    // Which inputs a graph has depends on its head and its embeddings.
+    inputs.retain(|(name, _)| session.inputs().iter().any(|(known, ..)| known == name));
+    Ok(session.run(&inputs)?.swap_remove(0))
+}
+
+fn shape(x: &Tensor) -> Vec<usize> {
+    x.size().iter().map(|&side| side as usize).collect()
+}
+
+fn floats(x: &Tensor) -> Vec<f32> {
+    let x = x.to_device(Device::Cpu).to_kind(Kind::Float).contiguous();
+    let mut values = vec![0f32; x.numel()];
+    x.copy_data(&mut values, x.numel());
+    values
+}
+
+fn integers(x: &Tensor) -> TensorData {
+    let y = x.to_device(Device::Cpu).to_kind(Kind::Int64).contiguous();
+    let mut values = vec![0i64; y.numel()];
+    y.copy_data(&mut values, y.numel());
+    tensor(shape(x), values)
+}
+
+fn booleans(x: &Tensor) -> TensorData {
+    let integers = integers(x);
+    let values = integers.i64s().unwrap_or_default().iter().map(|&value| value != 0);
+    tensor(shape(x), values.collect::<Vec<bool>>())
+}
+
+fn tensor(shape: Vec<usize>, values: impl Into<onnx::Elements>) -> TensorData {
+    match TensorData::new(shape, values) {
+        Ok(tensor) => tensor,
+        Err(error) => unreachable!("as many values as the tensor they were copied from: {error}"),
+    }
+}
+
+/// Padded at the end: word pieces of the second description, regions of the last candidate of each.
+fn inputs(ranker: &Ranker, form: Form) -> (Text, Candidates, Tensor) {
+    let config = &ranker.config;
+    let [sets, candidates, tokens, regions] = SIZE;
+    let (sets, candidates) = match form {
+        Form::Sets => (sets, candidates),
+        Form::Pairs => (sets * candidates, 1),
+    };
+    tch::manual_seed(0);
+    let device = ranker.variables.device();
+    let cpu = |kind| (kind, Device::Cpu);
+    let mask = Tensor::ones([sets, tokens], cpu(Kind::Int64));
+    let _ = mask.narrow(0, 1, 1).narrow(1, tokens - 3, 3).zero_();
+    let input_ids = Tensor::randint_low(1, config.vocab_size, [sets, tokens], cpu(Kind::Int64));
+    let region_mask = Tensor::ones([sets, candidates, regions], cpu(Kind::Int64));
+    let _ = region_mask.narrow(1, candidates - 1, 1).narrow(2, regions - 2, 2).zero_();
+    let random = |width| Tensor::rand([sets, candidates, regions, width], cpu(Kind::Float));
+    let features = (random(config.v_feature_size) - 0.5).relu() * region_mask.unsqueeze(-1);
+    let on = |x: Tensor| x.to_device(device);
+    let text = Text {
+        input_ids: on(input_ids * &mask),
+        token_type_ids: on(mask.zeros_like()),
+        mask: on(mask),
+    };
+    let candidates = Candidates {
+        features: on(features),
+        locations: on(random(config.num_locs)),
+        mask: on(region_mask),
+    };
+    let video = Tensor::arange(sets, cpu(Kind::Int64)).remainder(2).eq(0);
+    (text, candidates, on(video))
+}

@@ -1,0 +1,66 @@
+//! `xenc export clip`: weights of CLIP become a graph.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use onnx::TensorData;
+use vision::clip::graph::{self, Towers};
+use vision::clip::{Architecture, random_weights};
+use vision::weights::Weights;
+
+use super::FileArgs;
+use super::difference::{between, noise};
+
+/// Sizes follow from the weights. `xenc clip embed` and `xenc clip rank` take the file as they take weights.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Weights: OpenAI's archives (*.pt), a state dictionary, safetensors, or Hugging Face's; `random:ViT-B/32` (ViT-B/16,
+    /// ViT-L/14, RN50) for drawn ones
+    weights: String,
+    #[command(flatten)]
+    file: FileArgs,
+    /// Which towers
+    #[arg(long, value_enum, default_value_t = Which::Both)]
+    towers: Which,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Which {
+    /// Pictures to features
+    Image,
+    /// Descriptions to features
+    Text,
+    /// Both, and how well each picture fits each description
+    Both,
+}
+
+/// Exports.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    args.file.check()?;
+    let weights = match args.weights.strip_prefix("random:") {
+        Some(name) => random_weights(&crate::clip::architecture(name)?, 1),
+        None => Weights::open(Path::new(&args.weights))?,
+    };
+    let architecture = Architecture::of_file(&weights)?;
+    let loaded = weights.load(&architecture.expected(), "CLIP")?;
+    let towers = match args.towers {
+        Which::Image => Towers::Image,
+        Which::Text => Towers::Text,
+        Which::Both => Towers::Both,
+    };
+    let exact = graph::build(&loaded, graph::Options { towers, outputs: &[] })?;
+    let model = args.file.rounded(exact.clone(), graph::half)?;
+    args.file.finish(&model, |file| {
+        let side = architecture.image.size();
+        let image = TensorData::new([2, 3, side, side], noise(2 * 3 * side * side))?;
+        let vocabulary = loaded["token_embedding.weight"].shape()[0] as i64;
+        // Two descriptions between start and end, the two largest ids; the second is padded with zeros.
+        let (start, end) = (vocabulary - 2, vocabulary - 1);
+        let tokens = vec![start, 5, 17, 3, end, start, 11, end, 0, 0];
+        let tokens = TensorData::new([2, 5], tokens)?;
+        let mut inputs = vec![("image", image), ("tokens", tokens)];
+        inputs.retain(|(name, _)| exact.inputs().iter().any(|(known, ..)| known == name));
+        between(&exact, file, &inputs)
+    })
+}

@@ -1,0 +1,89 @@
+//! `xenc export detector`: weights of the region detector become a graph.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::ValueEnum;
+use onnx::TensorData;
+use onnx::runtime::Device;
+use vision::detector::{ProposalRule, Sizing, build, graph, random_weights};
+use vision::weights::Weights;
+
+use super::FileArgs;
+use super::difference::{between, noise};
+
+/// Sides of the picture that is compared with: small, and no multiples of the stride.
+const SIZE: [usize; 2] = [200, 264];
+
+/// From a preprocessed picture to features, class and attribute logits, and box deltas of all proposals; `xenc extract`
+/// takes the file and does the rest.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Weights: faster_rcnn_from_caffe_attr.pkl, pytorch_model.bin or safetensors; `random:SEED` for drawn ones
+    weights: String,
+    #[command(flatten)]
+    file: FileArgs,
+    /// Where it is to run: regions are pooled by an operator that GPUs do not have, or by others that give the same
+    #[arg(long = "for", value_enum, default_value_t = Target::Cpu)]
+    target: Target,
+    /// Describe boxes that are given instead of finding some
+    #[arg(long)]
+    given_boxes: bool,
+    /// Longest side of a picture that it is asked about, in pixels
+    #[arg(long, value_name = "PIXELS", default_value_t = Sizing::default().longest)]
+    longest: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Target {
+    Cpu,
+    Cuda,
+}
+
+/// Exports.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    args.file.check()?;
+    let weights = match args.weights.strip_prefix("random:") {
+        Some(seed) => random_weights(seed.parse().context("a seed is a whole number: random:1")?),
+        None => Weights::open(Path::new(&args.weights))?,
+    };
+    let sizing = Sizing { longest: args.longest.max(1), ..Sizing::default() };
+    let device = match args.target {
+        Target::Cpu => Device::Cpu,
+        Target::Cuda => Device::Cuda(0),
+    };
+    let graph_of = |given| build(&weights, &ProposalRule::default(), sizing, given, device);
+    let exact = graph_of(args.given_boxes)?;
+    let model = args.file.rounded(exact.clone(), graph::half)?;
+    args.file.finish(&model, |file| {
+        let [height, width] = SIZE;
+        let pixels =
+            noise(3 * height * width).into_iter().map(|value| 100.0 * value).collect::<Vec<_>>();
+        let image = TensorData::new([1, 3, height, width], pixels)?;
+        if args.given_boxes || (!args.file.fp16 && !args.file.int8) {
+            let mut inputs = vec![("image", image)];
+            if args.given_boxes {
+                inputs.push(("boxes", boxes()?));
+            }
+            return between(&exact, file, &inputs);
+        }
+        // Rounding changes which proposals there are: what is compared is how given boxes are described.
+        errln!("verify: compared on given boxes, since rounding changes which proposals there are");
+        let exact = graph_of(true)?;
+        let rounded = args.file.rounded(exact.clone(), graph::half)?;
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("given.onnx");
+        onnx::file::write(&rounded, &file, onnx::file::Placement::Auto)?;
+        between(&exact, &file, &[("image", image), ("boxes", boxes()?)])
+    })
+}
+
+/// Four boxes of different sizes.
+fn boxes() -> anyhow::Result<TensorData> {
+    let boxes = vec![
+        0.0f32, 0.0, 263.0, 199.0, 10.0, 20.0, 90.0, 120.0, 100.0, 50.0, 140.0, 190.0, 60.0, 60.0,
+        75.0, 71.0,
+    ];
+    Ok(TensorData::new([4, 4], boxes)?)
+}

@@ -1,0 +1,169 @@
+//! `xenc export`: models as ONNX files.
+
+mod clip;
+#[cfg(feature = "torch")]
+mod crossencoder;
+mod detector;
+mod difference;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::bail;
+use clap::Subcommand;
+use onnx::passes::QuantizeOptions;
+use onnx::{Model, file, passes};
+use serde_json::json;
+
+use difference::Difference;
+
+/// What to export.
+#[derive(Subcommand)]
+pub enum Command {
+    /// A ViLBERT-, UNITER-, LXMERT-, VisualBERT- or VL-BERT-style model with its ranking head
+    #[cfg(feature = "torch")]
+    Crossencoder(crossencoder::Args),
+    /// CLIP's image tower, text tower, or both with logits
+    Clip(clip::Args),
+    /// The region detector
+    Detector(detector::Args),
+}
+
+/// Exports.
+pub fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        #[cfg(feature = "torch")]
+        Command::Crossencoder(args) => crossencoder::run(args),
+        Command::Clip(args) => clip::run(args),
+        Command::Detector(args) => detector::run(args),
+    }
+}
+
+/// The file and what is in it.
+#[derive(clap::Args)]
+pub struct FileArgs {
+    /// The file to write (*.onnx); constants of more than 1.5 GiB lie in a second file beside it
+    out: PathBuf,
+    /// Weights and arithmetic in half precision; normalisation stays in f32
+    #[arg(long, conflicts_with = "int8")]
+    fp16: bool,
+    /// Products with 8-bit weights, for processors
+    #[arg(long)]
+    int8: bool,
+    /// Run the file and what it was made of on the same inputs, and print how far they are apart: exit code 1 beyond the
+    /// tolerance
+    #[arg(long)]
+    verify: bool,
+    /// Largest difference, as a part of the largest value [default: 0.0001; 0.02 with --fp16, 0.2 with --int8]
+    #[arg(long, value_name = "PART", requires = "verify")]
+    tolerance: Option<f64>,
+    /// Replace the file if it is there
+    #[arg(long)]
+    force: bool,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl FileArgs {
+    /// Fails before the work if the file cannot take its place.
+    fn check(&self) -> anyhow::Result<()> {
+        let out = &self.out;
+        if out.extension().is_none_or(|extension| extension != "onnx") {
+            bail!("{}: let the file's name end with .onnx", out.display());
+        }
+        if out.exists() && !out.is_file() {
+            bail!("{} is there, and no regular file", out.display());
+        }
+        if out.exists() && !self.force {
+            bail!("{} is there already; --force replaces it", out.display());
+        }
+        match out.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            Some(folder) if !folder.is_dir() => {
+                bail!("cannot write {}: {} is no folder", out.display(), folder.display())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The model in the precision that is asked for; `half` knows what has to stay in f32.
+    fn rounded(
+        &self,
+        model: Model,
+        half: impl FnOnce(&Model) -> Result<Model, passes::PassError>,
+    ) -> anyhow::Result<Model> {
+        Ok(match (self.fp16, self.int8) {
+            (true, _) => half(&model)?,
+            (_, true) => passes::quantize(&model, QuantizeOptions::default())?,
+            _ => model,
+        })
+    }
+
+    fn precision(&self) -> &'static str {
+        match (self.fp16, self.int8) {
+            (true, _) => "f16",
+            (_, true) => "int8",
+            _ => "f32",
+        }
+    }
+
+    fn tolerance(&self) -> f64 {
+        self.tolerance.unwrap_or(match (self.fp16, self.int8) {
+            (true, _) => 0.02,
+            (_, true) => 0.2,
+            _ => 1e-4,
+        })
+    }
+
+    /// Writes the model, compares if that is asked for, and prints.
+    fn finish(
+        &self,
+        model: &Model,
+        compare: impl FnOnce(&Path) -> anyhow::Result<Vec<Difference>>,
+    ) -> anyhow::Result<ExitCode> {
+        file::write(model, &self.out, file::Placement::Auto)?;
+        let bytes = std::fs::metadata(&self.out)?.len();
+        let differences = if self.verify { compare(&self.out)? } else { Vec::new() };
+        let tolerance = self.tolerance();
+        let within = differences.iter().all(|difference| difference.relative <= tolerance);
+        if self.json {
+            let summary = json!({
+                "path": self.out,
+                "bytes": bytes,
+                "constants": model.constant_bytes(),
+                "nodes": model.nodes().len(),
+                "precision": self.precision(),
+                "without_cuda_kernel": onnx::kernels::without_cuda(model),
+                "differences": differences,
+                "tolerance": tolerance,
+                "verified": self.verify.then_some(within),
+            });
+            outln!("{}", serde_json::to_string_pretty(&summary)?);
+        } else {
+            self.print(model, bytes, &differences);
+        }
+        if !within {
+            errln!("the difference is beyond the tolerance of {tolerance} (--tolerance)");
+        }
+        Ok(ExitCode::from(u8::from(!within)))
+    }
+
+    fn print(&self, model: &Model, bytes: u64, differences: &[Difference]) {
+        let (out, nodes, precision) = (self.out.display(), model.nodes().len(), self.precision());
+        outln!("{out}: {:.1} MB, {nodes} nodes, {precision}", bytes as f64 / 1e6);
+        for (kind, values) in [("input", model.inputs()), ("output", model.outputs())] {
+            for (name, dtype, shape) in values {
+                outln!("{kind:<8} {name:<18} {dtype} {shape}");
+            }
+        }
+        let lacking = onnx::kernels::without_cuda(model);
+        if !lacking.is_empty() {
+            outln!("on a GPU these operators have no kernel: {}", lacking.join(", "));
+        }
+        for Difference { output, absolute, relative } in differences {
+            outln!(
+                "verified {output:<18} largest difference {absolute:.2e}, relative {relative:.2e}"
+            );
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! What ranks: a model in libtorch, or an exported one in ONNX Runtime.
+
+use std::path::Path;
+
+use crossencoders::data::{DataError, ImageSets};
+use crossencoders::device::Device;
+use crossencoders::eval::Scorer;
+use crossencoders::export::ExportedRanker;
+use crossencoders::ranker::{Ranker, RankerError};
+use crossencoders::train::Recipe;
+use feature_store::FeatureStore;
+use onnx::runtime::Options;
+
+/// What ranks.
+pub enum Model {
+    Torch(Box<Ranker>),
+    Onnx(Box<ExportedRanker>),
+}
+
+impl Model {
+    /// Opens what a path names.
+    pub fn open(path: &Path, device: &str) -> anyhow::Result<Model> {
+        if path.extension().is_some_and(|extension| extension == "onnx") && !path.is_dir() {
+            let options = Options::on(device.parse()?);
+            return Ok(Model::Onnx(Box::new(ExportedRanker::open(path, &options)?)));
+        }
+        let device: Device = device.parse()?;
+        Ok(Model::Torch(Box::new(Ranker::load(path, device.get())?)))
+    }
+
+    pub fn recipe(&self) -> &Recipe {
+        match self {
+            Model::Torch(ranker) => &ranker.recipe,
+            Model::Onnx(ranker) => &ranker.recipe,
+        }
+    }
+
+    pub fn open_store(&self, path: Option<&Path>) -> Result<FeatureStore, RankerError> {
+        match self {
+            Model::Torch(ranker) => ranker.open_store(path),
+            Model::Onnx(ranker) => ranker.open_store(path),
+        }
+    }
+
+    pub fn image_sets(&self, path: &Path, store: &FeatureStore) -> Result<ImageSets, DataError> {
+        match self {
+            Model::Torch(ranker) => ranker.image_sets(path, store),
+            Model::Onnx(ranker) => ranker.image_sets(path, store),
+        }
+    }
+
+    /// What scores batches.
+    pub fn get(&mut self) -> Box<dyn Scorer + '_> {
+        match self {
+            Model::Torch(ranker) => Box::new(&**ranker),
+            Model::Onnx(ranker) => Box::new(&mut **ranker),
+        }
+    }
+}
