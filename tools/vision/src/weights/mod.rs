@@ -13,6 +13,7 @@
 mod arrays;
 mod check;
 mod error;
+mod float;
 mod hugging_face;
 mod pytorch;
 mod random;

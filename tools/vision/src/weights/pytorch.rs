@@ -8,7 +8,7 @@ use std::path::Path;
 use pytorch_reader::{DType, FileFormat, PytorchReader, Tensor};
 use unpickle::Value;
 
-use super::safetensors::{Float, widened};
+use super::float::{Float, widened};
 use super::{Source, WeightsError, check_growth, torchscript};
 
 /// Where training checkpoints keep their weights.

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use unpickle::Value;
 use zip::ZipArchive;
 
+use super::float::{Float, widened};
 use super::pytorch::foreign_call;
-use super::safetensors::{Float, widened};
 use super::{Source, WeightsError, check_growth};
 
 /// Most bytes of pickle that are read.

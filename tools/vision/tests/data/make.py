@@ -1,6 +1,8 @@
-"""Makes pictures.safetensors: small pictures of every kind, and what Pillow 13 and OpenCV 5 make of them.
+"""Makes pictures.safetensors: small pictures of every kind, and what Pillow 12 and OpenCV 5 make of them.
 
-    pip install pillow==13.0.0 opencv-python-headless==5.0.* numpy safetensors && python make.py
+    pip install pillow==12.0.0 opencv-python-headless==5.0.* numpy safetensors && python make.py
+
+Pillow 13 resizes some tall pictures along the columns first; what was published was made before it.
 
 Tensors: `NAME.file` the file's bytes; `NAME.bgr` OpenCV's pixels; `NAME.clip` the 24 by 24 crop of CLIP's preprocessing
 in red, green, blue.
@@ -57,6 +59,10 @@ files = {
 }
 for orientation in range(1, 9):
     files[f"jpeg_exif{orientation}"] = saved(rgb, format="JPEG", exif=exif(orientation))
+for w, h in [(31, 97), (97, 31), (5, 7), (24, 60), (1, 1), (3, 90)]:
+    noise = rng.integers(0, 256, (h, w, 4)).astype(np.uint8)
+    files[f"noise_{w}x{h}"] = saved(Image.fromarray(noise[..., :3]), format="PNG")
+    files[f"noise_alpha_{w}x{h}"] = saved(Image.fromarray(noise), format="PNG")
 files["png_exif6"] = saved(rgb, format="PNG", exif=exif(6))
 
 

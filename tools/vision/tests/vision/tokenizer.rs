@@ -61,6 +61,15 @@ fn an_empty_text_and_special_words_are_encoded_as_the_original_does() {
 }
 
 #[test]
+fn the_last_of_the_merges_are_made() {
+    let tokenizer = tokenizer();
+    // Words whose last merge is among the 256 of the highest ranks, which few texts have.
+    for (word, id) in [("blob", 49312), ("poking", 49169), ("stormtrooper", 49218)] {
+        assert_eq!(tokenizer.encode(word), [START, id, END], "{word}");
+    }
+}
+
+#[test]
 fn another_file_is_no_vocabulary() {
     let error = Tokenizer::open(&path("README.md")).unwrap_err().to_string();
     assert!(error.contains("README.md") && error.contains("bpe_simple_vocab_16e6"), "{error}");

@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 
 use flate2::read::GzDecoder;
 
-/// Merges that are used: 49152 ids less two alphabets of 256 and the two special ids.
-const MERGES: usize = 49152 - 2 * 256 - 2;
+use super::START;
+
+/// Merges that are used. Two alphabets of 256 come before them, the two special ids after them.
+const MERGES: usize = START as usize - 2 * 256;
 /// Most bytes that a vocabulary may have when unpacked; OpenAI's has 3 million.
 const MAX_BYTES: u64 = 64 << 20;
 /// Marks a symbol that ends a word.
