@@ -21,6 +21,7 @@
 pub mod config;
 pub mod data;
 pub mod device;
+mod digests;
 pub mod eval;
 pub mod export;
 pub mod failure;
@@ -30,6 +31,8 @@ pub mod report;
 pub mod run;
 pub mod train;
 pub mod weights;
+
+pub use digests::DigestError;
 
 /// The libtorch bindings that tensors and devices in this crate's interface come from.
 pub use tch;

@@ -9,6 +9,7 @@ use tch::{Device, Tensor};
 
 use crate::config::{ConfigError, ModelConfig};
 use crate::data::{Batch, DataError, ImageSets, Tokenizer};
+use crate::digests::{self, DigestError};
 use crate::model::{Activations, Candidates, RankingModel, Text};
 use crate::run;
 use crate::train::{Data, Recipe, RecipeError, Variant};
@@ -53,6 +54,22 @@ pub enum RankerError {
     /// Tokenizer, annotations or features.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// The weights of a checkpoint are not what was written.
+    #[error(transparent)]
+    Digest(#[from] DigestError),
+    /// Nothing is there.
+    #[error("{0}: no such file or folder")]
+    Missing(PathBuf),
+    /// A run that has not come to its first validation.
+    #[error(
+        "{run} has no best checkpoint yet, as no epoch is validated; {last} is what was trained so far"
+    )]
+    NotValidated {
+        /// The run.
+        run: PathBuf,
+        /// Its last checkpoint.
+        last: PathBuf,
+    },
     /// Neither a run, nor a checkpoint, nor a recipe.
     #[error(
         "{0} is neither a training run with a checkpoint, nor a checkpoint, nor a recipe (*.toml)"
@@ -144,6 +161,11 @@ impl Ranker {
                 return Err(RankerError::Untrained(path.to_owned()));
             }
             Ranker::create(recipe, device)
+        } else if !path.exists() {
+            Err(RankerError::Missing(path.to_owned()))
+        } else if run::checkpoint(path, run::LAST).join(WEIGHTS).is_file() {
+            let (run, last) = (path.to_owned(), run::checkpoint(path, run::LAST));
+            Err(RankerError::NotValidated { run, last })
         } else {
             Err(RankerError::NoModel(path.to_owned()))
         }
@@ -154,6 +176,7 @@ impl Ranker {
     /// # Errors
     /// [`RankerError`].
     pub fn load_checkpoint(folder: &Path, device: Device) -> Result<Ranker, RankerError> {
+        digests::check(folder)?;
         let recipe = Recipe::load(&folder.join(RECIPE), &[])?;
         let config = ModelConfig::load(&folder.join(CONFIG))?;
         let tokenizer = saved_tokenizer(folder)?;

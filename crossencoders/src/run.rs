@@ -12,6 +12,7 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use crate::digests::{self, DigestError};
 use crate::ranker::RECIPE;
 use crate::train::tensorboard::{self, EventLog};
 
@@ -36,6 +37,9 @@ pub enum RunError {
         /// What the system says.
         source: io::Error,
     },
+    /// The weights of a checkpoint are not what was written.
+    #[error(transparent)]
+    Digest(DigestError),
     /// Another process trains there.
     #[error("{0} is in use by another training process")]
     InUse(PathBuf),
@@ -52,6 +56,12 @@ pub enum RunError {
         /// The first line that differs.
         difference: String,
     },
+}
+
+impl From<DigestError> for RunError {
+    fn from(error: DigestError) -> Self {
+        RunError::Digest(error)
+    }
 }
 
 /// The folder of a run that this process writes.
@@ -142,7 +152,9 @@ impl Run {
         let new = beside(&target, "new");
         remove(&new).map_err(io)?;
         fs::create_dir(&new).map_err(io)?;
-        if let Err(error) = write(&new) {
+        let written =
+            write(&new).and_then(|()| digests::write(&new).map_err(|error| E::from(error.into())));
+        if let Err(error) = written {
             // What is half written helps nobody; that it cannot be removed would hide the cause.
             let _ = remove(&new);
             return Err(error);

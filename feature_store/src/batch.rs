@@ -77,10 +77,17 @@ impl RegionBatch {
         }
         (self.images, self.rows, self.dim, self.num_locs) =
             (images, spec.rows(), dim, spec.num_locs);
-        let too_large =
-            || StoreError::Batch(format!("{images} images of {} rows do not fit", spec.rows()));
+        let too_large = || {
+            StoreError::Batch(format!(
+                "{images} images of {} rows do not fit into memory",
+                spec.rows()
+            ))
+        };
         let rows = images.checked_mul(spec.rows()).ok_or_else(too_large)?;
-        self.features.resize(rows.checked_mul(dim).ok_or_else(too_large)?, 0.0);
+        let values = rows.checked_mul(dim).ok_or_else(too_large)?;
+        let more = values.saturating_sub(self.features.len());
+        self.features.try_reserve(more).map_err(|_| too_large())?;
+        self.features.resize(values, 0.0);
         self.locations.resize(rows * spec.num_locs, 0.0);
         self.mask.resize(rows, 0);
         Ok(())

@@ -265,7 +265,11 @@ impl ModelConfig {
 
     /// Number of sublayers.
     pub fn num_sublayers(&self) -> i64 {
-        self.groups().iter().filter_map(|group| group.last()).max().map_or(0, |last| last + 1)
+        self.groups()
+            .iter()
+            .filter_map(|group| group.last())
+            .max()
+            .map_or(0, |last| last.saturating_add(1))
     }
 
     /// Whether a sublayer attends (the others are feed-forward).

@@ -13,10 +13,12 @@ use std::time::Instant;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tch::nn::VarStore;
 
 use super::distributed::Ranks;
 use super::folder::Folder;
 use super::log::{Event, Gain, Interval, Step, ValidLog};
+use super::step::all_finite;
 use super::{TrainError, Training};
 use crate::data::{DataError, Loader};
 use crate::eval::Metrics;
@@ -68,6 +70,9 @@ pub(super) trait Task {
 
     /// Whether weights with this score are to be preferred.
     fn is_better(score: &Self::Score, best: &Self::Score) -> bool;
+
+    /// The model's parameters.
+    fn variables(&self) -> &VarStore;
 
     /// Puts the average in place of the weights, or the weights back; nothing where there is no average.
     fn exchange_average(&mut self);
@@ -281,6 +286,7 @@ impl<T: Task> Course<T> {
         cancelled: &AtomicBool,
         observe: &mut dyn FnMut(Event<T::Score>),
     ) -> Result<bool, TrainError> {
+        self.check_weights()?;
         self.task.exchange_average();
         let validated = self.validate_weights(cancelled, observe);
         self.task.exchange_average();
@@ -307,8 +313,21 @@ impl<T: Task> Course<T> {
         Ok(true)
     }
 
+    /// Fails if a step has made weights that are no numbers: they must not replace a checkpoint.
+    fn check_weights(&self) -> Result<(), TrainError> {
+        let variables = self.task.variables().variables();
+        let broken = variables.into_iter().filter(|(_, variable)| !all_finite(variable));
+        match broken.map(|(name, _)| name).min() {
+            Some(parameter) => {
+                Err(TrainError::NotFiniteWeights { step: self.state.step, parameter })
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Replaces the last checkpoint.
     fn save_last(&mut self) -> Result<(), TrainError> {
+        self.check_weights()?;
         self.state.logged = self.run.logged()?;
         let (task, state) = (&self.task, &self.state);
         self.run.save(LAST, |folder| {

@@ -81,6 +81,16 @@ pub enum TrainError {
         /// What it comes from, and what to do.
         cause: Cause,
     },
+    /// Weights that are no numbers any more: they are neither saved nor validated.
+    #[error(
+        "after step {step} the weights are not finite (first: {parameter}): lower train.learning_rate; the last checkpoint is as it was"
+    )]
+    NotFiniteWeights {
+        /// Steps done.
+        step: u64,
+        /// The first parameter, by name, that is not finite.
+        parameter: String,
+    },
     /// The loss of captions for validation is no number.
     #[error(
         "validation after step {step}: the loss is {loss}: {cause}; the last checkpoint is as it was. It is the loss of {rows}"

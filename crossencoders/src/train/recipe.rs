@@ -231,7 +231,10 @@ impl Data {
     pub(super) fn rules(&self) -> [(bool, &'static str); 2] {
         [
             (self.max_tokens >= 3, "`max_tokens` leaves no room for a word"),
-            (self.max_regions > 0, "`max_regions` begins at 1"),
+            (
+                (1..=1000).contains(&self.max_regions),
+                "`max_regions` is not between 1 and 1000: all images are padded to it",
+            ),
         ]
     }
 }

@@ -120,9 +120,12 @@ impl Default for Training {
     }
 }
 
+/// Beyond it somebody has mistyped, and step numbers might not fit 64 bits.
+const MOST_EPOCHS: u64 = 1_000_000;
+
 impl Training {
     /// What must hold, and what to say where it does not.
-    pub(super) fn rules(&self) -> [(bool, &'static str); 11] {
+    pub(super) fn rules(&self) -> [(bool, &'static str); 13] {
         let rate = |rate: f64| rate.is_finite() && rate >= 0.0;
         [
             (
@@ -130,6 +133,12 @@ impl Training {
                 "`batch_size` and `accumulate` begin at 1",
             ),
             (self.epochs > 0 && self.log_steps > 0, "`epochs` and `log_steps` begin at 1"),
+            (self.epochs <= MOST_EPOCHS, "`epochs` is above a million"),
+            (
+                self.eps > 0.0
+                    && [self.betas.0, self.betas.1].iter().all(|beta| (0.0..1.0).contains(beta)),
+                "`eps` is above 0, and both `betas` are at least 0 and below 1",
+            ),
             (
                 rate(self.learning_rate) && self.clip > 0.0,
                 "`learning_rate` or `clip` is negative or no number",

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use feature_store::FeatureStore;
 use tch::Device;
+use tch::nn::VarStore;
 
 use super::course::{Course, Outcome, Task};
 use super::distributed::{Ranks, Share};
@@ -210,6 +211,10 @@ impl Task for Ranking {
 
     fn is_better(score: &Metrics, best: &Metrics) -> bool {
         score.all.accuracy > best.all.accuracy
+    }
+
+    fn variables(&self) -> &VarStore {
+        &self.learner.ranker.variables
     }
 
     fn exchange_average(&mut self) {

@@ -42,7 +42,7 @@ pub enum WeightsError {
         to: &'static str,
     },
     /// The file to write is there already.
-    #[error("{path} exists; say that it is to be replaced, or give another name")]
+    #[error("{path} exists: give another name, or replace it with --force")]
     Exists {
         /// The file.
         path: PathBuf,

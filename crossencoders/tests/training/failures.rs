@@ -70,11 +70,33 @@ fn a_loss_that_is_no_number_is_told_with_step_ids_norm_and_the_image_it_comes_fr
     );
 }
 
+/// The step after which weights are no numbers is told by the weights themselves, before a loss can tell it.
 #[test]
-fn weights_that_explode_stop_training_before_they_are_saved() {
+fn weights_that_are_no_numbers_replace_no_checkpoint() {
     let world = World::new();
-    let changes = ["train.learning_rate=1e38", "train.checkpoint_steps=1"];
-    let error = world.train("run", &changes).unwrap_err();
+    for change in ["train.learning_rate=1e300", "train.weight_decay=1e300"] {
+        let changes = [
+            change,
+            "train.warmup=0.0",
+            "train.batch_size=64",
+            "train.epochs=1",
+            "train.checkpoint_steps=1",
+        ];
+        let error = world.train("run", &changes).unwrap_err();
+        let said = error.to_string();
+        assert!(matches!(error, TrainError::NotFiniteWeights { step: 1, .. }), "{said}");
+        assert!(said.contains("lower train.learning_rate"), "{said}");
+        let run = world.path("run");
+        assert!(!run.join("checkpoints/last").exists() && !run.join("checkpoints/best").exists());
+        std::fs::remove_dir_all(run).unwrap();
+    }
+}
+
+/// Weights can be finite and give no finite loss; without a checkpoint in between the loss tells it.
+#[test]
+fn weights_that_explode_stop_training() {
+    let world = World::new();
+    let error = world.train("run", &["train.learning_rate=1e38"]).unwrap_err();
     let said = error.to_string();
     assert!(matches!(error, TrainError::Diverged { cause: Cause::Weights, .. }), "{said}");
     assert!(said.contains("lower learning rate"), "{said}");

@@ -13,8 +13,8 @@ use onnx::file::{Placement, write};
 use onnx::passes::{QuantizeOptions, quantize};
 use onnx::{Model, kernels};
 use vision::clip::graph::{self as clip, Architecture, Towers};
+use vision::detector::Anchors;
 use vision::detector::graph::{self as detector, Part, Pooling, pooling_graph};
-use vision::network::random;
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -69,26 +69,18 @@ fn run(network: &str, out: &Path, precision: Option<&str>) -> Result<(), Failure
 
 fn clip_model(name: &str, towers: Towers, precision: Option<&str>) -> Result<Model, Failure> {
     let architecture = Architecture::published(name).ok_or_else(|| format!("no CLIP `{name}`"))?;
-    let model =
-        clip::build(&random::clip(&architecture, 1)?, clip::Options { towers, outputs: &[] })?;
+    let weights = vision::clip::random_weights(&architecture, 1);
+    let weights = weights.load(&architecture.expected(), name)?;
+    let model = clip::build(&weights, clip::Options { towers, outputs: &[] })?;
     Ok(if precision == Some("fp16") { clip::half(&model)? } else { model })
 }
 
 fn detector_model(part: Part, precision: Option<&str>) -> Result<Model, Failure> {
-    let anchors = anchors();
+    let anchors = Anchors::default().cell();
     let options = detector::Options { part, ..detector::Options::new(&anchors) };
-    let model =
-        detector::build(&random::detector(&random::DetectorSizes::default(), 1)?, &options)?;
+    let weights = vision::detector::random_weights(1);
+    let weights =
+        weights.load(&vision::detector::Architecture::default().expected(), "detector")?;
+    let model = detector::build(&weights, &options)?;
     Ok(if precision == Some("fp16") { detector::half(&model)? } else { model })
-}
-
-fn anchors() -> Vec<[f32; 4]> {
-    let around = |size: f32, ratio: f32| {
-        let width = (size * size / ratio).sqrt();
-        [-width / 2.0, -width * ratio / 2.0, width / 2.0, width * ratio / 2.0]
-    };
-    [64.0, 128.0, 256.0, 512.0]
-        .into_iter()
-        .flat_map(|size| [0.5, 1.0, 2.0].map(|ratio| around(size, ratio)))
-        .collect()
 }

@@ -9,6 +9,7 @@ use super::PretrainRecipe;
 use super::losses::Tally;
 use crate::config::ModelConfig;
 use crate::data::{Drawing, Objective, PretrainingBatch, Tokenizer};
+use crate::digests;
 use crate::model::pretraining::{PretrainingError, PretrainingModel};
 use crate::ranker::{self, CONFIG, RECIPE, RankerError, WEIGHTS};
 use crate::train::TrainError;
@@ -46,6 +47,7 @@ impl Learner {
 
     /// What [`save_all`](Learner::save_all) has written.
     pub fn load(folder: &Path, device: Device) -> Result<Learner, TrainError> {
+        digests::check(folder).map_err(RankerError::from)?;
         let recipe = PretrainRecipe::load(&folder.join(RECIPE), &[]).map_err(RankerError::from)?;
         let config = ModelConfig::load(&folder.join(CONFIG)).map_err(RankerError::from)?;
         let tokenizer = ranker::saved_tokenizer(folder)?;

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tch::Device;
+use tch::nn::VarStore;
 
 use super::PretrainRecipe;
 use super::learner::Learner;
@@ -62,7 +63,7 @@ impl Pretrainer {
     }
 
     /// The model's parameters by VOLTA's names.
-    pub fn variables(&self) -> &tch::nn::VarStore {
+    pub fn variables(&self) -> &VarStore {
         &self.0.task.learner.variables
     }
 
@@ -216,6 +217,10 @@ impl Task for Pretraining {
 
     fn is_better(score: &PretrainLosses, best: &PretrainLosses) -> bool {
         score.loss < best.loss
+    }
+
+    fn variables(&self) -> &VarStore {
+        &self.learner.variables
     }
 
     fn exchange_average(&mut self) {

@@ -6,7 +6,7 @@ mod rank;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::bail;
+use anyhow::Context;
 use clap::Subcommand;
 use onnx::runtime::Options;
 use vision::clip::graph::Towers;
@@ -32,19 +32,14 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
 
 /// A published model by name.
 pub fn architecture(name: &str) -> anyhow::Result<Architecture> {
-    Ok(match name {
-        "ViT-B/32" => Architecture::VitB32,
-        "ViT-B/16" => Architecture::VitB16,
-        "ViT-L/14" => Architecture::VitL14,
-        "RN50" => Architecture::Rn50,
-        _ => bail!("no CLIP `{name}`: ViT-B/32, ViT-B/16, ViT-L/14 or RN50"),
-    })
+    let known = Architecture::published(name);
+    known.with_context(|| format!("no CLIP `{name}`: ViT-B/32, ViT-B/16, ViT-L/14 or RN50"))
 }
 
 /// Opens a tower: an exported model, weights, or `random:NAME` to measure speed with.
 fn open(model: &str, towers: Towers, options: &Options) -> anyhow::Result<ClipEncoder> {
     if let Some(name) = model.strip_prefix("random:") {
-        let weights = random_weights(architecture(name)?, 1);
+        let weights = random_weights(&architecture(name)?, 1);
         return Ok(ClipEncoder::from_weights(&weights, towers, options)?);
     }
     let path = Path::new(model);

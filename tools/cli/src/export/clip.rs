@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use onnx::TensorData;
 use vision::clip::graph::{self, Towers};
-use vision::clip::{Config, random_weights};
+use vision::clip::{Architecture, random_weights};
 use vision::weights::Weights;
 
 use super::FileArgs;
@@ -39,11 +39,11 @@ enum Which {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     args.file.check()?;
     let weights = match args.weights.strip_prefix("random:") {
-        Some(name) => random_weights(crate::clip::architecture(name)?, 1),
+        Some(name) => random_weights(&crate::clip::architecture(name)?, 1),
         None => Weights::open(Path::new(&args.weights))?,
     };
-    let config = Config::of(&weights)?;
-    let loaded = weights.load(&config.expected(), "CLIP")?;
+    let architecture = Architecture::of_file(&weights)?;
+    let loaded = weights.load(&architecture.expected(), "CLIP")?;
     let towers = match args.towers {
         Which::Image => Towers::Image,
         Which::Text => Towers::Text,
@@ -52,7 +52,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let exact = graph::build(&loaded, graph::Options { towers, outputs: &[] })?;
     let model = args.file.rounded(exact.clone(), graph::half)?;
     args.file.finish(&model, |file| {
-        let side = config.image();
+        let side = architecture.image.size();
         let image = TensorData::new([2, 3, side, side], noise(2 * 3 * side * side))?;
         let vocabulary = loaded["token_embedding.weight"].shape()[0] as i64;
         // Two descriptions between start and end, the two largest ids; the second is padded with zeros.

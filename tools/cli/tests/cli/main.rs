@@ -4,6 +4,8 @@ mod doctor;
 #[cfg(feature = "torch")]
 mod eval;
 #[cfg(feature = "onnx")]
+mod export;
+#[cfg(feature = "onnx")]
 mod extract;
 #[cfg(feature = "torch")]
 mod pretrain;

@@ -6,7 +6,7 @@ use onnx::runtime::{Device, Input, Options, RuntimeError, Session};
 use onnx::{TensorData, TensorError};
 
 use super::graph::{self, Towers};
-use super::{CONTEXT, Config, Preprocess};
+use super::{Architecture, CONTEXT, Preprocess};
 use crate::network::NetworkError;
 use crate::weights::{Weights, WeightsError};
 
@@ -62,7 +62,7 @@ impl ClipEncoder {
         towers: Towers,
         options: &Options,
     ) -> Result<ClipEncoder, EncodeError> {
-        let expected = Config::of(weights)?.expected();
+        let expected = Architecture::of_file(weights)?.expected();
         let loaded = weights.load(&expected, "CLIP")?;
         let model = graph::build(&loaded, graph::Options { towers, outputs: &[] })?;
         drop(loaded);

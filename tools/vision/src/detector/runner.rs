@@ -9,9 +9,7 @@ use onnx::runtime::{Device, Input, Options, RuntimeError, Session, Tensor};
 use super::boxes::{Box4, is_empty, rescale};
 use super::graph::{self, Part, Pooling};
 use super::selection::largest;
-use super::{
-    Anchors, Architecture, Candidates, NetworkImage, ProposalRule, SelectionRule, Sizing, softmax,
-};
+use super::{Architecture, Candidates, NetworkImage, ProposalRule, SelectionRule, Sizing, softmax};
 use crate::network::NetworkError;
 use crate::weights::{Weights, WeightsError};
 
@@ -250,7 +248,7 @@ pub fn build(
 ) -> Result<Model, DetectError> {
     let architecture = Architecture::of(weights)?;
     let loaded = weights.load(&architecture.expected(), "the region detector")?;
-    let anchors = anchors(&rule.anchors);
+    let anchors = rule.anchors.cell();
     let options = graph::Options {
         part: if given_boxes { Part::Given } else { Part::Whole },
         before: rule.before_nms,
@@ -261,10 +259,6 @@ pub fn build(
         ..graph::Options::new(&anchors)
     };
     Ok(graph::build(&loaded, &options)?)
-}
-
-fn anchors(anchors: &Anchors) -> Vec<Box4> {
-    anchors.cell()
 }
 
 /// The outputs of a run by name.

@@ -1,8 +1,6 @@
 //! What the builders of CLIP's and the detector's graphs have in common: weights by name, folded normalisation, and values
 //! inside a graph made outputs by name.
 
-pub mod random;
-
 use std::collections::{BTreeMap, BTreeSet};
 
 use onnx::{BuildError, ConvOptions, GraphBuilder, TensorData, TensorError, Value};
@@ -50,20 +48,52 @@ pub enum NetworkError {
     Build(#[from] BuildError),
 }
 
+/// What knows the shapes of tensors by their names: tensors in memory, or a file of them.
+pub trait Shapes {
+    /// A tensor's shape; `None` if there is no such tensor.
+    fn shape_of(&self, name: &str) -> Option<&[usize]>;
+
+    /// Whether there is such a tensor.
+    fn has(&self, name: &str) -> bool {
+        self.shape_of(name).is_some()
+    }
+
+    /// The sides of a tensor of this rank.
+    ///
+    /// # Errors
+    /// [`NetworkError::Missing`], [`NetworkError::Shape`].
+    fn sides<const RANK: usize>(&self, name: &str) -> Result<[usize; RANK], NetworkError> {
+        let found = self.shape_of(name).ok_or_else(|| NetworkError::Missing(name.to_owned()))?;
+        found.try_into().map_err(|_| NetworkError::Shape {
+            name: name.to_owned(),
+            found: found.to_vec(),
+            wanted: format!("a tensor of {RANK} sides"),
+        })
+    }
+
+    /// How many of `{prefix}{0, 1, …}{suffix}` there are.
+    fn count(&self, prefix: &str, suffix: &str) -> usize {
+        (0..).take_while(|index| self.has(&format!("{prefix}{index}{suffix}"))).count()
+    }
+}
+
+impl Shapes for Weights {
+    fn shape_of(&self, name: &str) -> Option<&[usize]> {
+        self.get(name).map(TensorData::shape)
+    }
+}
+
 /// Weights by name, with the shapes that are needed.
 #[derive(Clone, Copy)]
 pub(crate) struct Tensors<'a>(pub &'a Weights);
 
 impl<'a> Tensors<'a> {
     pub(crate) fn has(self, name: &str) -> bool {
-        self.0.contains_key(name)
+        self.0.has(name)
     }
 
     pub(crate) fn shape(self, name: &str) -> Result<&'a [usize], NetworkError> {
-        self.0
-            .get(name)
-            .map(TensorData::shape)
-            .ok_or_else(|| NetworkError::Missing(name.to_owned()))
+        self.0.shape_of(name).ok_or_else(|| NetworkError::Missing(name.to_owned()))
     }
 
     /// The sides of a tensor of this rank.
@@ -71,12 +101,7 @@ impl<'a> Tensors<'a> {
         self,
         name: &str,
     ) -> Result<[usize; RANK], NetworkError> {
-        let found = self.shape(name)?;
-        found.try_into().map_err(|_| NetworkError::Shape {
-            name: name.to_owned(),
-            found: found.to_vec(),
-            wanted: format!("a tensor of {RANK} sides"),
-        })
+        self.0.sides(name)
     }
 
     /// A tensor of this shape, in f32.
@@ -102,7 +127,7 @@ impl<'a> Tensors<'a> {
 
     /// How many of `{prefix}{0, 1, …}{suffix}` there are.
     pub(crate) fn count(self, prefix: &str, suffix: &str) -> usize {
-        (0..).take_while(|index| self.has(&format!("{prefix}{index}{suffix}"))).count()
+        self.0.count(prefix, suffix)
     }
 }
 

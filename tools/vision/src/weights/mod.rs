@@ -192,6 +192,12 @@ impl Weights {
     }
 }
 
+impl network::Shapes for Weights {
+    fn shape_of(&self, name: &str) -> Option<&[usize]> {
+        self.shape(name)
+    }
+}
+
 /// A matrix `[columns, rows]` as `[rows, columns]`.
 fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     (0..rows).flat_map(|row| (0..columns).map(move |column| values[column * rows + row])).collect()

@@ -112,7 +112,8 @@ fn sizes_follow_from_the_weights() {
 fn random_weights_are_those_of_the_published_models() {
     for (name, tensors) in [("ViT-B/32", 302), ("RN50", 434)] {
         let architecture = Architecture::published(name).unwrap();
-        let weights = vision::network::random::clip(&architecture, 1).unwrap();
+        let weights = vision::clip::random_weights(&architecture, 1);
+        let weights = weights.load(&architecture.expected(), name).unwrap();
         assert_eq!(Architecture::of(&weights).unwrap(), architecture);
         assert_eq!(weights.len(), tensors, "{name}");
     }

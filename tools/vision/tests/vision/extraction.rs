@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use feature_store::dataset::Description;
 use feature_store::{FeatureStore, WriterOptions};
-use vision::clip::{self, ClipEncoder, graph::Towers};
+use vision::clip::graph::{ImageTower, TextTower, Towers, Vit};
+use vision::clip::{self, ClipEncoder};
 use vision::detector::{Preprocess, Settings, Sizing};
 use vision::extract::{
     Boxes, EmbedOptions, ExtractError, IdRule, Names, Pictures, RegionOptions, Report, embed,
@@ -222,15 +223,12 @@ fn clip_ranks_the_images_of_a_set() {
         fs::copy(path("detector/photos").join(name), set.join(format!("img{}.jpg", 3 * n)))
             .unwrap();
     }
-    let config = clip::Config {
+    let architecture = clip::Architecture {
         embed: 32,
-        vision: clip::Vision::Vit { image: 32, patch: 8, width: 64, layers: 1 },
-        context: 77,
-        vocabulary: 49408,
-        text_width: 64,
-        text_layers: 1,
+        image: ImageTower::Vit(Vit { width: 64, patch: 8, layers: 1, grid: 4 }),
+        text: TextTower { width: 64, layers: 1, context: 77, vocabulary: 49408 },
     };
-    let weights = clip::random_weights_of(&config, 5);
+    let weights = clip::random_weights(&architecture, 5);
     let onnx_options = onnx::runtime::Options::default();
     let mut encoder = ClipEncoder::from_weights(&weights, Towers::Both, &onnx_options).unwrap();
     let pictures = Pictures::open(folder.path(), IdRule::Auto).unwrap();

@@ -141,9 +141,28 @@ fn clips_embeddings_equal_the_originals() {
 #[test]
 fn a_model_of_something_else_is_told_so() {
     let weights = Weights::open(&path("clip/vit_weights.safetensors")).unwrap();
-    let expected = clip::Config::of(&weights).unwrap().expected();
+    let expected = clip::Architecture::of_file(&weights).unwrap().expected();
     let loaded = weights.load(&expected, "CLIP").unwrap();
     let model = clip::graph::build(&loaded, clip::graph::Options::default()).unwrap();
     let error = Detector::from_model(&model, tiny_settings(), &Options::default()).err().unwrap();
     assert!(error.to_string().contains("is no detector: it has no output `features`"), "{error}");
+}
+
+#[test]
+fn a_detector_without_attributes_is_one_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = std::fs::read(path("detector/tiny_weights.safetensors")).unwrap();
+    let whole = safetensors::SafeTensors::deserialize(&file).unwrap();
+    let is_attribute = |name: &str| {
+        ["cls_embedding", "fc_attr", "attr_score"].iter().any(|part| name.contains(part))
+    };
+    let plain = whole.iter().filter(|(name, _)| !is_attribute(name));
+    let target = folder.path().join("plain.safetensors");
+    safetensors::serialize_to_file(plain, None, &target).unwrap();
+    let mut tensors = Tensors::open("detector/tiny_io.safetensors");
+    let image = tiny_image(&mut tensors);
+    let mut detector = tiny_detector(target.to_str().unwrap(), tiny_settings(), false);
+    let regions = detector.detect(&image).unwrap();
+    assert!(regions.attributes.is_none());
+    assert!(largest_difference(&regions.features, &tensors.f32s("final.features")) <= 1e-4);
 }

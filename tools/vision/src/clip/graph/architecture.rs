@@ -1,9 +1,9 @@
 //! Sizes of a CLIP, read off its weights.
 
-use crate::network::{NetworkError, Tensors, Weights};
+use crate::network::{NetworkError, Shapes};
 
 /// Size of an attention head, everywhere.
-pub(super) const HEAD: usize = 64;
+pub(crate) const HEAD: usize = 64;
 
 /// Sizes of a CLIP.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,8 +99,7 @@ impl Architecture {
     ///
     /// # Errors
     /// [`NetworkError`] if they are not CLIP's.
-    pub fn of(weights: &Weights) -> Result<Architecture, NetworkError> {
-        let weights = Tensors(weights);
+    pub fn of(weights: &impl Shapes) -> Result<Architecture, NetworkError> {
         let [text_width, embed] = weights.sides("text_projection")?;
         let [context, _] = weights.sides("positional_embedding")?;
         let [vocabulary, _] = weights.sides("token_embedding.weight")?;
@@ -138,14 +137,14 @@ impl Architecture {
     }
 }
 
-fn vit(weights: Tensors) -> Result<Vit, NetworkError> {
+fn vit(weights: &impl Shapes) -> Result<Vit, NetworkError> {
     let [width, _, patch, _] = weights.sides("visual.conv1.weight")?;
     let [positions, _] = weights.sides("visual.positional_embedding")?;
     let layers = weights.count("visual.transformer.resblocks.", ".attn.in_proj_weight");
     Ok(Vit { width, patch, layers, grid: grid(positions)? })
 }
 
-fn resnet(weights: Tensors) -> Result<ResNet, NetworkError> {
+fn resnet(weights: &impl Shapes) -> Result<ResNet, NetworkError> {
     let [width, ..] = weights.sides::<4>("visual.layer1.0.conv1.weight")?;
     let blocks =
         [1, 2, 3, 4].map(|stage| weights.count(&format!("visual.layer{stage}."), ".conv1.weight"));
