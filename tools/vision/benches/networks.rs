@@ -1,5 +1,7 @@
 //! Times a model file on the processor: `cargo bench -p vision --bench networks -- FILE [runs=5] [threads=2] [SIDE=NUMBER]...`
 //!
+//! With `cache=1` the optimised graph is kept in the system's folder for temporary files, and read from there later.
+//!
 //! Sides are those that the file names: `images=8`, `texts=64 tokens=77`, `height=800 width=1067`, `boxes=300`. Prints the
 //! median and the least of the runs and the processor time of one, in milliseconds. benches/networks.sh compares with PyTorch.
 
@@ -23,8 +25,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let runs = sides.remove("runs").unwrap_or(5);
     let threads = sides.remove("threads");
+    let cache = sides.remove("cache").map(|_| std::env::temp_dir().join("xenc-optimised"));
     let started = Instant::now();
-    let mut session = Session::open(Path::new(file), &Options { threads, ..Options::default() })?;
+    let mut session =
+        Session::open(Path::new(file), &Options { threads, cache, ..Options::default() })?;
     let opened = started.elapsed();
     let inputs = session
         .inputs()

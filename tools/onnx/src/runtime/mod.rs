@@ -119,3 +119,31 @@ pub enum RuntimeError {
         source: std::io::Error,
     },
 }
+
+/// What ONNX Runtime says, without the place in its own source that it begins with.
+fn words_of<R>(error: &ort::Error<R>) -> String {
+    plain(error.message())
+}
+
+fn plain(message: &str) -> String {
+    let rest = message.split_once("[ONNXRuntimeError] : ").map_or(message, |(_, rest)| rest);
+    // The number and the name of the fault.
+    let rest = if rest.len() < message.len() {
+        rest.splitn(3, " : ").nth(2).unwrap_or(rest)
+    } else {
+        rest
+    };
+    rest.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_lose_the_place_in_the_librarys_source() {
+        let message = "/src/provider_bridge.cc:2043 Get() [ONNXRuntimeError] : 1 : FAIL : Failed to load x : y\n";
+        assert_eq!(plain(message), "Failed to load x : y");
+        assert_eq!(plain("No such file : x"), "No such file : x");
+    }
+}

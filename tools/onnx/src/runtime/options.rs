@@ -50,7 +50,22 @@ impl Options {
             }
             Ok(builder.with_execution_providers(providers)?)
         };
-        build().map_err(|error| fault(error.to_string()))
+        build().map_err(|error| fault(self.explained(super::words_of(&error))))
+    }
+
+    /// A fault of a GPU with what is missing on this machine.
+    fn explained(&self, what: String) -> String {
+        if self.device == Device::Cpu {
+            return what;
+        }
+        let driver =
+            if cuda::driver_version().is_none() { "; no NVIDIA driver is loaded" } else { "" };
+        let libraries = if what.contains("cannot open shared object file") {
+            "; `make setup-cuda` installs the libraries that a GPU needs"
+        } else {
+            ""
+        };
+        format!("{what}{libraries}{driver}")
     }
 
     fn providers(

@@ -360,7 +360,7 @@ fn not_loaded(
     error: &ort::Error,
     model: impl FnOnce() -> Option<Model>,
 ) -> RuntimeError {
-    let what = error.to_string();
+    let what = super::words_of(error);
     if device != Device::Cpu && what.contains("fallback to CPU EP has been explicitly disabled") {
         let operators = model().map(|model| kernels::without_cuda(&model)).unwrap_or_default();
         let operators = if operators.is_empty() { vec![what] } else { operators };
@@ -383,5 +383,5 @@ fn names(described: &[Described]) -> Vec<String> {
 }
 
 fn run_error(model: &str, error: &ort::Error) -> RuntimeError {
-    RuntimeError::Run { model: model.to_owned(), what: error.to_string() }
+    RuntimeError::Run { model: model.to_owned(), what: super::words_of(error) }
 }

@@ -155,3 +155,26 @@ fn constants_that_lie_about_their_size_are_refused() {
     assert!(matches!(Session::open(&path, &Options::default()), Err(RuntimeError::Model { .. })));
     assert_eq!(TensorData::scalar(1.0).shape(), [0usize; 0]);
 }
+
+#[test]
+#[ignore = "takes 5 GB of disk and memory"]
+fn constants_beyond_what_a_file_may_hold_lie_outside() {
+    let mut graph = GraphBuilder::new("large");
+    let x = graph.input("x", Dtype::F32, &[1.into(), 1.into()]).unwrap();
+    let count = 600_000_000;
+    let weight = graph
+        .constant("weight", TensorData::new([1, count], vec![0.5f32; count]).unwrap())
+        .unwrap();
+    let y = graph.matmul(x, weight).unwrap();
+    let y = graph.reduce_max(y, &[1], false).unwrap();
+    graph.output("y", y).unwrap();
+    let model = graph.finish().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("large.onnx");
+    assert!(matches!(write(&model, &path, Placement::Inside), Err(FileError::TooLarge { .. })));
+    write(&model, &path, Placement::Auto).unwrap();
+    assert_eq!(read(&path).unwrap().constant_bytes(), 4 * count as u64);
+    let mut session = Session::open(&path, &Options::default()).unwrap();
+    let x = TensorData::new([1, 1], vec![3.0f32]).unwrap();
+    assert_eq!(session.run(&[("x", (&x).into())]).unwrap()[0].f32s().unwrap(), [1.5]);
+}
