@@ -48,7 +48,7 @@ fn compare(kind: &str, options: Options) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_value_equals_the_originals() {
+fn parity_every_value_equals_the_originals() {
     for kind in ["vit", "rn"] {
         let expected = tensors(&format!("clip/{kind}_io.safetensors"));
         let inner: Vec<_> = expected

@@ -101,7 +101,7 @@ fn sorted(tensor: &TensorData) -> Vec<i64> {
 }
 
 #[test]
-fn every_stage_equals_the_originals() {
+fn parity_every_stage_equals_the_originals() {
     let (expected, anchors) = (expected(), anchors());
     let weights = weights("detector/tiny_weights.safetensors");
     let outputs: Vec<_> = INNER.into_iter().chain(["roi.pooled", "roi.res5"]).collect();
@@ -209,7 +209,7 @@ fn half_precision_chooses_nearly_the_same_boxes() {
 }
 
 #[test]
-fn both_forms_of_pooling_equal_the_reference() {
+fn parity_both_forms_of_pooling_equal_the_reference() {
     let file = tensors("detector/pooling.safetensors");
     let regions = file["rois"].f32s().unwrap();
     let mut compared = BTreeSet::new();
@@ -281,7 +281,7 @@ fn both_forms_agree_on_large_maps_and_odd_boxes() {
 }
 
 #[test]
-fn caffes_pooling_is_the_one_with_windows_over_the_border() {
+fn parity_caffes_pooling_is_the_one_with_windows_over_the_border() {
     let file = tensors("detector/pooling.safetensors");
     let mut compared = 0;
     for (name, input) in file.iter().filter(|(name, _)| name.ends_with(".in")) {

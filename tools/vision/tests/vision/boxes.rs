@@ -30,7 +30,7 @@ fn relative(a: &[f32], b: &[f32]) -> f32 {
 }
 
 #[test]
-fn box_arithmetic_equals_the_originals() {
+fn parity_box_arithmetic_equals_the_originals() {
     let mut tensors = Tensors::open("detector/boxes.safetensors");
     let cases = json("detector/boxes.json");
     let list = |key: &str| cases[key].as_array().unwrap().clone();
@@ -104,7 +104,7 @@ fn decode_case(tensors: &mut Tensors, case: &Value) {
 }
 
 #[test]
-fn roi_max_pooling_equals_the_originals() {
+fn parity_roi_max_pooling_equals_the_originals() {
     // RoIAlign belongs to other detectors, and the stem's pooling to the network.
     let wanted = |name: &str| {
         name.starts_with("roi_pool") || matches!(name, "rois" | "feat" | "feat_nonneg")
@@ -151,7 +151,7 @@ pub fn tiny_rule() -> ProposalRule {
 }
 
 #[test]
-fn proposals_of_the_tiny_detector_equal_the_originals() {
+fn parity_proposals_of_the_tiny_detector_equal_the_originals() {
     let config = json("detector/tiny_config.json");
     let image = pair(&config["net_hw"]);
     let intermediate = ["rpn.hidden"];
@@ -205,7 +205,7 @@ fn proposals_of_the_tiny_detector_equal_the_originals() {
 }
 
 #[test]
-fn regions_of_the_tiny_detector_equal_the_originals() {
+fn parity_regions_of_the_tiny_detector_equal_the_originals() {
     let config = json("detector/tiny_config.json");
     let (network, raw) = (pair(&config["net_hw"]), pair(&config["raw_hw"]));
     let heads = ["head.bbox_deltas", "head.cls_logits", "head.class_probs", "rpn.proposal_boxes"];

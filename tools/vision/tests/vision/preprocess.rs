@@ -43,7 +43,7 @@ fn patch(tensor: &[f32], height: usize, width: usize, name: &str) -> Vec<f32> {
 }
 
 #[test]
-fn the_detectors_input_equals_the_originals() {
+fn parity_the_detectors_input_equals_the_originals() {
     let mut tensors = Tensors::open("detector/preprocess.safetensors");
     let description = json("detector/preprocess.json");
     for entry in description["images"].as_array().unwrap() {
@@ -121,7 +121,7 @@ fn with_means(tensor: &[f32], plane: usize) -> Vec<u8> {
 }
 
 #[test]
-fn the_size_of_the_detectors_image_follows_the_originals_arithmetic() {
+fn parity_the_size_of_the_detectors_image_follows_the_originals_arithmetic() {
     let description = json("detector/preprocess.json");
     let rows = description["resize_sizes"].as_array().unwrap();
     assert!(rows.len() > 10);
@@ -135,7 +135,7 @@ fn the_size_of_the_detectors_image_follows_the_originals_arithmetic() {
 }
 
 #[test]
-fn clips_input_equals_the_originals() {
+fn parity_clips_input_equals_the_originals() {
     let mut tensors = Tensors::open("clip/preprocess.safetensors");
     let description = json("clip/preprocess.json");
     for entry in description["images"].as_array().unwrap() {
@@ -170,7 +170,7 @@ fn clips_input_equals_the_originals() {
 }
 
 #[test]
-fn clips_geometry_follows_the_originals_arithmetic() {
+fn parity_clips_geometry_follows_the_originals_arithmetic() {
     let description = json("clip/preprocess.json");
     let rows = description["geometry_224"].as_array().unwrap();
     assert!(rows.len() > 5);

@@ -39,7 +39,7 @@ fn tiny_image(tensors: &mut Tensors) -> NetworkImage {
 }
 
 #[test]
-fn the_detectors_regions_equal_the_originals_from_both_containers() {
+fn parity_the_detectors_regions_equal_the_originals_from_both_containers() {
     for weights in ["detector/tiny_weights_d2.pkl", "detector/tiny_weights_hf.bin"] {
         let wanted = |name: &str| name.starts_with("final.") && name != "final.boxes_net";
         let mut tensors = Tensors::open("detector/tiny_io.safetensors").only(wanted);
@@ -97,7 +97,7 @@ fn given_boxes_have_the_features_that_proposals_there_have() {
 }
 
 #[test]
-fn clips_embeddings_equal_the_originals() {
+fn parity_clips_embeddings_equal_the_originals() {
     use clip::graph::Towers;
     for (model, tolerance) in [("vit", 1e-4), ("rn", 1e-3)] {
         let wanted =

@@ -23,7 +23,7 @@ fn assert_same(a: &Weights, b: &Weights, expected: &Expected) {
 }
 
 #[test]
-fn clip_is_read_from_a_torchscript_archive_as_from_safetensors() {
+fn parity_clip_is_read_from_a_torchscript_archive_as_from_safetensors() {
     let (archive, plain) = (open("clip/vit_torchscript.pt"), open("clip/vit_weights.safetensors"));
     let config = clip::Architecture::of_file(&archive).unwrap();
     assert_eq!(config, clip::Architecture::of_file(&plain).unwrap());
@@ -36,7 +36,7 @@ fn clip_is_read_from_a_torchscript_archive_as_from_safetensors() {
 }
 
 #[test]
-fn the_detector_is_read_from_both_published_containers() {
+fn parity_the_detector_is_read_from_both_published_containers() {
     let reference = open("detector/tiny_weights.safetensors");
     let architecture = detector::Architecture::of(&reference).unwrap();
     assert_eq!(architecture.blocks, [1, 1, 2, 3]);
