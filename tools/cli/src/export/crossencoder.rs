@@ -28,9 +28,9 @@ pub struct Args {
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Layout {
-    /// Descriptions with several candidates each: features [sets, candidates, regions, dim], scores [sets, candidates]
+    /// Descriptions with several candidates each: features sets × candidates × regions × dim, scores sets × candidates
     Sets,
-    /// Descriptions with one image each: features [pairs, regions, dim], scores [pairs]
+    /// Descriptions with one image each: features pairs × regions × dim, one score a pair
     Pairs,
 }
 
