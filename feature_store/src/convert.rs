@@ -15,6 +15,7 @@ use crate::record::Encoded;
 use crate::writer::{self, CommittedIds};
 use crate::{
     Compression, Conflict, Precision, Provenance, Schema, StoreError, StoreWriter, WriterOptions,
+    target,
 };
 
 /// Records decoded at a time, at most.
@@ -116,6 +117,7 @@ pub fn convert(
     cancelled: &AtomicBool,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<ConvertReport, ConvertError> {
+    target::check(target, options.overwrite, &[&source.info().path])?;
     options.provenance = provenance(source.info());
     let conflict = options.conflict;
     if conflict != Conflict::Fail {
@@ -141,6 +143,7 @@ pub fn append(
     cancelled: &AtomicBool,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<ConvertReport, ConvertError> {
+    target::check(store, true, &[&source.info().path])?;
     let writer = crate::append::reopen(store, provenance(source.info()), options)?;
     // Every image is compared with what is there: one that differs must not be taken for one that was resumed.
     fill(writer, None, source, on_error, cancelled, progress)

@@ -104,7 +104,7 @@ pub fn export(
     cancelled: &AtomicBool,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<ExportReport, ConvertError> {
-    target::refuse_existing(target, overwrite)?;
+    target::check(target, overwrite, &[&source.info().path])?;
     let partial = target::sibling(target, "partial")?;
     let lock_path = target::sibling(target, "lock")?;
     if let Some(folder) = target.parent() {

@@ -90,7 +90,7 @@ impl StoreWriter {
     }
 
     fn begin(target: &Path, options: WriterOptions) -> Result<StoreWriter, StoreError> {
-        target::refuse_existing(target, options.overwrite)?;
+        target::check(target, options.overwrite, &[])?;
         let partial = target::sibling(target, "partial")?;
         fs::create_dir_all(&partial).map_err(StoreError::io(&partial))?;
         let lock = target::lock(&partial.join("writer.lock"), &partial)?;
