@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+
 use crate::{text, volta_lmdb, xenc};
 
 /// Runs a command that must be refused; what it says.
@@ -97,5 +100,89 @@ fn force_replaces_every_output_of_this_program() {
         done(&command);
         assert!(refused(&command).contains("--force"), "{format}");
         done(&[&command[..], &["--force"]].concat());
+    }
+}
+
+/// A TSV of images with one region of two values each.
+fn tsv(path: &str, images: &[(&str, [f32; 2])]) {
+    let mut text = String::new();
+    for (id, values) in images {
+        let base64 = |values: &[f32]| {
+            let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+            BASE64_STANDARD.encode(bytes)
+        };
+        let (boxes, features) = (base64(&[1.0, 1.0, 9.0, 9.0]), base64(values));
+        text += &format!("{id}\t20\t20\t1\t{boxes}\t{features}\n");
+    }
+    std::fs::write(path, text).unwrap();
+}
+
+#[test]
+fn values_beyond_a_precision_are_refused_by_name_or_skipped() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (source, out) = (path("s.tsv"), path("out"));
+    tsv(&source, &[("good", [1.0, 2.0]), ("huge", [70_000.0, 3e38])]);
+    for format in ["store", "uniter", "uniter-compressed", "npz"] {
+        let command =
+            ["store", "convert", &source, &out, "--to", format, "--precision", "f16", "--force"];
+        let said = refused(&command);
+        assert!(said.contains("huge") && said.contains("7e4") && said.contains("bf16"), "{said}");
+        let skipping = xenc(&[&command[..], &["--on-error", "skip"]].concat());
+        assert_eq!(skipping.status.code(), Some(1), "{format}: {}", text(&skipping.stderr));
+        std::fs::remove_dir_all(&out).unwrap();
+    }
+    done(&["store", "convert", &source, &out, "--precision", "int8"]);
+    let deep = text(&xenc(&["store", "validate", &out, "--deep"]).stdout);
+    assert!(!deep.contains("inf"), "{deep}");
+}
+
+#[test]
+fn what_failed_without_an_image_does_not_block_its_target() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (bad, good, out) = (path("bad.tsv"), path("good.tsv"), path("out"));
+    tsv(&bad, &[(&"x".repeat(600), [1.0, 2.0])]);
+    tsv(&good, &[("good", [1.0, 2.0])]);
+    refused(&["store", "convert", &bad, &out]);
+    assert!(!Path::new(&path(".out.partial")).exists());
+    done(&["store", "convert", &good, &out]);
+}
+
+#[test]
+fn ids_whose_files_would_be_one_are_both_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (source, out) = (path("s.tsv"), path("out"));
+    for ids in [["a", "a_info"], ["a_info", "a"]] {
+        tsv(&source, &ids.map(|id| (id, [1.0, 2.0])));
+        let said = refused(&["store", "convert", &source, &out, "--to", "npy"]);
+        assert!(said.contains("`a`") && said.contains("`a_info`"), "{said}");
+        assert!(said.contains("--rename"), "{said}");
+    }
+}
+
+#[test]
+fn stores_and_exports_have_the_mode_of_other_files() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let dump = volta_lmdb("raw_p4_np2");
+    let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    std::fs::write(folder.path().join("any"), "").unwrap();
+    for format in ["store", "volta"] {
+        let out = folder.path().join(format);
+        done(&["store", "convert", dump.to_str().unwrap(), out.to_str().unwrap(), "--to", format]);
+        assert_eq!(mode(&out.join("data.mdb")), mode(&folder.path().join("any")), "{format}");
+    }
+}
+
+#[test]
+fn help_that_cannot_be_written_is_an_error() {
+    for argument in ["--help", "--version"] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_xenc"));
+        let status = command.arg(argument).stdout(full).output().unwrap().status;
+        assert_eq!(status.code(), Some(2), "{argument}");
+        done(&[argument]);
     }
 }
