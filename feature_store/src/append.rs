@@ -37,6 +37,8 @@ pub fn reopen(
 ) -> Result<StoreWriter, StoreError> {
     let schema = FeatureStore::open(path)?.schema().clone();
     pages::check(path)?;
+    // Whatever else lies in its folder would be lost when the successor takes its place.
+    target::check(path, true, &[])?;
     let partial = target::sibling(path, "partial")?;
     let provenance = Provenance {
         source_format: format!("{}, {}", schema.provenance.source_format, provenance.source_format),
@@ -108,6 +110,7 @@ pub fn compact(path: &Path) -> Result<(u64, u64), StoreError> {
         Ok(fs::metadata(path).map_err(StoreError::io(path))?.len())
     };
     FeatureStore::open(path)?;
+    target::check(path, true, &[])?;
     pages::check(path)?;
     let before = size(&path.join("data.mdb"))?;
     let copy = target::sibling(path, "compact")?;

@@ -14,7 +14,8 @@ use crate::quarantine::Quarantine;
 use crate::record::Encoded;
 use crate::writer::{self, CommittedIds};
 use crate::{
-    Compression, Conflict, Precision, Provenance, Schema, StoreError, StoreWriter, WriterOptions,
+    Compression, Conflict, FeatureStore, Precision, Provenance, Schema, StoreError, StoreWriter,
+    WriterOptions, target,
 };
 
 /// Records decoded at a time, at most.
@@ -106,8 +107,8 @@ type Outcome = Result<(String, Encoded), ConvertError>;
 /// Images that an interrupted run has committed are not decoded again. `cancelled` is looked at between records.
 ///
 /// # Errors
-/// [`ConvertError`]; whatever it is, the target is untouched and what was committed can be resumed. Of a conflict, and of
-/// a source without images, nothing is left: the same command would meet it again.
+/// [`ConvertError`]; whatever it is, the target is untouched and what was committed can be resumed. Of a conflict,
+/// and where no image of the source was committed, nothing is left: there is nothing to go on from.
 pub fn convert(
     source: Box<dyn FeatureSource>,
     target: &Path,
@@ -116,6 +117,7 @@ pub fn convert(
     cancelled: &AtomicBool,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<ConvertReport, ConvertError> {
+    target::check(target, options.overwrite, &[&source.info().path])?;
     options.provenance = provenance(source.info());
     let conflict = options.conflict;
     if conflict != Conflict::Fail {
@@ -125,7 +127,7 @@ pub fn convert(
     // The last of several must be compared with what is there.
     let skips = writer.committed() > 0 && conflict != Conflict::Last;
     let committed = skips.then(|| writer.committed_ids());
-    fill(writer, committed, source, on_error, cancelled, progress)
+    fill(writer, 0, committed, source, on_error, cancelled, progress)
 }
 
 /// Adds a source's images to a finished store; resumable like [`convert`], and swapped in when complete.
@@ -141,9 +143,11 @@ pub fn append(
     cancelled: &AtomicBool,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<ConvertReport, ConvertError> {
+    target::check(store, true, &[&source.info().path])?;
+    let before = FeatureStore::open(store)?.len();
     let writer = crate::append::reopen(store, provenance(source.info()), options)?;
     // Every image is compared with what is there: one that differs must not be taken for one that was resumed.
-    fill(writer, None, source, on_error, cancelled, progress)
+    fill(writer, before, None, source, on_error, cancelled, progress)
 }
 
 fn provenance(info: &SourceInfo) -> Provenance {
@@ -155,9 +159,10 @@ fn provenance(info: &SourceInfo) -> Provenance {
     }
 }
 
-/// Writes a source's images and completes the store.
+/// Writes a source's images and completes the store, which held `before` images without them.
 fn fill(
     mut writer: StoreWriter,
+    before: u64,
     committed: Option<CommittedIds>,
     source: Box<dyn FeatureSource>,
     on_error: &OnError,
@@ -167,22 +172,26 @@ fn fill(
     let info = source.info().clone();
     let resumed = writer.committed();
     let mut tally = Tally::new(on_error, resumed, info.count);
-    let records = source.records()?;
-    let written =
-        write_all(&mut writer, committed, records, &info, &mut tally, cancelled, progress);
+    let written = source.records().map_err(ConvertError::from).and_then(|records| {
+        write_all(&mut writer, committed, records, &info, &mut tally, cancelled, progress)
+    });
     let written = written.and_then(|()| match tally.images {
         0 => Err(tally.empty(&info)),
         _ => Ok(writer.commit()?),
     });
     match written {
         Ok(()) => {}
-        Err(
-            error @ (ConvertError::Empty { .. } | ConvertError::Store(StoreError::Duplicate(_))),
-        ) => {
-            writer.abandon()?;
+        Err(error) => {
+            let repeats = matches!(
+                error,
+                ConvertError::Empty { .. } | ConvertError::Store(StoreError::Duplicate(_))
+            );
+            // A partial without an image of this source would only stand in the way of another.
+            if repeats || writer.committed() == before {
+                writer.abandon()?;
+            }
             return Err(error);
         }
-        Err(error) => return Err(error),
     }
     let conflicts = writer.conflicts();
     Ok(ConvertReport { schema: writer.finish()?, resumed, conflicts, skipped: tally.skipped })

@@ -70,6 +70,25 @@ pub enum StoreError {
     /// The target is there already.
     #[error("{0} exists; remove it, or replace it with `--force`")]
     Exists(PathBuf),
+    /// The target is or holds what is to be read.
+    #[error("{path} is or holds the source {input}, which would be lost; choose another target")]
+    HoldsSource {
+        /// The target.
+        path: PathBuf,
+        /// The source.
+        input: PathBuf,
+    },
+    /// The target is there and no output of this program.
+    #[error(
+        "{path} exists and holds {what}; only stores and exports are ever replaced: choose another target, or move it \
+         away"
+    )]
+    Irreplaceable {
+        /// The target.
+        path: PathBuf,
+        /// What is there.
+        what: String,
+    },
     /// Two stores whose records cannot stand beside each other.
     #[error("{path} has {what} ({other}); make them alike with `xenc store convert`")]
     Mismatch {

@@ -65,6 +65,10 @@ impl ForeignFormat {
         })
     }
 
+    fn is_half(self) -> bool {
+        matches!(self, ForeignFormat::Uniter { half: true, .. } | ForeignFormat::Npz { half: true })
+    }
+
     /// Why this format has no place for an image, if that can be told before it is written.
     fn refusal(self, regions: &Regions) -> Option<&'static str> {
         match self {
@@ -104,7 +108,7 @@ pub fn export(
     cancelled: &AtomicBool,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<ExportReport, ConvertError> {
-    target::refuse_existing(target, overwrite)?;
+    target::check(target, overwrite, &[&source.info().path])?;
     let partial = target::sibling(target, "partial")?;
     let lock_path = target::sibling(target, "lock")?;
     if let Some(folder) = target.parent() {
@@ -152,10 +156,14 @@ fn write(
                 return Err(ConvertError::Abandoned);
             }
             match outcome {
-                Ok((id, regions)) => {
-                    sink.append(&id, &regions)?;
-                    tally.images += 1;
-                }
+                Ok((id, regions)) => match sink.append(&id, &regions) {
+                    Ok(()) => tally.images += 1,
+                    // Refused before anything was written of it.
+                    Err(FormatError::Unwritable { id, what, .. }) if format.is_half() => {
+                        tally.skip(RecordError::new(&info.path, id, what))?;
+                    }
+                    Err(error) => return Err(error.into()),
+                },
                 Err(error) => tally.skip(error)?,
             }
             progress(tally.progress());

@@ -66,6 +66,18 @@ pub enum LmdbError {
     },
 }
 
+/// Makes an environment's data file as any program makes its files: LMDB would keep everybody else from reading it.
+///
+/// # Errors
+/// If the file system refuses.
+pub(crate) fn make_data_file(dir: &Path) -> Result<(), LmdbError> {
+    let path = dir.join("data.mdb");
+    match File::options().append(true).create(true).open(&path) {
+        Ok(_) => Ok(()),
+        Err(source) => Err(LmdbError::Io { path, source }),
+    }
+}
+
 /// LMDB reports a page that it could write only in part, which is what a full disk causes, as EIO.
 pub(crate) fn write_error(source: std::io::Error) -> std::io::Error {
     match source.raw_os_error() {

@@ -57,6 +57,8 @@ pub fn merge(
     };
     stores.iter().try_for_each(|store| agree(first, store))?;
     let options = options(&stores, "merge", &format!("{conflict:?}"), overwrite);
+    let sources: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
+    target::check(target, overwrite, &sources)?;
     let mut writer = StoreWriter::create(target, options)?;
     let mut cursors: Vec<StoreCursor> =
         stores.iter().map(StoreCursor::new).collect::<Result<_, _>>()?;
@@ -113,8 +115,15 @@ pub fn shard(
     let paths: Vec<PathBuf> = (0..count)
         .map(|index| target.with_file_name(format!("{name}-{index:05}-of-{count:05}")))
         .collect();
-    if let Some(last) = paths.last() {
-        target::refuse_existing(last, overwrite)?;
+    for (index, path) in (0..).zip(&paths) {
+        // Only what an interrupted run has left complete may be there, and that lacks the last.
+        let is_last = index + 1 == u64::from(count);
+        let is_done = || {
+            FeatureStore::open(path).is_ok_and(|shard| is_shard_of(&shard, store, by, index, count))
+        };
+        if is_last || !is_done() {
+            target::check(path, overwrite, &[store.path()])?;
+        }
     }
     let mut done = 0;
     for (index, path) in (0..).zip(&paths) {

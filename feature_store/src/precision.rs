@@ -87,7 +87,15 @@ impl RoundingError {
                 largest = largest.max(difference);
                 block += difference;
             }
-            sum += f64::from(block);
+            // Values near the end of f32 add up to more than it holds.
+            let exact =
+                || given.iter().zip(stored).map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs());
+            let held = block.is_finite();
+            sum += if held {
+                f64::from(block)
+            } else {
+                exact().filter(|x| x.is_finite()).sum::<f64>()
+            };
         }
         RoundingError { largest: f64::from(largest), sum, values: given.len() as u64 }
     }
@@ -96,13 +104,14 @@ impl RoundingError {
 /// Appends features `[n, dim]` in a precision; for [`Precision::Int8`] the scales are returned, else nothing.
 ///
 /// # Errors
-/// A value that bytes cannot hold.
+/// A value that the precision cannot hold.
 pub(crate) fn narrow(
     features: &[f32],
     dim: usize,
     precision: Precision,
     out: &mut Vec<u8>,
 ) -> Result<Vec<f32>, String> {
+    check_range(features, dim, precision)?;
     match precision {
         Precision::F32 => {
             append(out, features, f32::to_le_bytes);
@@ -126,6 +135,33 @@ pub(crate) fn narrow(
     }
 }
 
+/// Refuses finite values that would become infinite; what is not finite stays as it is.
+///
+/// # Errors
+/// The first such value and its region.
+pub(crate) fn check_range(
+    features: &[f32],
+    dim: usize,
+    precision: Precision,
+) -> Result<(), String> {
+    // From halfway between the largest number and the next power of two on, rounding to nearest ends at infinity.
+    let (end, largest, instead) = match precision {
+        Precision::F16 => (65_520.0, 65_504.0, "bf16 or f32"),
+        Precision::Bf16 => (f32::from_bits(0x7F7F_8000), f32::from_bits(0x7F7F_0000), "f32"),
+        Precision::F32 | Precision::Int8 => return Ok(()),
+    };
+    let is_beyond = |x: f32| (x.abs() >= end) & (x.abs() < f32::INFINITY);
+    // Without a way out, the loop over all becomes vectors.
+    if !features.iter().fold(false, |any, &x| any | is_beyond(x)) {
+        return Ok(());
+    }
+    let at = features.iter().position(|&x| is_beyond(x)).unwrap_or(0);
+    let (region, value, name) = (at / dim.max(1), features[at], precision.name());
+    Err(format!(
+        "region {region} holds {value:e}, {name} ends at {largest:e}; --precision {instead} holds it"
+    ))
+}
+
 /// One region's values as bytes; returns their scale.
 fn quantise(row: &[f32], out: &mut Vec<u8>) -> Result<f32, String> {
     let largest = row.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
@@ -133,6 +169,8 @@ fn quantise(row: &[f32], out: &mut Vec<u8>) -> Result<f32, String> {
         return Err("a feature is not finite, which int8 cannot hold".into());
     }
     let scale = largest / 127.0;
+    // Rounded up, the largest scales would take 127 of them beyond f32.
+    let scale = if (127.0 * scale).is_finite() { scale } else { scale.next_down() };
     let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
     // Subnormal scales have no finite inverse: such a row is all but zero.
     let inverse = if inverse.is_finite() { inverse } else { 0.0 };
@@ -232,6 +270,30 @@ mod tests {
             assert!(error.largest <= bound, "{precision:?}: {error:?}");
             assert!(precision == Precision::F32 || error.mean() > 0.0);
         }
+    }
+
+    #[test]
+    fn no_finite_value_becomes_infinite() {
+        let kept = |value: f32, precision| {
+            let mut bytes = Vec::new();
+            let scales = narrow(&[0.0, value], 1, precision, &mut bytes)?;
+            let mut back = [0.0; 2];
+            widen(&bytes, 1, precision, |row| scales[row], &mut back);
+            Ok::<f32, String>(back[1])
+        };
+        assert_eq!(kept(65_519.0, Precision::F16), Ok(65_504.0));
+        for value in [65_520.0, -70_000.0, 3e38] {
+            let refused = kept(value, Precision::F16).unwrap_err();
+            assert!(refused.starts_with("region 1") && refused.contains("bf16"), "{refused}");
+        }
+        assert!(kept(3.39e38, Precision::Bf16).unwrap().is_finite());
+        assert!(kept(f32::MAX, Precision::Bf16).unwrap_err().contains("--precision f32"));
+        assert_eq!(kept(f32::INFINITY, Precision::F16), Ok(f32::INFINITY));
+        for value in [f32::MAX, f32::MAX.next_down(), -3.4e38] {
+            assert!(kept(value, Precision::Int8).unwrap().is_finite(), "{value}");
+        }
+        let apart = RoundingError::between(&[f32::MAX; 9], &[0.0; 9]);
+        assert!(apart.sum.is_finite());
     }
 
     #[test]

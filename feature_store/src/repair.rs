@@ -13,7 +13,7 @@ use crate::lmdb::LmdbError;
 use crate::pages::{self, PageFile};
 use crate::record::{Encoded, RecordView};
 use crate::store::{SCHEMA, decode_schema};
-use crate::{Provenance, RoundingError, Schema, StoreError, StoreWriter, WriterOptions};
+use crate::{Provenance, RoundingError, Schema, StoreError, StoreWriter, WriterOptions, target};
 
 /// What a repair has found.
 #[derive(Debug, Serialize)]
@@ -42,6 +42,7 @@ pub fn repair(
     if !data.is_file() {
         return Err(LmdbError::NotADirectory(damaged.to_owned()).into());
     }
+    target::check(target, overwrite, &[damaged])?;
     let file = PageFile::open(&data, page_size(&data)?)?;
     let mut writer: Option<StoreWriter> = None;
     let mut lost: BTreeMap<String, &'static str> = BTreeMap::new();

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::StoreError;
 
+mod output;
+
 /// `.NAME.SUFFIX` beside a target.
 ///
 /// # Errors
@@ -31,18 +33,32 @@ pub(crate) fn lock(path: &Path, what: &Path) -> Result<File, StoreError> {
     }
 }
 
-/// Refuses a target that is there already.
-pub(crate) fn refuse_existing(target: &Path, overwrite: bool) -> Result<(), StoreError> {
+/// Refuses a target that cannot be written, before any work: one that is or holds one of the `sources`; one that is
+/// there and is no output of this program, which nothing here ever replaces; and any other that is there, unless it is
+/// to be replaced.
+///
+/// # Errors
+/// [`StoreError::HoldsSource`], [`StoreError::Irreplaceable`], [`StoreError::Exists`].
+pub(crate) fn check(target: &Path, overwrite: bool, sources: &[&Path]) -> Result<(), StoreError> {
+    // A dangling link is something that is there, too.
+    if target.symlink_metadata().is_err() {
+        return Ok(());
+    }
     if overwrite && target.is_symlink() {
         let source =
             io::Error::new(io::ErrorKind::InvalidInput, "it is a link; name what it leads to");
         return Err(StoreError::Io { path: target.to_owned(), source });
     }
-    // A dangling link is something that is there, too.
-    if !overwrite && target.symlink_metadata().is_ok() {
-        return Err(StoreError::Exists(target.to_owned()));
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let place = real(target);
+    if let Some(source) = sources.iter().find(|source| real(source).starts_with(&place)) {
+        let (path, input) = (target.to_owned(), (*source).to_owned());
+        return Err(StoreError::HoldsSource { path, input });
     }
-    Ok(())
+    if let Err(what) = output::recognise(target) {
+        return Err(StoreError::Irreplaceable { path: target.to_owned(), what });
+    }
+    if overwrite { Ok(()) } else { Err(StoreError::Exists(target.to_owned())) }
 }
 
 /// Renames what is complete into place, durably; what stood there goes only once that is done.
@@ -50,7 +66,7 @@ pub(crate) fn refuse_existing(target: &Path, overwrite: bool) -> Result<(), Stor
 /// # Errors
 /// [`StoreError::Exists`] if the target has appeared meanwhile and is not to be replaced, [`StoreError::Io`].
 pub(crate) fn publish(complete: &Path, target: &Path, overwrite: bool) -> Result<(), StoreError> {
-    refuse_existing(target, overwrite)?;
+    check(target, overwrite, &[])?;
     let replaced = sibling(target, "replaced")?;
     let directory_there = target.is_dir() && !target.is_symlink();
     if directory_there {

@@ -90,12 +90,13 @@ impl StoreWriter {
     }
 
     fn begin(target: &Path, options: WriterOptions) -> Result<StoreWriter, StoreError> {
-        target::refuse_existing(target, options.overwrite)?;
+        target::check(target, options.overwrite, &[])?;
         let partial = target::sibling(target, "partial")?;
         fs::create_dir_all(&partial).map_err(StoreError::io(&partial))?;
         let lock = target::lock(&partial.join("writer.lock"), &partial)?;
         let map_size = fs::metadata(partial.join("data.mdb")).map_or(0, |m| m.len() as usize);
         let map_size = (2 * map_size).max(FIRST_MAP).next_multiple_of(1 << 16);
+        lmdb::make_data_file(&partial)?;
         let mut env_options = EnvOpenOptions::new().read_txn_without_tls();
         env_options.map_size(map_size).max_dbs(4);
         // SAFETY: the directory is this writer's own: `lock` keeps other writers out, and nobody reads a partial.

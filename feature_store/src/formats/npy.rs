@@ -216,6 +216,18 @@ impl NpySink {
         std::fs::create_dir(folder).map_err(FormatError::io(folder))?;
         Ok(NpySink { folder: folder.to_owned(), left_out: LeftOut::new() })
     }
+
+    /// `a` has the files `a.npy` and `a_info.npy`, `a_info` would have the second, too.
+    fn collision(&self, id: &str, suffix: &str) -> FormatError {
+        let other = match (suffix, id.strip_suffix("_info")) {
+            (".npy", Some(other)) => other.to_owned(),
+            (".npy", None) => id.to_owned(),
+            _ => format!("{id}_info"),
+        };
+        let what =
+            format!("its file {id}{suffix} is that of image `{other}`; rename one with --rename");
+        FormatError::Unwritable { path: self.folder.clone(), id: id.to_owned(), what }
+    }
 }
 
 /// The dictionary that goes with an image's features.
@@ -258,8 +270,12 @@ impl FeatureSink for NpySink {
         ];
         for (suffix, bytes) in arrays {
             let path = super::file_of(&self.folder, id, suffix)?;
-            let file = std::fs::File::create_new(&path);
-            file.and_then(|mut file| file.write_all(&bytes)).map_err(FormatError::io(&path))?;
+            let mut file =
+                std::fs::File::create_new(&path).map_err(|error| match error.kind() {
+                    std::io::ErrorKind::AlreadyExists => self.collision(id, suffix),
+                    _ => FormatError::io(&path)(error),
+                })?;
+            file.write_all(&bytes).map_err(FormatError::io(&path))?;
         }
         let confidences = regions.objects.as_ref().is_some_and(|o| !o.confidences.is_empty());
         self.left_out.note("object confidences", confidences);

@@ -12,7 +12,8 @@ use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 use super::{FeatureSink, FeatureSource, FormatError, LeftOut, MAX_ARRAY_BYTES, RecordError};
 use super::{Records, SourceInfo, SourceRecord, npy};
-use crate::{Labels, Regions};
+use crate::precision::check_range;
+use crate::{Labels, Precision, Regions};
 
 /// The arrays of one image as UNITER's files have them.
 #[derive(Debug, Default)]
@@ -120,7 +121,13 @@ pub(super) fn parse(bytes: &[u8]) -> Result<UniterArrays, String> {
 pub(super) type NamedArray = (&'static str, Vec<usize>, Vec<u8>);
 
 /// UNITER's arrays of an image, in f32 or f16.
-pub(super) fn arrays_of(regions: &Regions, half: bool) -> Vec<NamedArray> {
+///
+/// # Errors
+/// A feature that f16 cannot hold.
+pub(super) fn arrays_of(regions: &Regions, half: bool) -> Result<Vec<NamedArray>, String> {
+    if half {
+        check_range(&regions.features, regions.dim, Precision::F16)?;
+    }
     let n = regions.len();
     let bytes = |values: &mut dyn Iterator<Item = f32>| -> Vec<u8> {
         if half {
@@ -149,7 +156,7 @@ pub(super) fn arrays_of(regions: &Regions, half: bool) -> Vec<NamedArray> {
     if let Some(values) = regions.class_probabilities.as_ref().filter(|_| n > 0) {
         arrays.push(("soft_labels", vec![n, values.len() / n], bytes(&mut values.iter().copied())));
     }
-    arrays
+    Ok(arrays)
 }
 
 /// The bytes of an `.npz` file.
@@ -269,13 +276,11 @@ impl NpzSink {
 impl FeatureSink for NpzSink {
     fn append(&mut self, id: &str, regions: &Regions) -> Result<(), FormatError> {
         let path = super::file_of(&self.folder, id, ".npz")?;
-        let arrays = arrays_of(regions, self.half);
-        let bytes = serialise(&arrays, self.half, CompressionMethod::Stored);
-        let bytes = bytes.map_err(|error| FormatError::Unwritable {
-            path: self.folder.clone(),
-            id: id.to_owned(),
-            what: error.to_string(),
-        })?;
+        let unwritable =
+            |what| FormatError::Unwritable { path: self.folder.clone(), id: id.to_owned(), what };
+        let arrays = arrays_of(regions, self.half).map_err(unwritable)?;
+        let bytes = serialise(&arrays, self.half, CompressionMethod::Stored)
+            .map_err(|error| unwritable(error.to_string()))?;
         let file = std::fs::File::create_new(&path);
         file.and_then(|mut file| file.write_all(&bytes)).map_err(FormatError::io(&path))?;
         note_left_out(&mut self.left_out, regions);

@@ -216,7 +216,7 @@ impl UniterSink {
     }
 
     fn value(&self, regions: &Regions) -> Result<Vec<u8>, String> {
-        let mut arrays = npz::arrays_of(regions, self.half);
+        let mut arrays = npz::arrays_of(regions, self.half)?;
         // The image data base holds no soft labels.
         arrays.retain(|(name, ..)| *name != "soft_labels");
         if self.encoding == UniterEncoding::Npz {

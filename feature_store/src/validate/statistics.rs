@@ -46,7 +46,7 @@ impl Statistics {
         let mut previous: Option<&[f32]> = None;
         for row in regions.features.chunks(regions.dim.max(1)) {
             let zero = row.iter().filter(|x| **x == 0.0).count();
-            sums.value += f64::from(row.iter().sum::<f32>());
+            sums.value += row.iter().copied().map(f64::from).sum::<f64>();
             sums.zero += zero as u64;
             sums.negative += row.iter().filter(|x| **x < 0.0).count() as u64;
             sums.empty += u64::from(zero == row.len());
@@ -56,7 +56,7 @@ impl Statistics {
         }
         let image = f64::from(regions.width) * f64::from(regions.height);
         for [x1, y1, x2, y2] in &regions.boxes {
-            sums.area += f64::from((x2 - x1) * (y2 - y1)) / image;
+            sums.area += f64::from(x2 - x1) * f64::from(y2 - y1) / image;
         }
         self.values += regions.features.len() as u64;
         self.regions += regions.len() as u64;

@@ -42,6 +42,7 @@ mod watch;
 #[cfg(feature = "torch")]
 mod weights;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -105,7 +106,17 @@ enum Command {
 
 fn main() -> ExitCode {
     set_signals();
-    let command = Cli::parse().command;
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(said) if said.use_stderr() => said.exit(),
+        // Help or the version: what was asked for, on stdout.
+        Err(said) => {
+            if let Err(error) = said.print().and_then(|()| std::io::stdout().flush()) {
+                console::give_up(&error);
+            }
+            return ExitCode::SUCCESS;
+        }
+    };
     if let Err(error) = interrupt::install() {
         return fail(&error.context("cannot set up the handler for Ctrl-C"));
     }

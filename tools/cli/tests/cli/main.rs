@@ -13,6 +13,7 @@ mod pretrain;
 mod report;
 mod selection;
 mod store;
+mod targets;
 #[cfg(feature = "torch")]
 mod train;
 #[cfg(feature = "torch")]

@@ -1,0 +1,188 @@
+//! What `--force` replaces, and what it never does.
+
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+
+use crate::{text, volta_lmdb, xenc};
+
+/// Runs a command that must be refused; what it says.
+fn refused(arguments: &[&str]) -> String {
+    let output = xenc(arguments);
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", text(&output.stderr));
+    text(&output.stderr)
+}
+
+fn done(arguments: &[&str]) {
+    let output = xenc(arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+}
+
+#[test]
+fn force_replaces_nothing_but_stores_and_exports_and_never_a_source() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let dump = volta_lmdb("raw_p4_np2");
+    let dump = dump.to_str().unwrap();
+    let store = path("home/store");
+    std::fs::create_dir(path("home")).unwrap();
+    done(&["store", "convert", dump, &store]);
+    let home = path("home");
+    let thesis = path("papers/thesis.txt");
+    std::fs::create_dir(path("papers")).unwrap();
+    std::fs::write(&thesis, "years of work").unwrap();
+    std::fs::create_dir(path("x-00000-of-00002")).unwrap();
+    std::fs::write(path("x-00000-of-00002/thesis.txt"), "years of work").unwrap();
+    let papers = path("papers");
+    let shards = path("x");
+
+    for arguments in [
+        vec!["store", "convert", dump, &papers, "--force"],
+        vec!["store", "convert", dump, &papers, "--to", "npz", "--force"],
+        vec!["store", "convert", dump, &thesis, "--to", "tsv", "--force"],
+        vec!["store", "repair", &store, &papers, "--force"],
+        vec!["store", "merge", &papers, &store, "--force"],
+        vec!["store", "shard", "-n", "2", &store, &shards, "--force"],
+        // Another store in a folder is none of this program's output at that folder.
+        vec!["store", "convert", dump, &home, "--force"],
+        // Without --force, it must not be recommended.
+        vec!["store", "convert", dump, &papers],
+    ] {
+        let said = refused(&arguments);
+        assert!(said.contains("move it away") && !said.contains("--force"), "{said}");
+    }
+    for arguments in [
+        vec!["store", "convert", &store, &home, "--force"],
+        vec!["store", "convert", &store, &store, "--force"],
+        vec!["store", "convert", &store, &home, "--to", "npz", "--force"],
+        vec!["store", "repair", &store, &home, "--force"],
+        vec!["store", "merge", &home, &store, &store, "--force"],
+        vec!["store", "append", &store, &store],
+    ] {
+        let said = refused(&arguments);
+        assert!(said.contains("the source"), "{arguments:?}: {said}");
+    }
+    std::fs::write(path("home/store/notes.txt"), "mine").unwrap();
+    assert!(refused(&["store", "compact", &store]).contains("notes.txt"));
+    let fixture = volta_lmdb("raw_p4_np1");
+    let more = fixture.to_str().unwrap();
+    assert!(refused(&["store", "append", &store, more]).contains("notes.txt"));
+    assert_eq!(std::fs::read_to_string(&thesis).unwrap(), "years of work");
+    assert!(Path::new(&path("x-00000-of-00002/thesis.txt")).exists());
+    std::fs::remove_file(path("home/store/notes.txt")).unwrap();
+    done(&["store", "validate", &store]);
+}
+
+#[test]
+fn force_replaces_every_output_of_this_program() {
+    let folder = tempfile::tempdir().unwrap();
+    let dump = volta_lmdb("raw_p4_np2");
+    let dump = dump.to_str().unwrap();
+    let formats = [
+        "store",
+        "volta",
+        "volta-raw",
+        "hdf5",
+        "hdf5-indexed",
+        "tsv",
+        "tsv-bottomup",
+        "tsv-gz",
+        "tsv-zst",
+        "uniter",
+        "uniter-compressed",
+        "npz",
+        "npy",
+    ];
+    for format in formats {
+        let target = folder.path().join(format);
+        let command = ["store", "convert", dump, target.to_str().unwrap(), "--to", format];
+        done(&command);
+        assert!(refused(&command).contains("--force"), "{format}");
+        done(&[&command[..], &["--force"]].concat());
+    }
+}
+
+/// A TSV of images with one region of two values each.
+fn tsv(path: &str, images: &[(&str, [f32; 2])]) {
+    let mut text = String::new();
+    for (id, values) in images {
+        let base64 = |values: &[f32]| {
+            let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+            BASE64_STANDARD.encode(bytes)
+        };
+        let (boxes, features) = (base64(&[1.0, 1.0, 9.0, 9.0]), base64(values));
+        text += &format!("{id}\t20\t20\t1\t{boxes}\t{features}\n");
+    }
+    std::fs::write(path, text).unwrap();
+}
+
+#[test]
+fn values_beyond_a_precision_are_refused_by_name_or_skipped() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (source, out) = (path("s.tsv"), path("out"));
+    tsv(&source, &[("good", [1.0, 2.0]), ("huge", [70_000.0, 3e38])]);
+    for format in ["store", "uniter", "uniter-compressed", "npz"] {
+        let command =
+            ["store", "convert", &source, &out, "--to", format, "--precision", "f16", "--force"];
+        let said = refused(&command);
+        assert!(said.contains("huge") && said.contains("7e4") && said.contains("bf16"), "{said}");
+        let skipping = xenc(&[&command[..], &["--on-error", "skip"]].concat());
+        assert_eq!(skipping.status.code(), Some(1), "{format}: {}", text(&skipping.stderr));
+        std::fs::remove_dir_all(&out).unwrap();
+    }
+    done(&["store", "convert", &source, &out, "--precision", "int8"]);
+    let deep = text(&xenc(&["store", "validate", &out, "--deep"]).stdout);
+    assert!(!deep.contains("inf"), "{deep}");
+}
+
+#[test]
+fn what_failed_without_an_image_does_not_block_its_target() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (bad, good, out) = (path("bad.tsv"), path("good.tsv"), path("out"));
+    tsv(&bad, &[(&"x".repeat(600), [1.0, 2.0])]);
+    tsv(&good, &[("good", [1.0, 2.0])]);
+    refused(&["store", "convert", &bad, &out]);
+    assert!(!Path::new(&path(".out.partial")).exists());
+    done(&["store", "convert", &good, &out]);
+}
+
+#[test]
+fn ids_whose_files_would_be_one_are_both_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (source, out) = (path("s.tsv"), path("out"));
+    for ids in [["a", "a_info"], ["a_info", "a"]] {
+        tsv(&source, &ids.map(|id| (id, [1.0, 2.0])));
+        let said = refused(&["store", "convert", &source, &out, "--to", "npy"]);
+        assert!(said.contains("`a`") && said.contains("`a_info`"), "{said}");
+        assert!(said.contains("--rename"), "{said}");
+    }
+}
+
+#[test]
+fn stores_and_exports_have_the_mode_of_other_files() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let dump = volta_lmdb("raw_p4_np2");
+    let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    std::fs::write(folder.path().join("any"), "").unwrap();
+    for format in ["store", "volta"] {
+        let out = folder.path().join(format);
+        done(&["store", "convert", dump.to_str().unwrap(), out.to_str().unwrap(), "--to", format]);
+        assert_eq!(mode(&out.join("data.mdb")), mode(&folder.path().join("any")), "{format}");
+    }
+}
+
+#[test]
+fn help_that_cannot_be_written_is_an_error() {
+    for argument in ["--help", "--version"] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_xenc"));
+        let status = command.arg(argument).stdout(full).output().unwrap().status;
+        assert_eq!(status.code(), Some(2), "{argument}");
+        done(&[argument]);
+    }
+}
