@@ -186,3 +186,21 @@ fn help_that_cannot_be_written_is_an_error() {
         done(&[argument]);
     }
 }
+
+#[test]
+fn images_with_findings_are_taken_and_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (source, store, out) = (path("s.tsv"), path("store"), path("out"));
+    tsv(&source, &[("good", [1.0, 2.0]), ("nan", [1.0, f32::NAN]), ("inf", [f32::INFINITY, 2.0])]);
+    for arguments in [
+        ["store", "convert", &source, &store, "--to", "store"],
+        ["store", "convert", &source, &out, "--to", "volta"],
+    ] {
+        let told = xenc(&arguments);
+        assert_eq!(told.status.code(), Some(1), "{arguments:?}");
+        let told = text(&told.stderr);
+        assert!(told.contains("2 images with findings") && told.contains("`nan` first"), "{told}");
+    }
+    assert_eq!(text(&xenc(&["store", "ls", &store]).stdout).lines().count(), 3);
+}
