@@ -35,12 +35,16 @@ fn force_replaces_nothing_but_stores_and_exports_and_never_a_source() {
     std::fs::create_dir(path("x-00000-of-00002")).unwrap();
     std::fs::write(path("x-00000-of-00002/thesis.txt"), "years of work").unwrap();
     let papers = path("papers");
+    let table = path("table.tsv");
+    std::fs::write(&table, "1\t2\t3\t4\t5\t6\n").unwrap();
     let shards = path("x");
 
     for arguments in [
         vec!["store", "convert", dump, &papers, "--force"],
         vec!["store", "convert", dump, &papers, "--to", "npz", "--force"],
         vec!["store", "convert", dump, &thesis, "--to", "tsv", "--force"],
+        // Six columns alone make no dump.
+        vec!["store", "convert", dump, &table, "--to", "tsv", "--force"],
         vec!["store", "repair", &store, &papers, "--force"],
         vec!["store", "merge", &papers, &store, "--force"],
         vec!["store", "shard", "-n", "2", &store, &shards, "--force"],
