@@ -12,6 +12,7 @@ use crate::append::AppendOptions;
 use crate::formats::{FeatureSource, FormatError, RecordError, Records, SourceInfo, SourceRecord};
 use crate::quarantine::Quarantine;
 use crate::record::Encoded;
+use crate::validate::{Finding, check_regions};
 use crate::writer::{self, CommittedIds};
 use crate::{
     Compression, Conflict, FeatureStore, Precision, Provenance, Schema, StoreError, StoreWriter,
@@ -57,6 +58,18 @@ pub struct ConvertReport {
     pub conflicts: u64,
     /// Records that could not be read, and why.
     pub skipped: Vec<SkippedRecord>,
+    /// Images taken as they are that [`validate`](crate::validate) finds something wrong with; of images that are
+    /// taken over nothing is known.
+    pub findings: Findings,
+}
+
+/// Images that were taken as they are although something is wrong with them.
+#[derive(Debug, Default, Serialize)]
+pub struct Findings {
+    /// How many.
+    pub images: u64,
+    /// The first of them.
+    pub first: Option<Finding>,
 }
 
 /// A record that was left out.
@@ -99,8 +112,8 @@ pub enum ConvertError {
     },
 }
 
-/// A decoded and encoded record, or why there is none.
-type Outcome = Result<(String, Encoded), ConvertError>;
+/// A decoded and encoded record with what is wrong with its regions, or why there is none.
+type Outcome = Result<(String, Encoded, Option<String>), ConvertError>;
 
 /// Converts a source into a new store at `target`.
 ///
@@ -187,14 +200,16 @@ fn fill(
                 ConvertError::Empty { .. } | ConvertError::Store(StoreError::Duplicate(_))
             );
             // A partial without an image of this source would only stand in the way of another.
-            if repeats || writer.committed() == before {
+            let stopped = matches!(error, ConvertError::Interrupted { .. });
+            if repeats || (!stopped && writer.committed() == before) {
                 writer.abandon()?;
             }
             return Err(error);
         }
     }
     let conflicts = writer.conflicts();
-    Ok(ConvertReport { schema: writer.finish()?, resumed, conflicts, skipped: tally.skipped })
+    let Tally { skipped, findings, .. } = tally;
+    Ok(ConvertReport { schema: writer.finish()?, resumed, conflicts, skipped, findings })
 }
 
 /// Writes a source's images.
@@ -218,9 +233,12 @@ fn write_all(
                 writer.commit()?;
                 return Err(ConvertError::Interrupted { images: writer.committed() });
             }
-            let outcome = outcome.and_then(|(id, record)| Ok(writer.append_encoded(&id, record)?));
+            let outcome = outcome.and_then(|(id, record, finding)| {
+                writer.append_encoded(&id, record)?;
+                Ok(finding.map(|what| Finding { id, what }))
+            });
             match outcome.map_err(|error| of_a_record(error, &info.path)) {
-                Ok(()) => tally.images += 1,
+                Ok(finding) => tally.take(finding),
                 Err(ConvertError::Record(error)) => {
                     if let Err(error) = tally.skip(error) {
                         writer.commit()?;
@@ -257,12 +275,23 @@ pub(crate) struct Tally<'a> {
     quarantine: Option<Quarantine>,
     pub(crate) images: u64,
     pub(crate) skipped: Vec<SkippedRecord>,
+    pub(crate) findings: Findings,
     total: Option<u64>,
 }
 
 impl<'a> Tally<'a> {
     pub(crate) fn new(on_error: &'a OnError, images: u64, total: Option<u64>) -> Tally<'a> {
-        Tally { on_error, quarantine: None, images, skipped: Vec::new(), total }
+        let (skipped, findings) = (Vec::new(), Findings::default());
+        Tally { on_error, quarantine: None, images, skipped, findings, total }
+    }
+
+    /// Counts an image that was taken.
+    pub(crate) fn take(&mut self, finding: Option<Finding>) {
+        self.images += 1;
+        if let Some(finding) = finding {
+            self.findings.images += 1;
+            self.findings.first.get_or_insert(finding);
+        }
     }
 
     pub(crate) fn progress(&self) -> Progress {
@@ -316,7 +345,7 @@ fn decode_all(
         let decode = |record: Result<Box<dyn SourceRecord>, RecordError>| {
             let (id, regions) = record?.decode()?;
             let record = writer::encode(&id, &regions, precision, compression)?;
-            Ok((id, record))
+            Ok((id, record, check_regions(&regions).err()))
         };
         if send.send(chunk.into_par_iter().map(decode).collect()).is_err() {
             return;

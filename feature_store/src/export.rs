@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::convert::{ConvertError, OnError, Progress, SkippedRecord, Tally, next_chunk};
+use crate::convert::{ConvertError, Findings, OnError, Progress, SkippedRecord, Tally, next_chunk};
 use crate::formats::hdf5::{Hdf5Sink, IndexedHdf5Sink};
 use crate::formats::npy::NpySink;
 use crate::formats::npz::NpzSink;
@@ -15,6 +15,7 @@ use crate::formats::tsv::{self, TsvCompression, TsvOrder, TsvSink};
 use crate::formats::uniter::{UniterEncoding, UniterSink};
 use crate::formats::volta::{VoltaEncoding, VoltaSink};
 use crate::formats::{FeatureSink, FeatureSource, FormatError, RecordError, Records};
+use crate::validate::{Finding, check_regions};
 use crate::{Regions, StoreError, target};
 
 /// A foreign format to write.
@@ -91,6 +92,8 @@ pub struct ExportReport {
     pub images: u64,
     /// Records that could not be read, and why.
     pub skipped: Vec<SkippedRecord>,
+    /// Images written as they are that [`validate`](crate::validate) finds something wrong with.
+    pub findings: Findings,
     /// Parts of the images that the format has no place for.
     pub left_out: BTreeSet<&'static str>,
 }
@@ -157,7 +160,10 @@ fn write(
             }
             match outcome {
                 Ok((id, regions)) => match sink.append(&id, &regions) {
-                    Ok(()) => tally.images += 1,
+                    Ok(()) => {
+                        let finding = check_regions(&regions).err();
+                        tally.take(finding.map(|what| Finding { id, what }));
+                    }
                     // Refused before anything was written of it.
                     Err(FormatError::Unwritable { id, what, .. }) if format.is_half() => {
                         tally.skip(RecordError::new(&info.path, id, what))?;
@@ -175,5 +181,6 @@ fn write(
     }
     let left_out = sink.left_out();
     sink.finish()?;
-    Ok(ExportReport { images: tally.images, skipped: tally.skipped, left_out })
+    let Tally { images, skipped, findings, .. } = tally;
+    Ok(ExportReport { images, skipped, findings, left_out })
 }

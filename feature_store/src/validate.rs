@@ -336,14 +336,16 @@ fn check_foreign(
 }
 
 /// What is wrong with an image's regions, if anything.
-fn check_regions(regions: &Regions) -> Result<(), String> {
+pub(crate) fn check_regions(regions: &Regions) -> Result<(), String> {
     if regions.is_empty() {
         return Err("it has no regions".into());
     }
     if regions.width == 0 || regions.height == 0 {
         return Err(format!("an image of {}x{} pixels", regions.width, regions.height));
     }
-    if let Some(at) = regions.features.iter().position(|x| !x.is_finite()) {
+    // Without a way out, the loop over all becomes vectors.
+    let all_finite = regions.features.iter().fold(true, |all, x| all & x.is_finite());
+    if !all_finite && let Some(at) = regions.features.iter().position(|x| !x.is_finite()) {
         return Err(format!("region {} holds a value that is not finite", at / regions.dim.max(1)));
     }
     let (w, h) = (regions.width as f32, regions.height as f32);

@@ -35,7 +35,15 @@ pub(super) fn recognise(path: &Path) -> Result<(), String> {
         Ok(_) | Err(StoreError::Version { .. } | StoreError::Damaged { .. }) => return Ok(()),
         Err(_) => {}
     }
+    recognise_dump(path)
+}
+
+/// Whether a dump of a known format begins with an image.
+fn recognise_dump(path: &Path) -> Result<(), String> {
     let source = formats::open(path).map_err(|error| format!("something else ({error})"))?;
+    if path.is_file() && source.info().format == "npz" || path.ends_with("data.mdb") {
+        return Err("part of a dump".into());
+    }
     let records = source.records().map_err(|error| format!("something else ({error})"));
     match records?.next().map(|record| record.and_then(|record| record.decode())) {
         Some(Err(error)) => Err(format!("something else ({error})")),
@@ -49,13 +57,7 @@ fn recognise_file(path: &Path) -> Result<(), String> {
     if metadata.is_file() && metadata.len() == 0 {
         return Ok(());
     }
-    match formats::open(path) {
-        Ok(source) if source.info().format == "npz" || path.ends_with("data.mdb") => {
-            Err("part of a dump".into())
-        }
-        Ok(_) => Ok(()),
-        Err(error) => Err(format!("something else ({error})")),
-    }
+    recognise_dump(path)
 }
 
 /// Whether a file's path below a folder is one that an export or a store consists of.

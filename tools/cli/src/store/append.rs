@@ -71,5 +71,5 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             report.conflicts
         );
     }
-    Ok(verdict(&report.skipped, &asked))
+    Ok(verdict(&report.skipped, &report.findings, &args.store, &asked))
 }

@@ -204,7 +204,7 @@ fn to_store(
             started.elapsed().as_secs_f64(),
         );
     }
-    Ok(verdict(&report.skipped, asked))
+    Ok(verdict(&report.skipped, &report.findings, &args.target, asked))
 }
 
 fn to_foreign(
@@ -239,5 +239,5 @@ fn to_foreign(
             started.elapsed().as_secs_f64(),
         );
     }
-    Ok(verdict(&report.skipped, asked))
+    Ok(verdict(&report.skipped, &report.findings, &args.target, asked))
 }

@@ -1,12 +1,15 @@
 //! What is said of a conversion or an append that is over.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::anyhow;
-use feature_store::convert::{ConvertError, SkippedRecord};
+use feature_store::convert::{ConvertError, Findings, SkippedRecord};
+use feature_store::validate::Finding;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::count;
 use super::selection::Asked;
 
 /// Skipped records that are told one by one; more are only counted.
@@ -38,10 +41,23 @@ pub fn report_json(report: &impl Serialize, asked: &Asked) -> anyhow::Result<Str
     Ok(serde_json::to_string_pretty(&value)?)
 }
 
-/// Says what was asked for and not found; the exit code is 1 if there is such a thing, or if records were skipped.
-pub fn verdict(skipped: &[SkippedRecord], asked: &Asked) -> ExitCode {
+/// Says what was asked for and not found, and how many images of the target have something wrong; the exit code is 1 if
+/// there is such a thing, or if records were skipped.
+pub fn verdict(
+    skipped: &[SkippedRecord],
+    findings: &Findings,
+    target: &Path,
+    asked: &Asked,
+) -> ExitCode {
     let unmet = asked.say_unmet();
-    ExitCode::from(u8::from(unmet || !skipped.is_empty()))
+    if let Some(Finding { id, what }) = &findings.first {
+        errln!(
+            "{} with findings, taken as they are; `{id}` first: {what}; `xenc store validate {}` lists them",
+            count(findings.images, "image"),
+            target.display()
+        );
+    }
+    ExitCode::from(u8::from(unmet || findings.images > 0 || !skipped.is_empty()))
 }
 
 /// Why nothing was taken: perhaps nothing that was asked for is there.

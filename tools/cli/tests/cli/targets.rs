@@ -35,12 +35,16 @@ fn force_replaces_nothing_but_stores_and_exports_and_never_a_source() {
     std::fs::create_dir(path("x-00000-of-00002")).unwrap();
     std::fs::write(path("x-00000-of-00002/thesis.txt"), "years of work").unwrap();
     let papers = path("papers");
+    let table = path("table.tsv");
+    std::fs::write(&table, "1\t2\t3\t4\t5\t6\n").unwrap();
     let shards = path("x");
 
     for arguments in [
         vec!["store", "convert", dump, &papers, "--force"],
         vec!["store", "convert", dump, &papers, "--to", "npz", "--force"],
         vec!["store", "convert", dump, &thesis, "--to", "tsv", "--force"],
+        // Six columns alone make no dump.
+        vec!["store", "convert", dump, &table, "--to", "tsv", "--force"],
         vec!["store", "repair", &store, &papers, "--force"],
         vec!["store", "merge", &papers, &store, "--force"],
         vec!["store", "shard", "-n", "2", &store, &shards, "--force"],
@@ -185,4 +189,22 @@ fn help_that_cannot_be_written_is_an_error() {
         assert_eq!(status.code(), Some(2), "{argument}");
         done(&[argument]);
     }
+}
+
+#[test]
+fn images_with_findings_are_taken_and_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (source, store, out) = (path("s.tsv"), path("store"), path("out"));
+    tsv(&source, &[("good", [1.0, 2.0]), ("nan", [1.0, f32::NAN]), ("inf", [f32::INFINITY, 2.0])]);
+    for arguments in [
+        ["store", "convert", &source, &store, "--to", "store"],
+        ["store", "convert", &source, &out, "--to", "volta"],
+    ] {
+        let told = xenc(&arguments);
+        assert_eq!(told.status.code(), Some(1), "{arguments:?}");
+        let told = text(&told.stderr);
+        assert!(told.contains("2 images with findings") && told.contains("`nan` first"), "{told}");
+    }
+    assert_eq!(text(&xenc(&["store", "ls", &store]).stdout).lines().count(), 3);
 }
