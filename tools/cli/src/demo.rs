@@ -96,7 +96,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     for ((name, ..), trained) in MODELS.into_iter().zip(trained) {
         match rank_held_out(&args.out, name, &trained, device)? {
             Some(model) => models.push(model),
-            None => return Ok(interrupt::exit_code()),
+            None => {
+                errln!("the demo is not gone on with: --force begins it anew");
+                return Ok(interrupt::exit_code());
+            }
         }
     }
     let summary = Summary {
