@@ -79,6 +79,12 @@ struct StoreSummary {
     bytes: u64,
 }
 
+/// What its parts say of going on is not true of the whole.
+fn interrupted() -> ExitCode {
+    errln!("the demo does not go on from here: --force begins it anew");
+    interrupt::exit_code()
+}
+
 /// Runs the demo; exit code 130 if interrupted.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
@@ -87,19 +93,16 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let data = args.out.join("data");
     let store = args.out.join("features.xenc");
     if !draw(&data, args.seed)? || !convert_features(&data, &store)? || !validate(&data, &store)? {
-        return Ok(interrupt::exit_code());
+        return Ok(interrupted());
     }
     let Some(trained) = train_models(&args.out, &args.device)? else {
-        return Ok(interrupt::exit_code());
+        return Ok(interrupted());
     };
     let mut models = Vec::new();
     for ((name, ..), trained) in MODELS.into_iter().zip(trained) {
         match rank_held_out(&args.out, name, &trained, device)? {
             Some(model) => models.push(model),
-            None => {
-                errln!("the demo is not gone on with: --force begins it anew");
-                return Ok(interrupt::exit_code());
-            }
+            None => return Ok(interrupted()),
         }
     }
     let summary = Summary {
