@@ -23,13 +23,17 @@ pub enum LmdbError {
     #[error("{0} does not exist")]
     Missing(PathBuf),
     /// Not a directory with a `data.mdb` in it.
-    #[error("{0} is not an LMDB directory (it has no data.mdb)")]
+    #[error(
+        "{0} is not an LMDB directory (it has no data.mdb); `xenc store convert` makes a store of other formats"
+    )]
     NotADirectory(PathBuf),
     /// `data.mdb` does not begin as LMDB files do.
     #[error("{0} is not an LMDB file")]
     NotLmdb(PathBuf),
     /// `data.mdb` is shorter than its own meta page says; reading on would end the process.
-    #[error("{path} is truncated: {found} bytes of at least {expected}; copy or download it again")]
+    #[error(
+        "{path} is truncated: {found} bytes of at least {expected}; copy or download it again, or save what is left with `xenc store repair`"
+    )]
     Truncated {
         /// The file.
         path: PathBuf,

@@ -90,6 +90,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Some(format) => format,
         None => named_by(&args.target)?,
     };
+    check_ending(&args.target, format)?;
     let foreign = foreign(format, args.precision)?;
     if foreign.is_some() && args.compression != CompressionArg::None {
         bail!("--compression is for stores; tsv-gz and tsv-zst are formats of their own")
@@ -114,6 +115,19 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         },
         done => done,
     }
+}
+
+/// A name that promises compressed text must keep it: readers go by the ending.
+fn check_ending(target: &Path, format: Format) -> anyhow::Result<()> {
+    let name = target.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    for (ending, promised, to) in
+        [(".gz", Format::TsvGz, "tsv-gz"), (".zst", Format::TsvZst, "tsv-zst")]
+    {
+        if name.ends_with(ending) && format != promised {
+            bail!("{} ends with {ending}: `--to {to}` writes that", target.display());
+        }
+    }
+    Ok(())
 }
 
 /// The format that a target's name stands for.

@@ -236,3 +236,17 @@ fn bad_records_of_a_dump_are_kept_in_quarantine() {
     assert_eq!(validated.status.code(), Some(1));
     assert!(std::fs::exists(path("bad/report.jsonl")).unwrap());
 }
+
+#[test]
+fn a_name_that_promises_compressed_text_keeps_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = fixture("volta.h5");
+    for (name, to) in [("x.tsv.gz", "tsv"), ("x.tsv.zst", "tsv-gz"), ("x.gz", "store")] {
+        let target = folder.path().join(name);
+        let target = target.to_str().unwrap();
+        let output = xenc(&["store", "convert", &source, target, "--to", to]);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert!(text(&output.stderr).contains("ends with"), "{output:?}");
+        assert!(!std::path::Path::new(target).exists());
+    }
+}
