@@ -8,7 +8,7 @@ help:            ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 demo: setup      ## The main job end to end on a data set that is drawn on the spot
-	$(CARGO) run --release --package xenc -- demo --out runs/demo --force
+	$(CARGO) run --release --bin xenc -- demo --out runs/demo --force
 
 test: setup      ## Run all tests
 	$(CARGO) test --workspace
