@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use heed::types::{Bytes, Str};
 use heed::{Database, EnvOpenOptions, MdbError, PutFlags};
@@ -69,6 +70,8 @@ pub struct StoreWriter {
     schema: Schema,
     pending: Vec<(String, Encoded)>,
     pending_bytes: usize,
+    /// The map moves when it grows: whoever reads it from another thread holds this meanwhile.
+    mapped: Arc<RwLock<()>>,
     /// Held for as long as the writer lives.
     _lock: File,
 }
@@ -131,6 +134,7 @@ impl StoreWriter {
             overwrite: options.overwrite,
             conflict: options.conflict,
             conflicts: 0,
+            mapped: Arc::default(),
             transaction_bytes: options.transaction_bytes,
             env,
             meta,
@@ -159,7 +163,12 @@ impl StoreWriter {
 
     /// A handle that tells which images are committed, for another thread.
     pub(crate) fn committed_ids(&self) -> CommittedIds {
-        CommittedIds { env: self.env.clone(), regions: self.regions, partial: self.partial.clone() }
+        CommittedIds {
+            env: self.env.clone(),
+            regions: self.regions,
+            mapped: Arc::clone(&self.mapped),
+            partial: self.partial.clone(),
+        }
     }
 
     /// Whether an image is already committed: a resumed conversion need not decode it again.
@@ -269,7 +278,9 @@ impl StoreWriter {
 
     fn grow(&mut self) -> Result<(), StoreError> {
         let size = self.env.info().map_size.saturating_mul(2);
-        // SAFETY: this thread holds no transaction: the one that found the map full has been dropped.
+        let _alone = self.mapped.write().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: no thread has a transaction: the one that found the map full has been dropped, and `CommittedIds` begins
+        // and ends its own with `mapped` held.
         unsafe { self.env.resize(size) }.map_err(|e| failed(&self.partial, e))
     }
 
@@ -319,6 +330,7 @@ pub(crate) fn discard(partial: &Path) -> Result<(), StoreError> {
 pub(crate) struct CommittedIds {
     env: Env,
     regions: Database<Str, Bytes>,
+    mapped: Arc<RwLock<()>>,
     partial: PathBuf,
 }
 
@@ -326,6 +338,7 @@ impl CommittedIds {
     /// Whether an image is committed.
     pub(crate) fn contains(&self, id: &str) -> Result<bool, StoreError> {
         check_id(id)?;
+        let _mapped = self.mapped.read().unwrap_or_else(PoisonError::into_inner);
         let transaction = self.env.read_txn().map_err(|e| failed(&self.partial, e))?;
         Ok(self.regions.get(&transaction, id).map_err(|e| failed(&self.partial, e))?.is_some())
     }
