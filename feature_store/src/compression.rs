@@ -51,11 +51,10 @@ pub(crate) fn compress(
     compression: Compression,
     value_size: usize,
 ) -> Option<Vec<u8>> {
-    let grouped = group(body, value_size);
     let packed = match compression {
         Compression::None => return None,
-        Compression::Lz4 => lz4_flex::block::compress(&grouped),
-        Compression::Zstd => zstd::bulk::compress(&grouped, 3).ok()?,
+        Compression::Lz4 => lz4_flex::block::compress(&group(body, value_size)),
+        Compression::Zstd => zstd::bulk::compress(&group(body, value_size), 3).ok()?,
     };
     (packed.len() + body.len() / WORTHWHILE < body.len()).then_some(packed)
 }

@@ -66,13 +66,49 @@ pub(crate) fn encode(
 ) -> Result<Encoded, String> {
     regions.check()?;
     let n = regions.len();
-    let mut features = Vec::with_capacity(regions.features.len() * precision.size());
-    let scales = precision::narrow(&regions.features, regions.dim, precision, &mut features)?;
-    let error =
-        precision::rounding_error(&regions.features, regions.dim, precision, &features, &scales);
+    let (parts, flags) = parts(regions);
+    let classes = regions.class_probabilities.as_ref().map_or(0, |values| values.len() / n.max(1));
+    let scales = if precision == Precision::Int8 { 4 * n } else { 0 };
+    let start = (HEADER + parts.len() + scales).next_multiple_of(64);
+    let mut bytes = Vec::with_capacity(start + regions.features.len() * precision.size());
+    bytes.resize(HEADER, 0);
+    bytes.extend(parts);
+    let scales_at = bytes.len();
+    bytes.resize(start, 0);
+    let scales = precision::narrow(&regions.features, regions.dim, precision, &mut bytes)?;
+    for (place, scale) in bytes[scales_at..].as_chunks_mut().0.iter_mut().zip(&scales) {
+        *place = scale.to_le_bytes();
+    }
+    let error = precision::rounding_error(
+        &regions.features,
+        regions.dim,
+        precision,
+        &bytes[start..],
+        &scales,
+    );
 
-    let (mut flags, mut body) = (0, Vec::with_capacity(n * 64 + HEADER + features.len()));
-    put_floats(&mut body, regions.boxes.as_flattened());
+    let mut used = Compression::None;
+    if let Some(packed) = compression::compress(&bytes[HEADER..], compression, precision.size()) {
+        used = compression;
+        bytes.truncate(HEADER);
+        bytes.extend(packed);
+    }
+    let small = |value: usize| u32::try_from(value).map_err(|_| format!("{value} is too many"));
+    bytes[8] = VERSION;
+    bytes[9] = precision.code();
+    bytes[10..12].copy_from_slice(&u16::to_le_bytes(flags));
+    let numbers = [regions.width, regions.height, small(n)?, small(regions.dim)?, small(classes)?];
+    bytes[12..32].copy_from_slice(numbers.map(u32::to_le_bytes).as_flattened());
+    bytes[32] = used.code();
+    let checksum = xxh3_64(&bytes[8..]);
+    bytes[..8].copy_from_slice(&checksum.to_le_bytes());
+    Ok(Encoded { bytes, error, dim: regions.dim })
+}
+
+/// What a body holds before the scales, and the flags of the optional parts of it.
+fn parts(regions: &Regions) -> (Vec<u8>, u16) {
+    let (mut flags, mut parts) = (0, Vec::new());
+    put_floats(&mut parts, regions.boxes.as_flattened());
     for (labels, ids, confidences) in [
         (&regions.objects, OBJECT_IDS, OBJECT_CONFIDENCES),
         (&regions.attributes, ATTRIBUTE_IDS, ATTRIBUTE_CONFIDENCES),
@@ -80,41 +116,22 @@ pub(crate) fn encode(
         let Some(labels) = labels else { continue };
         if !labels.ids.is_empty() {
             flags |= ids;
-            labels.ids.iter().for_each(|id| body.extend(id.to_le_bytes()));
+            labels.ids.iter().for_each(|id| parts.extend(id.to_le_bytes()));
         }
         if !labels.confidences.is_empty() {
             flags |= confidences;
-            put_floats(&mut body, &labels.confidences);
+            put_floats(&mut parts, &labels.confidences);
         }
     }
     if let Some(extents) = &regions.extents {
         flags |= EXTENTS;
-        put_floats(&mut body, extents.as_flattened());
+        put_floats(&mut parts, extents.as_flattened());
     }
-    let mut classes = 0;
-    if let Some(values) = regions.class_probabilities.as_ref().filter(|_| n > 0) {
+    if let Some(values) = regions.class_probabilities.as_ref().filter(|_| !regions.is_empty()) {
         flags |= CLASS_PROBABILITIES;
-        classes = values.len() / n;
-        put_floats(&mut body, values);
+        put_floats(&mut parts, values);
     }
-    put_floats(&mut body, &scales);
-    body.resize((HEADER + body.len()).next_multiple_of(64) - HEADER, 0);
-    body.extend(features);
-
-    let packed = compression::compress(&body, compression, precision.size());
-    let used = if packed.is_some() { compression } else { Compression::None };
-    let small = |value: usize| u32::try_from(value).map_err(|_| format!("{value} is too many"));
-    let mut bytes = vec![0; HEADER];
-    bytes[8] = VERSION;
-    bytes[9] = precision.code();
-    bytes[10..12].copy_from_slice(&u16::to_le_bytes(flags));
-    let numbers = [regions.width, regions.height, small(n)?, small(regions.dim)?, small(classes)?];
-    bytes[12..32].copy_from_slice(numbers.map(u32::to_le_bytes).as_flattened());
-    bytes[32] = used.code();
-    bytes.extend(packed.unwrap_or(body));
-    let checksum = xxh3_64(&bytes[8..]);
-    bytes[..8].copy_from_slice(&checksum.to_le_bytes());
-    Ok(Encoded { bytes, error, dim: regions.dim })
+    (parts, flags)
 }
 
 fn put_floats(out: &mut Vec<u8>, values: &[f32]) {

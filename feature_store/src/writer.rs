@@ -16,10 +16,14 @@ use crate::{
 };
 use crate::{codec, target};
 
+mod committed;
+
+pub(crate) use committed::CommittedIds;
+
 /// Records that are collected at most, however small.
 const MAX_PENDING: usize = 1 << 16;
-/// The map's first size; it doubles whenever it is full.
-const FIRST_MAP: usize = 256 << 20;
+/// The map's first size; it doubles whenever it is full, which tests want to see often.
+const FIRST_MAP: usize = if cfg!(test) { 1 << 18 } else { 256 << 20 };
 
 /// How a store is written.
 #[derive(Debug, Clone)]
@@ -70,7 +74,7 @@ pub struct StoreWriter {
     schema: Schema,
     pending: Vec<(String, Encoded)>,
     pending_bytes: usize,
-    /// The map moves when it grows: whoever reads it from another thread holds this meanwhile.
+    /// Written while the map moves; see [`CommittedIds`].
     mapped: Arc<RwLock<()>>,
     /// Held for as long as the writer lives.
     _lock: File,
@@ -324,24 +328,6 @@ pub(crate) fn discard(partial: &Path) -> Result<(), StoreError> {
     target::remove(partial).map_err(StoreError::io(partial))?;
     drop(lock);
     Ok(())
-}
-
-/// Tells which images are committed.
-pub(crate) struct CommittedIds {
-    env: Env,
-    regions: Database<Str, Bytes>,
-    mapped: Arc<RwLock<()>>,
-    partial: PathBuf,
-}
-
-impl CommittedIds {
-    /// Whether an image is committed.
-    pub(crate) fn contains(&self, id: &str) -> Result<bool, StoreError> {
-        check_id(id)?;
-        let _mapped = self.mapped.read().unwrap_or_else(PoisonError::into_inner);
-        let transaction = self.env.read_txn().map_err(|e| failed(&self.partial, e))?;
-        Ok(self.regions.get(&transaction, id).map_err(|e| failed(&self.partial, e))?.is_some())
-    }
 }
 
 /// The record of an image: the work that several threads can share.

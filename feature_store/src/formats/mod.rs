@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::lmdb::LmdbError;
 use crate::{Regions, StoreError};
 
+mod base64;
 mod detect;
 pub mod hdf5;
 mod lmdb_dump;

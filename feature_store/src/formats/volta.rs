@@ -6,13 +6,11 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use unpickle::{Dtype, NdArray, Value};
 
 use super::lmdb_dump::{DumpReader, DumpWriter};
 use super::{FeatureSink, FeatureSource, FormatError, LeftOut, RecordError, Records};
-use super::{SourceInfo, SourceRecord};
+use super::{SourceInfo, SourceRecord, base64};
 use crate::{Labels, Regions};
 
 /// The record that lists all ids.
@@ -165,17 +163,7 @@ fn floats(value: &Value, name: &str) -> Result<Vec<f32>, String> {
         Value::Array(array) => {
             array.to_f32s().ok_or_else(|| format!("its `{name}` are {}", array.dtype().name()))
         }
-        other => {
-            let bytes = from_base64(other, name)?;
-            let (items, rest) = bytes.as_chunks::<4>();
-            if !rest.is_empty() {
-                return Err(format!(
-                    "its `{name}` are {} bytes, no whole number of floats",
-                    bytes.len()
-                ));
-            }
-            Ok(items.iter().map(|item| f32::from_le_bytes(*item)).collect())
-        }
+        other => base64::decode(text(other, name)?, name),
     }
 }
 
@@ -184,24 +172,12 @@ fn integers(value: &Value, name: &str) -> Result<Vec<i64>, String> {
         Value::Array(array) => {
             array.to_i64s().ok_or_else(|| format!("its `{name}` are {}", array.dtype().name()))
         }
-        other => {
-            let bytes = from_base64(other, name)?;
-            let (items, rest) = bytes.as_chunks::<8>();
-            if !rest.is_empty() {
-                return Err(format!(
-                    "its `{name}` are {} bytes, no whole number of integers",
-                    bytes.len()
-                ));
-            }
-            Ok(items.iter().map(|item| i64::from_le_bytes(*item)).collect())
-        }
+        other => base64::decode(text(other, name)?, name),
     }
 }
 
-fn from_base64(value: &Value, name: &str) -> Result<Vec<u8>, String> {
-    let text =
-        value.as_bytes().ok_or_else(|| format!("its `{name}` are neither an array nor base64"))?;
-    BASE64.decode(text).map_err(|error| format!("its `{name}` are not base64: {error}"))
+fn text<'a>(value: &'a Value, name: &str) -> Result<&'a [u8], String> {
+    value.as_bytes().ok_or_else(|| format!("its {name} are neither an array nor base64"))
 }
 
 /// How a [`VoltaSink`] spells arrays.
@@ -235,12 +211,9 @@ impl VoltaSink {
     fn record(&self, id: &str, regions: &Regions) -> Result<Value, unpickle::Fault> {
         let n = regions.len();
         let text = |name: &str| Value::Str(name.into());
-        let floats = |values: &[f32], shape: Vec<usize>| {
-            let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
-            match self.encoding {
-                VoltaEncoding::Base64 => Ok(Value::Bytes(BASE64.encode(bytes).into_bytes().into())),
-                VoltaEncoding::Raw => array(Dtype::F32, shape, bytes),
-            }
+        let floats = |values: &[f32], shape: Vec<usize>| match self.encoding {
+            VoltaEncoding::Base64 => Ok(Value::Bytes(base64::encode(values).into_bytes().into())),
+            VoltaEncoding::Raw => float_array(values, shape),
         };
         let mut fields = vec![
             (text("img_id"), text(id)),

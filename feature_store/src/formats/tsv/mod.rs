@@ -9,9 +9,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
-
+use super::base64::decode;
 use super::{FeatureSource, FormatError, MAX_ARRAY_BYTES, RecordError};
 use super::{Records, SourceInfo, SourceRecord};
 use crate::{Labels, Regions};
@@ -100,7 +98,7 @@ impl TsvSource {
             what: format!("its first line: {}", error.reason),
         })?;
         let line = line.ok_or_else(|| unknown("a file without lines".into()))?.bytes;
-        let fields: Vec<&[u8]> = line.split(|&byte| byte == b'\t').collect();
+        let fields = fields(&line);
         let names: Vec<Column> = fields
             .iter()
             .map(|field| Column::from_name(str::from_utf8(field).unwrap_or("")))
@@ -263,9 +261,15 @@ impl SourceRecord for TsvRecord {
     }
 }
 
+/// The columns of a line, which may be long.
+fn fields(line: &[u8]) -> Vec<&[u8]> {
+    let tabs = memchr::memchr_iter(b'\t', line).chain([line.len()]);
+    tabs.scan(0, |start, end| Some(&line[std::mem::replace(start, end + 1)..end])).collect()
+}
+
 /// The regions in a line.
 fn parse(line: &[u8], columns: &[Column]) -> Result<Regions, String> {
-    let fields: Vec<&[u8]> = line.split(|&byte| byte == b'\t').collect();
+    let fields = fields(line);
     if fields.len() != columns.len() {
         return Err(format!("it has {} columns, the first line {}", fields.len(), columns.len()));
     }
@@ -276,8 +280,8 @@ fn parse(line: &[u8], columns: &[Column]) -> Result<Regions, String> {
         let text = text.unwrap_or("").trim();
         text.parse().map_err(|_| format!("its {name} `{text}` is no whole number"))
     };
-    let boxes = floats(field(Column::Boxes).unwrap_or(&[]), "boxes")?;
-    let features = floats(field(Column::Features).unwrap_or(&[]), "features")?;
+    let boxes = decode::<f32>(field(Column::Boxes).unwrap_or(&[]), "boxes")?;
+    let features = decode::<f32>(field(Column::Features).unwrap_or(&[]), "features")?;
     let (boxes, rest) = boxes.as_chunks::<4>();
     let n = boxes.len();
     if n == 0 || !rest.is_empty() {
@@ -294,8 +298,8 @@ fn parse(line: &[u8], columns: &[Column]) -> Result<Regions, String> {
     }
     let labels = |ids: Column, confidences: Column, name: &str| -> Result<Option<Labels>, String> {
         let bytes = |column| field(column).filter(|text| !text.is_empty());
-        let ids = bytes(ids).map_or(Ok(Vec::new()), |text| integers(text, name))?;
-        let confidences = bytes(confidences).map_or(Ok(Vec::new()), |text| floats(text, name))?;
+        let ids = bytes(ids).map_or(Ok(Vec::new()), |text| decode(text, name))?;
+        let confidences = bytes(confidences).map_or(Ok(Vec::new()), |text| decode(text, name))?;
         Ok((!ids.is_empty() || !confidences.is_empty()).then_some(Labels { ids, confidences }))
     };
     let regions = Regions {
@@ -310,21 +314,4 @@ fn parse(line: &[u8], columns: &[Column]) -> Result<Regions, String> {
     };
     regions.check()?;
     Ok(regions)
-}
-
-fn floats(text: &[u8], name: &str) -> Result<Vec<f32>, String> {
-    Ok(numbers::<4>(text, name)?.into_iter().map(f32::from_le_bytes).collect())
-}
-
-fn integers(text: &[u8], name: &str) -> Result<Vec<i64>, String> {
-    Ok(numbers::<8>(text, name)?.into_iter().map(i64::from_le_bytes).collect())
-}
-
-fn numbers<const N: usize>(text: &[u8], name: &str) -> Result<Vec<[u8; N]>, String> {
-    let bytes =
-        BASE64.decode(text).map_err(|error| format!("its {name} are not base64: {error}"))?;
-    match bytes.as_chunks::<N>() {
-        (items, []) => Ok(items.to_vec()),
-        _ => Err(format!("its {name} are {} bytes, no multiple of {N}", bytes.len())),
-    }
 }

@@ -5,9 +5,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
-
+use crate::formats::base64::encode;
 use crate::formats::{FeatureSink, FormatError, LeftOut};
 use crate::{Labels, Regions};
 
@@ -74,20 +72,15 @@ impl TsvSink {
             return Err("its id would need quotes; rename it with --rename");
         }
         let (w, h, n) = (regions.width, regions.height, regions.len());
-        let boxes = encode_floats(regions.boxes.as_flattened());
-        let features = encode_floats(&regions.features);
+        let boxes = encode(regions.boxes.as_flattened());
+        let features = encode(&regions.features);
         if self.order == TsvOrder::BottomUp {
             return Ok(format!("{id}\t{w}\t{h}\t{n}\t{boxes}\t{features}\r\n"));
         }
         let labels = |labels: &Option<Labels>| {
             let Labels { ids, confidences } =
                 labels.as_ref().filter(|labels| labels.are_whole(n)).ok_or(NO_LABELS)?;
-            let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
-            Ok::<_, &'static str>(format!(
-                "{}\t{}",
-                BASE64.encode(bytes),
-                encode_floats(confidences)
-            ))
+            Ok::<_, &'static str>(format!("{}\t{}", encode(ids), encode(confidences)))
         };
         let (objects, attributes) = (labels(&regions.objects)?, labels(&regions.attributes)?);
         Ok(format!("{id}\t{h}\t{w}\t{objects}\t{attributes}\t{n}\t{boxes}\t{features}\r\n"))
@@ -103,11 +96,6 @@ pub(crate) fn refusal(order: TsvOrder, regions: &Regions) -> Option<&'static str
 }
 
 const NO_LABELS: &str = "it lacks ids or confidences of objects or attributes; `tsv-bottomup` has six columns without them";
-
-fn encode_floats(values: &[f32]) -> String {
-    let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
-    BASE64.encode(bytes)
-}
 
 impl FeatureSink for TsvSink {
     fn append(&mut self, id: &str, regions: &Regions) -> Result<(), FormatError> {

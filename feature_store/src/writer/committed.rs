@@ -1,0 +1,74 @@
+//! Which images of a store that is being written are committed, for the thread that decodes.
+
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use heed::Database;
+use heed::types::{Bytes, Str};
+
+use super::{check_id, failed};
+use crate::StoreError;
+use crate::lmdb::Env;
+
+/// Tells which images are committed. The map moves when it grows: whoever reads it holds `mapped` meanwhile.
+pub(crate) struct CommittedIds {
+    pub(super) env: Env,
+    pub(super) regions: Database<Str, Bytes>,
+    pub(super) mapped: Arc<RwLock<()>>,
+    pub(super) partial: PathBuf,
+}
+
+impl CommittedIds {
+    /// Whether an image is committed.
+    pub(crate) fn contains(&self, id: &str) -> Result<bool, StoreError> {
+        check_id(id)?;
+        let _mapped = self.mapped.read().unwrap_or_else(PoisonError::into_inner);
+        let transaction = self.env.read_txn().map_err(|e| failed(&self.partial, e))?;
+        Ok(self.regions.get(&transaction, id).map_err(|e| failed(&self.partial, e))?.is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use crate::{Regions, StoreWriter, WriterOptions};
+
+    /// Without `mapped` this ends in a segmentation fault.
+    #[test]
+    fn ids_are_looked_up_while_the_map_grows() {
+        let folder = tempfile::tempdir().unwrap();
+        let regions = Regions {
+            width: 8,
+            height: 8,
+            boxes: vec![[0.0, 0.0, 8.0, 8.0]],
+            features: vec![1.0; 4096],
+            dim: 4096,
+            ..Regions::default()
+        };
+        let options = WriterOptions { transaction_bytes: 1 << 17, ..WriterOptions::default() };
+        let mut writer = StoreWriter::create(&folder.path().join("store"), options).unwrap();
+        let ids = writer.committed_ids();
+        let first = writer.env.info().map_size;
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut found = false;
+                while !done.load(Ordering::Relaxed) {
+                    let there = ids.contains("0").unwrap();
+                    assert!(there || !found, "a committed image is gone");
+                    found = there;
+                }
+                assert!(found);
+            });
+            for image in 0..2000 {
+                writer.append(&image.to_string(), &regions).unwrap();
+            }
+            writer.commit().unwrap();
+            done.store(true, Ordering::Relaxed);
+        });
+        assert!(writer.env.info().map_size >= first << 6, "the map has not grown often");
+        drop(ids);
+        assert_eq!(writer.finish().unwrap().count, 2000);
+    }
+}
