@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 features=../data/fixtures/features
-mkdir -p corpus/{pickle,file,lmdb,npy}
+mkdir -p corpus/{pickle,file,lmdb,npy,picture,archive,weights,network,text}
 cp ../data/fixtures/checkpoints/*.pkl corpus/pickle/
 cp "$features"/*.tsv "$features"/uniter/npz/*.npz "$features"/volta.h5 corpus/file/
 find "$features" ../attacks -name data.mdb | while read -r file; do
@@ -12,3 +12,9 @@ done
 for info in "$features"/npy/*_info.npy; do
     cat "${info%_info.npy}.npy" "$info" > "corpus/npy/$(basename "$info")"
 done
+cp ../attacks/pictures/* ../data/fixtures/detector/photos/* corpus/picture/
+cp ../attacks/archives/* corpus/archive/
+cp ../attacks/weights/* ../data/fixtures/checkpoints/*.{pkl,bin} corpus/weights/
+cp ../attacks/networks/* corpus/network/
+# Sentences and strings that break tokenizers, one a file.
+split -l 1 --additional-suffix .json ../data/fixtures/clip/tokenizer.jsonl corpus/text/

@@ -143,7 +143,7 @@
 //! use feature_store::formats;
 //! use feature_store::validate::{Options, validate_source};
 //!
-//! let source = formats::open("../attacks/pickle_runs_a_command".as_ref())?;
+//! let source = formats::open("../attacks/features/pickle_runs_a_command".as_ref())?;
 //! let options = Options { deep: true, ..Options::default() };
 //! let cancelled = AtomicBool::new(false);
 //! let report = validate_source(source, &options, &cancelled, &mut |_| {})?.expect("nobody cancels");

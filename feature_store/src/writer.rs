@@ -58,6 +58,18 @@ impl Default for WriterOptions {
     }
 }
 
+impl WriterOptions {
+    /// Fails where a writer with these options would refuse to begin or to complete: at a target that is there and is not to
+    /// be replaced, that is no output of this program, or that is or holds one of the `sources`. For programs that have work
+    /// to do before they write.
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`], [`StoreError::Irreplaceable`], [`StoreError::HoldsSource`].
+    pub fn check(&self, target: &Path, sources: &[&Path]) -> Result<(), StoreError> {
+        target::check(target, self.overwrite, sources)
+    }
+}
+
 /// Writes one store. Dropped before [`finish`](StoreWriter::finish), it leaves a partial that the next run takes up.
 pub struct StoreWriter {
     target: PathBuf,

@@ -3,9 +3,13 @@
 //! The same entry points as the fuzz targets in `fuzz/`, with a fixed number of mutations of sound files, and the files
 //! in `attacks/`. An allocator that counts refuses what no input of these sizes can need.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+#[path = "common/allocations.rs"]
+mod allocations;
+#[path = "common/mutation.rs"]
+mod mutation;
+
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use feature_store::convert::{OnError, convert};
 use feature_store::export::{ForeignFormat, export};
@@ -16,84 +20,13 @@ use feature_store::formats::{self, uniter_text};
 use feature_store::validate::{Options, validate_source};
 use feature_store::{Regions, StoreWriter, WriterOptions, pages};
 
-/// Largest single allocation that was asked for since it was last set to zero.
-static LARGEST: AtomicUsize = AtomicUsize::new(0);
-
-struct Counting;
-
-// SAFETY: every call is passed on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LARGEST.fetch_max(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        LARGEST.fetch_max(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract of `alloc_zeroed`.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        LARGEST.fetch_max(size, Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract of `realloc`.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps the contract of `dealloc`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+use allocations::largest_while;
+use mutation::{Random, mutate};
 
 /// No input here needs more in one piece: files of some kilobytes, caches and buffers of a few megabytes.
 const REASONABLE: usize = 150 << 20;
 
 static RUN: AtomicBool = AtomicBool::new(false);
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % limit.max(1) as u64) as usize
-    }
-}
-
-/// Sound bytes with some of them changed, cut, repeated or replaced by extreme numbers.
-fn mutate(sound: &[u8], random: &mut Random) -> Vec<u8> {
-    let mut bytes = sound.to_vec();
-    // The first kilobytes are where headers are.
-    let near = if random.below(2) == 0 { bytes.len().min(2048) } else { bytes.len() };
-    for _ in 0..=random.below(4) {
-        let at = random.below(near.min(bytes.len()));
-        match random.below(6) {
-            0 | 1 if at < bytes.len() => bytes[at] = random.below(256) as u8,
-            2 if at < bytes.len() => bytes[at] ^= 1 << random.below(8),
-            3 => bytes.truncate(at),
-            4 => {
-                let extreme =
-                    [u64::MAX, 1 << 63, 1 << 40, 1 << 31, 0][random.below(5)].to_le_bytes();
-                let end = (at + 8).min(bytes.len());
-                bytes[at..end].copy_from_slice(&extreme[..end - at]);
-            }
-            _ => {
-                let part = bytes[at..bytes.len().min(at + 64)].to_vec();
-                bytes.splice(at..at, part);
-            }
-        }
-        if bytes.is_empty() {
-            break;
-        }
-    }
-    bytes
-}
 
 fn image(seed: usize) -> Regions {
     Regions {
@@ -161,23 +94,24 @@ fn mutated_dumps_of_every_format_are_refused_or_read() {
     let mut random = Random(0x9E37_79B9_7F4A_7C15);
     for dump in dumps(folder.path()) {
         assert_eq!(read_everything(&dump), 3, "{}", dump.display());
-        LARGEST.store(0, Ordering::Relaxed);
         for file in files(&dump) {
             let sound = std::fs::read(&file).unwrap();
             // Half of what is changed in an LMDB file is its tree, which its own test changes byte by byte.
             let rounds = if file.ends_with("data.mdb") { 150 } else { 400 };
-            for _ in 0..rounds {
-                let mutant = mutate(&sound, &mut random);
-                // A new file each time: a mapped one must not change under its readers.
-                std::fs::remove_file(&file).unwrap();
-                std::fs::write(&file, mutant).unwrap();
-                read_everything(&dump);
-            }
+            let mutants = || {
+                for _ in 0..rounds {
+                    let mutant = mutate(&sound, &mut random);
+                    // A new file each time: a mapped one must not change under its readers.
+                    std::fs::remove_file(&file).unwrap();
+                    std::fs::write(&file, mutant).unwrap();
+                    read_everything(&dump);
+                }
+            };
+            let ((), largest) = largest_while(mutants);
+            assert!(largest < REASONABLE, "{}: {largest} bytes at once", file.display());
             std::fs::remove_file(&file).unwrap();
             std::fs::write(&file, sound).unwrap();
         }
-        let largest = LARGEST.load(Ordering::Relaxed);
-        assert!(largest < REASONABLE, "{}: {largest} bytes at once", dump.display());
         assert_eq!(read_everything(&dump), 3, "{}", dump.display());
     }
 }
@@ -199,7 +133,7 @@ fn mutated_text_data_bases_are_refused_or_read() {
     }
 }
 
-/// Where the hostile files are, with a README that says what each tries.
+/// Where the hostile files are; a README says what each tries.
 fn attacks() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../attacks")
 }
@@ -218,18 +152,16 @@ const REASONS: [(&str, &str); 6] = [
 fn every_attack_is_refused_by_name() {
     let readme = std::fs::read_to_string(attacks().join("README.md")).unwrap();
     let mut tried = 0;
-    let mut entries: Vec<PathBuf> =
-        std::fs::read_dir(attacks()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut entries: Vec<PathBuf> = std::fs::read_dir(attacks().join("features"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     entries.sort();
     for path in entries {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        if name == "README.md" || name.ends_with(".py") {
-            continue;
-        }
         assert!(readme.contains(&format!("`{name}`")), "{name} is explained");
-        LARGEST.store(0, Ordering::Relaxed);
-        let refusal = refusal_of(&path).unwrap_or_else(|| panic!("{name} was taken for sound"));
-        let largest = LARGEST.load(Ordering::Relaxed);
+        let (refusal, largest) = largest_while(|| refusal_of(&path));
+        let refusal = refusal.unwrap_or_else(|| panic!("{name} was taken for sound"));
         assert!(largest < REASONABLE, "{name}: {largest} bytes at once");
         let reason = REASONS.iter().find(|(attack, _)| *attack == name).map_or("", |(_, why)| why);
         assert!(!refusal.is_empty() && refusal.contains(reason), "{name}: {refusal}");

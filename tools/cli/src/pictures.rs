@@ -96,11 +96,10 @@ impl FromStr for Shard {
 }
 
 impl PictureArgs {
-    /// The pictures; an error before any work if the store is there already.
+    /// The pictures; an error before any work if the store cannot take its place.
     pub fn open(&self) -> anyhow::Result<Pictures> {
-        if self.store.exists() && !self.force {
-            bail!("{} exists; remove it, or replace it with --force", self.store.display());
-        }
+        let writer = WriterOptions { overwrite: self.force, ..WriterOptions::default() };
+        writer.check(&self.store, &[&self.images])?;
         let pictures = Pictures::open(&self.images, self.ids)?;
         let count = pictures.len();
         let pictures = match self.shard {

@@ -10,7 +10,7 @@ use anyhow::Context;
 use clap::Subcommand;
 use onnx::runtime::Options;
 use vision::clip::graph::Towers;
-use vision::clip::{Architecture, ClipEncoder, random_weights};
+use vision::clip::{Architecture, ClipEncoder, Tokenizer, random_weights};
 use vision::weights::Weights;
 
 /// What to do with CLIP.
@@ -34,6 +34,17 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
 pub fn architecture(name: &str) -> anyhow::Result<Architecture> {
     let known = Architecture::published(name);
     known.with_context(|| format!("no CLIP `{name}`: ViT-B/32, ViT-B/16, ViT-L/14 or RN50"))
+}
+
+/// The tokenizer of a vocabulary; by default of the one that `make setup` fetched.
+pub fn tokenizer(vocabulary: Option<&Path>) -> anyhow::Result<Tokenizer> {
+    let found = match vocabulary {
+        Some(file) => file.to_owned(),
+        None => Tokenizer::find_vocabulary().context(
+            "CLIP's vocabulary was not found: run `make setup`, or name it with --vocabulary",
+        )?,
+    };
+    Ok(Tokenizer::open(&found)?)
 }
 
 /// Opens a tower: an exported model, weights, or `random:NAME` to measure speed with.

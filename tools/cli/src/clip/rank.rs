@@ -9,10 +9,10 @@ use anyhow::{Context, ensure};
 use feature_store::dataset::SET_SIZE;
 use feature_store::{FeatureStore, dataset};
 use serde_json::{Map, Value};
-use vision::clip::Tokenizer;
 use vision::clip::graph::Towers;
 use vision::extract::{Ranked, rank};
 
+use crate::interrupt;
 use crate::pictures::DeviceArgs;
 use crate::progress::Progress;
 
@@ -47,20 +47,15 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let descriptions = dataset::load_split(&args.annotations)?;
     let images = FeatureStore::open(&args.images)?;
-    let vocabulary = match &args.vocabulary {
-        Some(file) => file.clone(),
-        None => Tokenizer::find_vocabulary().context(
-            "CLIP's vocabulary was not found: run `make setup`, or name it with --vocabulary",
-        )?,
-    };
-    let tokenizer = Tokenizer::open(&vocabulary)?;
+    let tokenizer = super::tokenizer(args.vocabulary.as_deref())?;
     let mut encoder = super::open(&args.model, Towers::Text, &args.device.options())?;
     let progress = Progress::start("rank", "descriptions", Some(descriptions.len() as u64));
-    let outcome = rank(&descriptions, &images, &mut encoder, &tokenizer, &mut |done| {
+    let stop = interrupt::flag();
+    let outcome = rank(&descriptions, &images, &mut encoder, &tokenizer, stop, &mut |done| {
         progress.set(done as u64, "");
     });
     progress.finish();
-    let (report, ranked) = outcome?;
+    let Some((report, ranked)) = outcome? else { return Ok(interrupt::exit_code()) };
     if let Some(file) = &args.predictions {
         write(file, |out| lines(out, &ranked))?;
     }

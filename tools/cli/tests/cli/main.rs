@@ -7,6 +7,8 @@ mod eval;
 mod export;
 #[cfg(feature = "onnx")]
 mod extract;
+#[cfg(feature = "onnx")]
+mod hostile;
 #[cfg(feature = "torch")]
 mod pretrain;
 #[cfg(feature = "torch")]

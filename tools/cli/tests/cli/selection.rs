@@ -152,7 +152,7 @@ fn stores_that_differ_say_in_what_and_damaged_ones_in_few_lines() {
     let (code, out, _) = run(&["store", "diff", &store, &other]);
     assert!(code == 1 && out.contains("object confidences in the first only"), "{out}");
 
-    let attacks = concat!(env!("CARGO_MANIFEST_DIR"), "/../../attacks/");
+    let attacks = concat!(env!("CARGO_MANIFEST_DIR"), "/../../attacks/features/");
     let changed = format!("{attacks}store_record_changed");
     let (code, out, _) = run(&["store", "validate", &changed]);
     assert_eq!(code, 1);

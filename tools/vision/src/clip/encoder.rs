@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use onnx::runtime::{Device, Input, Options, RuntimeError, Session};
-use onnx::{TensorData, TensorError};
+use onnx::{Dim, Shape, TensorData, TensorError};
 
 use super::graph::{self, Towers};
 use super::{Architecture, CONTEXT, Preprocess};
@@ -33,7 +33,23 @@ pub enum EncodeError {
         /// What is missing.
         what: &'static str,
     },
+    /// A model whose features have a shape that no CLIP's have.
+    #[error("{model} is no CLIP: its features of {rows} inputs are {found:?}")]
+    OtherShape {
+        /// The file.
+        model: String,
+        /// Pictures or texts that it was given.
+        rows: usize,
+        /// Shape of what it gave.
+        found: Vec<usize>,
+    },
+    /// Features that are not numbers.
+    #[error("the network gave NaN or infinite features: its weights are broken")]
+    NotFinite,
 }
+
+/// Largest side of a picture that a model may ask for; that of the largest CLIP is 448.
+const MAX_SIDE: usize = 4096;
 
 /// One or both towers, ready to run.
 pub struct ClipEncoder {
@@ -72,12 +88,18 @@ impl ClipEncoder {
 
     fn new(session: Session, model: String) -> Result<ClipEncoder, EncodeError> {
         let input = |wanted: &str| session.inputs().iter().find(|(name, ..)| name == wanted);
-        let image = input("image").and_then(|(_, _, shape)| shape.0.last()?.fixed());
         let has_text = input("tokens").is_some();
-        if image.is_none() && !has_text {
-            return Err(EncodeError::OtherModel { model, what: "an image or a text tower" });
-        }
-        Ok(ClipEncoder { session, model, image_size: image.unwrap_or(0), has_text })
+        let image_size = match input("image") {
+            Some((_, _, shape)) => match side(shape) {
+                Some(side) => side,
+                None => return Err(EncodeError::OtherModel { model, what: SQUARE }),
+            },
+            None if has_text => 0,
+            None => {
+                return Err(EncodeError::OtherModel { model, what: "an image or a text tower" });
+            }
+        };
+        Ok(ClipEncoder { session, model, image_size, has_text })
     }
 
     /// How pictures are preprocessed for it; `None` without an image tower.
@@ -93,7 +115,7 @@ impl ClipEncoder {
     /// Embeddings of preprocessed pictures, each `[3, n, n]`; not normalised.
     ///
     /// # Errors
-    /// [`EncodeError::OtherModel`] without an image tower; [`EncodeError::Runtime`].
+    /// [`EncodeError::OtherModel`] without an image tower; [`EncodeError::OtherShape`], [`EncodeError::Runtime`].
     pub fn images(&mut self, pictures: &[Vec<f32>]) -> Result<Vec<Vec<f32>>, EncodeError> {
         if self.image_size == 0 {
             return Err(EncodeError::OtherModel {
@@ -117,7 +139,7 @@ impl ClipEncoder {
     /// all of them is not computed.
     ///
     /// # Errors
-    /// [`EncodeError::OtherModel`] without a text tower; [`EncodeError::Runtime`].
+    /// [`EncodeError::OtherModel`] without a text tower; [`EncodeError::OtherShape`], [`EncodeError::Runtime`].
     pub fn texts(&mut self, tokens: &[[i64; CONTEXT]]) -> Result<Vec<Vec<f32>>, EncodeError> {
         if !self.has_text {
             return Err(EncodeError::OtherModel {
@@ -151,9 +173,26 @@ impl ClipEncoder {
         let outputs = self.session.run(inputs)?;
         let features = outputs.iter().find(|tensor| tensor.name() == output);
         let missing = || EncodeError::OtherModel { model: self.model.clone(), what: "features" };
-        let values = features.ok_or_else(missing)?.f32s()?;
-        Ok(values.chunks_exact(values.len() / rows).map(<[f32]>::to_vec).collect())
+        let features = features.ok_or_else(missing)?;
+        let columns = match features.shape()[..] {
+            [found, columns] if found == rows && columns > 0 => columns,
+            _ => {
+                let (model, found) = (self.model.clone(), features.shape());
+                return Err(EncodeError::OtherShape { model, rows, found });
+            }
+        };
+        let values = features.f32s()?;
+        Ok(values.chunks_exact(columns).map(<[f32]>::to_vec).collect())
     }
+}
+
+const SQUARE: &str = "square pictures of three colours";
+
+/// The side of the square pictures that a shape asks for.
+fn side(shape: &Shape) -> Option<usize> {
+    let [_, colours, height, width] = &shape.0[..] else { return None };
+    let side = width.fixed().filter(|side| (1..=MAX_SIDE).contains(side))?;
+    (colours.may_equal(&Dim::Fixed(3)) && height.fixed() == Some(side)).then_some(side)
 }
 
 /// The cosine of two embeddings; NaN if one of them is zero.

@@ -105,6 +105,9 @@ impl Architecture {
             attributes,
         };
         weights.require(&architecture.expected(), "the region detector")?;
+        if architecture.classes == 0 {
+            return Err(misfit("it knows no objects".to_owned()));
+        }
         Ok(architecture)
     }
 

@@ -33,6 +33,21 @@ pub enum DetectError {
         /// What is missing.
         what: String,
     },
+    /// A model whose outputs have shapes that no detector's have.
+    #[error("{model} is no detector: its output `{output}` is {found:?}, not {wanted}")]
+    OtherShape {
+        /// The file.
+        model: String,
+        /// The output.
+        output: String,
+        /// Its shape.
+        found: Vec<usize>,
+        /// What a detector gives.
+        wanted: String,
+    },
+    /// No region at all.
+    #[error("no region was found")]
+    Nothing,
     /// Fewer regions than asked for.
     #[error(
         "only {found} regions of the {wanted} that are wanted; leave the picture out, or take what there is with \
@@ -60,7 +75,7 @@ pub enum DetectError {
         longest: usize,
     },
     /// The network's numbers are not numbers.
-    #[error("the network gave NaN or infinite features")]
+    #[error("the network gave NaN or infinite numbers: its weights are broken")]
     NotFinite,
 }
 
@@ -76,6 +91,8 @@ pub struct Settings {
 /// A detector that is ready to run.
 pub struct Detector {
     session: Session,
+    /// The file, for errors.
+    model: String,
     settings: Settings,
     /// Boxes are given instead of proposed.
     takes_boxes: bool,
@@ -146,7 +163,8 @@ impl Detector {
         }
         let longest = session.metadata("longest").and_then(|text| text.parse().ok());
         let longest = longest.unwrap_or(Sizing::default().longest);
-        Ok(Detector { session, settings, takes_boxes, longest })
+        let model = model.to_owned();
+        Ok(Detector { session, model, settings, takes_boxes, longest })
     }
 
     /// Whether boxes have to be given.
@@ -162,19 +180,22 @@ impl Detector {
     /// The regions of a picture, by descending confidence: features, boxes in pixels of the picture, objects, attributes.
     ///
     /// # Errors
-    /// [`DetectError::TooFew`] (unless fewer are accepted), [`DetectError::EmptyRegion`], [`DetectError::Runtime`].
+    /// [`DetectError::TooFew`] (unless fewer are accepted), [`DetectError::Nothing`], [`DetectError::EmptyRegion`],
+    /// [`DetectError::NotFinite`]; [`DetectError::OtherShape`], [`DetectError::Runtime`].
     pub fn detect(&mut self, image: &NetworkImage) -> Result<Regions, DetectError> {
         self.check_size(image)?;
         let shape = [1, 3, image.height, image.width];
-        let outputs = self.session.run(&[("image", Input::Slice(&shape, &image.tensor))])?;
-        let outputs = Outputs::of(&outputs);
-        let proposals = boxes_of(outputs.get("proposals")?);
-        let mut probabilities = outputs.get("class_logits")?.to_vec();
-        softmax_rows(&mut probabilities, proposals.len());
+        let tensors = self.session.run(&[("image", Input::Slice(&shape, &image.tensor))])?;
+        let outputs = Outputs { tensors: &tensors, model: &self.model };
+        let proposals = outputs.proposals()?;
+        let heads = Heads::of(&outputs, proposals.len())?;
         let network = (image.height, image.width);
-        let deltas = outputs.get("box_deltas")?;
-        let candidates = Candidates::new(&proposals, &probabilities, deltas, network);
+        let deltas = outputs.deltas(&heads)?;
+        let candidates = Candidates::new(&proposals, &heads.probabilities, deltas, network);
         let selection = candidates.select(&self.settings.selection);
+        if selection.kept.is_empty() {
+            return Err(DetectError::Nothing);
+        }
         if !selection.reached && !self.settings.accept_fewer {
             let (found, wanted) = (selection.kept.len(), self.settings.selection.min);
             return Err(DetectError::TooFew { found, wanted });
@@ -189,13 +210,14 @@ impl Detector {
             ids: selection.kept.iter().map(|&n| candidates.classes[n] as i64).collect(),
             confidences: selection.kept.iter().map(|&n| candidates.confidences[n]).collect(),
         };
-        regions(image, boxes, objects, &outputs, &selection.kept, proposals.len())
+        heads.regions(image, boxes, objects, &selection.kept)
     }
 
     /// Features, objects and attributes of boxes that are given in pixels of the picture; they keep their order.
     ///
     /// # Errors
-    /// [`DetectError::EmptyRegion`] for a box outside the picture; [`DetectError::Runtime`].
+    /// [`DetectError::Nothing`] without boxes, [`DetectError::EmptyRegion`] for one outside the picture,
+    /// [`DetectError::NotFinite`]; [`DetectError::OtherShape`], [`DetectError::Runtime`].
     pub fn describe(
         &mut self,
         image: &NetworkImage,
@@ -205,24 +227,25 @@ impl Detector {
         let raw = (image.raw_height, image.raw_width);
         let network = (image.height, image.width);
         let scaled: Vec<Box4> = boxes.iter().map(|&of| rescale(of, raw, network)).collect();
+        if boxes.is_empty() {
+            return Err(DetectError::Nothing);
+        }
         if let Some(empty) = scaled.iter().position(|of| is_empty(*of)) {
             return Err(DetectError::EmptyRegion(empty));
         }
         let shape = [1, 3, image.height, image.width];
         let flat = scaled.as_flattened();
-        let outputs = self.session.run(&[
+        let tensors = self.session.run(&[
             ("image", Input::Slice(&shape, &image.tensor)),
             ("boxes", Input::Slice(&[boxes.len(), 4], flat)),
         ])?;
-        let outputs = Outputs::of(&outputs);
-        let mut probabilities = outputs.get("class_logits")?.to_vec();
-        softmax_rows(&mut probabilities, boxes.len());
-        let columns = probabilities.len() / boxes.len().max(1);
-        let best =
-            probabilities.chunks_exact(columns.max(1)).map(|row| largest(&row[..columns - 1]));
+        let outputs = Outputs { tensors: &tensors, model: &self.model };
+        let heads = Heads::of(&outputs, boxes.len())?;
+        let best = heads.probabilities.chunks_exact(heads.classes + 1);
+        let best = best.map(|row| largest(&row[..heads.classes]));
         let (ids, confidences) = best.map(|(class, value)| (class as i64, value)).unzip();
         let kept: Vec<usize> = (0..boxes.len()).collect();
-        regions(image, boxes.to_vec(), Labels { ids, confidences }, &outputs, &kept, boxes.len())
+        heads.regions(image, boxes.to_vec(), Labels { ids, confidences }, &kept)
     }
 
     fn check_size(&self, image: &NetworkImage) -> Result<(), DetectError> {
@@ -261,78 +284,122 @@ pub fn build(
     Ok(graph::build(&loaded, &options)?)
 }
 
-/// The outputs of a run by name.
-struct Outputs<'a>(&'a [Tensor]);
+/// The outputs of a run by name. A file may give others than a detector does, so that every shape is checked.
+struct Outputs<'a> {
+    tensors: &'a [Tensor],
+    model: &'a str,
+}
 
 impl<'a> Outputs<'a> {
-    fn of(outputs: &'a [Tensor]) -> Outputs<'a> {
-        Outputs(outputs)
-    }
-
     fn find(&self, name: &str) -> Option<&'a Tensor> {
-        self.0.iter().find(|tensor| tensor.name() == name)
+        self.tensors.iter().find(|tensor| tensor.name() == name)
     }
 
-    fn get(&self, name: &str) -> Result<&'a [f32], DetectError> {
+    /// The numbers of a matrix, and how many columns it has.
+    fn matrix(
+        &self,
+        name: &str,
+        wanted: &str,
+        fits: impl FnOnce(usize, usize) -> bool,
+    ) -> Result<(&'a [f32], usize), DetectError> {
         let tensor = self.find(name).ok_or_else(|| DetectError::OtherModel {
-            model: "the model".to_owned(),
+            model: self.model.to_owned(),
             what: format!("output `{name}`"),
         })?;
-        Ok(tensor.f32s()?)
+        match tensor.shape()[..] {
+            [rows, columns] if fits(rows, columns) => Ok((tensor.f32s()?, columns)),
+            _ => Err(DetectError::OtherShape {
+                model: self.model.to_owned(),
+                output: name.to_owned(),
+                found: tensor.shape(),
+                wanted: wanted.to_owned(),
+            }),
+        }
+    }
+
+    fn proposals(&self) -> Result<Vec<Box4>, DetectError> {
+        let (values, _) = self.matrix("proposals", "[proposals, 4]", |_, columns| columns == 4)?;
+        Ok(values.chunks_exact(4).map(|b| [b[0], b[1], b[2], b[3]]).collect())
+    }
+
+    /// Of each class's box, or of one box whatever the class.
+    fn deltas(&self, heads: &Heads) -> Result<&'a [f32], DetectError> {
+        let (rows, sides) = (heads.rows, 4 * heads.classes);
+        let wanted = format!("[{rows}, {sides}]");
+        let fits = |found, columns| found == rows && (columns == sides || columns == 4);
+        Ok(self.matrix("box_deltas", &wanted, fits)?.0)
     }
 }
 
-fn boxes_of(values: &[f32]) -> Vec<Box4> {
-    values.chunks_exact(4).map(|b| [b[0], b[1], b[2], b[3]]).collect()
-}
-
-fn softmax_rows(values: &mut [f32], rows: usize) {
-    let columns = values.len() / rows.max(1);
-    values.chunks_exact_mut(columns.max(1)).for_each(softmax);
-}
-
-/// The rows `kept` of the outputs, which have `rows`, as regions.
-fn regions(
-    image: &NetworkImage,
-    boxes: Vec<Box4>,
-    objects: Labels,
-    outputs: &Outputs,
-    kept: &[usize],
+/// What the heads say of each box.
+struct Heads<'a> {
     rows: usize,
-) -> Result<Regions, DetectError> {
-    let features = outputs.get("features")?;
-    let dim = features.len() / rows.max(1);
-    let features: Vec<f32> =
-        kept.iter().flat_map(|&n| &features[n * dim..(n + 1) * dim]).copied().collect();
-    if features.iter().any(|value| !value.is_finite()) {
-        return Err(DetectError::NotFinite);
-    }
-    let attributes = match outputs.find("attribute_logits") {
-        Some(_) => Some(attributes(outputs.get("attribute_logits")?, kept, rows)),
-        None => None,
-    };
-    Ok(Regions {
-        width: image.raw_width as u32,
-        height: image.raw_height as u32,
-        boxes,
-        features,
-        dim,
-        objects: Some(objects),
-        attributes,
-        ..Regions::default()
-    })
+    features: &'a [f32],
+    dim: usize,
+    /// Object classes, the background not among them.
+    classes: usize,
+    /// `[rows, classes + 1]`.
+    probabilities: Vec<f32>,
+    /// Logits and their number in a row, "none" included.
+    attributes: Option<(&'a [f32], usize)>,
 }
 
-/// The best attribute of each kept row. "None", the last, is left out before probabilities are computed.
-fn attributes(logits: &[f32], kept: &[usize], rows: usize) -> Labels {
-    let columns = logits.len() / rows.max(1);
-    let mut labels = Labels::default();
-    for &row in kept {
-        let mut scores = logits[row * columns..(row + 1) * columns - 1].to_vec();
-        softmax(&mut scores);
-        let (id, confidence) = largest(&scores);
-        labels.ids.push(id as i64);
-        labels.confidences.push(confidence);
+impl<'a> Heads<'a> {
+    fn of(outputs: &Outputs<'a>, rows: usize) -> Result<Heads<'a>, DetectError> {
+        let matrix = |name: &str, least: usize| {
+            let wanted = format!("[{rows}, {least} or more]");
+            outputs.matrix(name, &wanted, |found, columns| found == rows && columns >= least)
+        };
+        let (features, dim) = matrix("features", 1)?;
+        let (logits, columns) = matrix("class_logits", 2)?;
+        let attributes = match outputs.find("attribute_logits") {
+            Some(_) => Some(matrix("attribute_logits", 2)?),
+            None => None,
+        };
+        let mut probabilities = logits.to_vec();
+        probabilities.chunks_exact_mut(columns).for_each(softmax);
+        Ok(Heads { rows, features, dim, classes: columns - 1, probabilities, attributes })
     }
-    labels
+
+    /// The rows `kept` as regions.
+    fn regions(
+        &self,
+        image: &NetworkImage,
+        boxes: Vec<Box4>,
+        objects: Labels,
+        kept: &[usize],
+    ) -> Result<Regions, DetectError> {
+        let dim = self.dim;
+        let features: Vec<f32> =
+            kept.iter().flat_map(|&n| &self.features[n * dim..(n + 1) * dim]).copied().collect();
+        let attributes = self.attributes(kept);
+        let sure = attributes.iter().chain([&objects]).flat_map(|labels| &labels.confidences);
+        if features.iter().chain(sure).any(|value| !value.is_finite()) {
+            return Err(DetectError::NotFinite);
+        }
+        Ok(Regions {
+            width: image.raw_width as u32,
+            height: image.raw_height as u32,
+            boxes,
+            features,
+            dim,
+            objects: Some(objects),
+            attributes,
+            ..Regions::default()
+        })
+    }
+
+    /// The best attribute of each kept row. "None", the last, is left out before probabilities are computed.
+    fn attributes(&self, kept: &[usize]) -> Option<Labels> {
+        let (logits, columns) = self.attributes?;
+        let mut labels = Labels::default();
+        for &row in kept {
+            let mut scores = logits[row * columns..(row + 1) * columns - 1].to_vec();
+            softmax(&mut scores);
+            let (id, confidence) = largest(&scores);
+            labels.ids.push(id as i64);
+            labels.confidences.push(confidence);
+        }
+        Some(labels)
+    }
 }

@@ -30,7 +30,7 @@ pub enum NamesError {
 /// # Errors
 /// [`NamesError`] with the path; another number of names than `classes`.
 pub fn read_names(path: &Path, classes: usize) -> Result<Vec<String>, NamesError> {
-    let text = std::fs::read_to_string(path)
+    let text = feature_store::text::read_text(path)
         .map_err(|source| NamesError::Io { path: path.to_owned(), source })?;
     let name = |line: &str| line.split(',').next().unwrap_or_default().trim().to_lowercase();
     let names: Vec<String> = text.lines().map(name).collect();

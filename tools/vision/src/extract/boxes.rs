@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use feature_store::{FeatureStore, StoreError};
+use feature_store::{FeatureStore, StoreError, text};
 
 /// Boxes that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -41,8 +41,8 @@ impl Boxes {
             return Ok(Boxes::Store(FeatureStore::open(path)?));
         }
         let file = |reason: String| BoxesError::File { path: path.to_owned(), reason };
-        let text = std::fs::read(path).map_err(|error| file(error.to_string()))?;
-        serde_json::from_slice(&text).map(Boxes::Listed).map_err(|error| file(error.to_string()))
+        let json = text::read(path).map_err(|error| file(error.to_string()))?;
+        serde_json::from_slice(&json).map(Boxes::Listed).map_err(|error| file(error.to_string()))
     }
 
     /// A picture's boxes, or why there are none.

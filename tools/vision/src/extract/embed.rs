@@ -84,6 +84,11 @@ fn flush(
     let embeddings = encoder.images(&inputs)?;
     Timing::add(&mut run.timing.inference, start.elapsed());
     for ((n, prepared), features) in batch.drain(..).zip(embeddings) {
+        if features.iter().any(|value| !value.is_finite()) {
+            let name = run.pictures.name(n);
+            run.leave_out(n, format!("{name}: {}", EncodeError::NotFinite));
+            continue;
+        }
         let (width, height) = (prepared.width as u32, prepared.height as u32);
         let regions = Regions {
             width,

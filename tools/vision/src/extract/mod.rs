@@ -59,6 +59,24 @@ pub enum ExtractError {
     /// A detector that takes boxes without any, or boxes for one that does not.
     #[error("{0}")]
     Boxes(&'static str),
+    /// A store of something else than embeddings of the model.
+    #[error(
+        "`{id}` of the store is {found}, no embedding of {dim} values; rank with a store that `xenc clip embed` has made \
+         with the same model"
+    )]
+    OtherEmbeddings {
+        /// An image.
+        id: String,
+        /// What the store holds of it.
+        found: String,
+        /// Values of the model's embeddings.
+        dim: usize,
+    },
+    /// A similarity that is no number: an embedding of zeros.
+    #[error(
+        "the embedding of a text or an image of {0} has no length: the model's weights are broken"
+    )]
+    NoLength(String),
     /// Not one picture could be used.
     #[error("none of the {count} pictures could be used; the first: {first}")]
     Nothing {

@@ -6,7 +6,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use feature_store::MAX_ID_BYTES;
+use feature_store::{MAX_ID_BYTES, text};
 use xxhash_rust::xxh3::Xxh3;
 use zip::ZipArchive;
 
@@ -105,7 +105,7 @@ impl Pictures {
             (in_folder(path)?, Archive::None)
         } else {
             let mut start = Vec::new();
-            let mut file = File::open(path).map_err(failed)?;
+            let mut file = text::open(path).map_err(failed)?;
             file.by_ref().take(512).read_to_end(&mut start).map_err(failed)?;
             file.seek(SeekFrom::Start(0)).map_err(failed)?;
             match kind(&start) {
@@ -253,7 +253,7 @@ fn in_folder(root: &Path) -> Result<Vec<Found>, PicturesError> {
 }
 
 fn in_list(path: &Path) -> Result<Vec<Found>, PicturesError> {
-    let text = std::fs::read_to_string(path).map_err(|source| match source.kind() {
+    let lines = text::read_list(path).map_err(|source| match source.kind() {
         io::ErrorKind::InvalidData => PicturesError::Malformed {
             path: path.to_owned(),
             what: "neither a picture, a zip or tar archive, nor a list of paths".to_owned(),
@@ -261,15 +261,14 @@ fn in_list(path: &Path) -> Result<Vec<Found>, PicturesError> {
         _ => PicturesError::Io { path: path.to_owned(), source },
     })?;
     let folder = path.parent().unwrap_or(Path::new(""));
-    let lines = text.lines().map(str::trim_end).filter(|line| !line.is_empty());
-    let entry = |line: &str| {
+    let entry = |line: String| {
         let (id, file) = match line.split_once('\t') {
             Some((id, file)) => (Some(id.to_owned()), file),
-            None => (None, line),
+            None => (None, &*line),
         };
         (file.replace('\\', "/"), id, Place::File(folder.join(file)))
     };
-    Ok(lines.map(entry).collect())
+    Ok(lines.into_iter().map(entry).collect())
 }
 
 fn in_zip(path: &Path, file: File) -> Result<(Vec<Found>, Archive), PicturesError> {

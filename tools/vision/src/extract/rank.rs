@@ -1,11 +1,13 @@
 //! Zero-shot ranking with CLIP: which image of its set does a description fit best?
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use feature_store::dataset::{Description, SET_SIZE, is_static, set_images};
-use feature_store::{FeatureStore, StoreError};
+use feature_store::{FeatureStore, Regions, StoreError};
 use serde::Serialize;
 
 use super::ExtractError;
-use crate::clip::{ClipEncoder, Tokenizer, cosine};
+use crate::clip::{ClipEncoder, EncodeError, Tokenizer, cosine};
 
 /// One description's candidates, scored.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -54,7 +56,7 @@ pub struct RankReport {
 /// Texts embedded at a time.
 const BATCH: usize = 32;
 
-/// Ranks the candidates of every description by CLIP's cosine; `images` is a store of embeddings.
+/// Ranks the candidates of every description by CLIP's cosine; `images` is a store of embeddings. `None` if `stop` was set.
 ///
 /// # Errors
 /// [`ExtractError`]: the store, or CLIP.
@@ -63,11 +65,15 @@ pub fn rank(
     images: &FeatureStore,
     encoder: &mut ClipEncoder,
     tokenizer: &Tokenizer,
+    stop: &AtomicBool,
     progress: &mut dyn FnMut(usize),
-) -> Result<(RankReport, Vec<Ranked>), ExtractError> {
+) -> Result<Option<(RankReport, Vec<Ranked>)>, ExtractError> {
     let mut report = RankReport::default();
     let mut ranked = Vec::with_capacity(descriptions.len());
     for chunk in descriptions.chunks(BATCH) {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
         let mut known = Vec::new();
         for description in chunk {
             match candidates(images, description)? {
@@ -85,19 +91,20 @@ pub fn rank(
             .collect();
         let texts = encoder.texts(&tokens)?;
         for ((description, candidates), text) in known.into_iter().zip(texts) {
-            ranked.push(score(description, &candidates, &text));
+            check(&candidates, &text)?;
+            ranked.push(score(description, &candidates, &text)?);
         }
         progress(ranked.len());
     }
     report.summarise(&ranked);
-    Ok((report, ranked))
+    Ok(Some((report, ranked)))
 }
 
-/// Embeddings of a description's candidates; `None` if the store lacks one.
-fn candidates(
-    images: &FeatureStore,
-    of: &Description,
-) -> Result<Option<Vec<Vec<f32>>>, StoreError> {
+/// Images of a set by their ids.
+type Candidates = Vec<(String, Regions)>;
+
+/// A description's candidates; `None` if the store lacks one.
+fn candidates(images: &FeatureStore, of: &Description) -> Result<Option<Candidates>, StoreError> {
     let ids = set_images(images, &of.directory)?;
     if ids.len() != SET_SIZE {
         return Ok(None);
@@ -106,12 +113,36 @@ fn candidates(
         (Some(target), Some(distractor)) => vec![target, distractor],
         _ => (0..SET_SIZE).collect(),
     };
-    let embeddings = positions.iter().map(|&n| Ok(images.get(&ids[n])?.features));
+    let embeddings = positions.iter().map(|&n| Ok((ids[n].clone(), images.get(&ids[n])?)));
     embeddings.collect::<Result<Vec<_>, StoreError>>().map(Some)
 }
 
-fn score(description: &Description, candidates: &[Vec<f32>], text: &[f32]) -> Ranked {
-    let scores: Vec<f32> = candidates.iter().map(|image| cosine(image, text)).collect();
+/// Refuses what can be compared with no text of this model.
+fn check(candidates: &Candidates, text: &[f32]) -> Result<(), ExtractError> {
+    if text.iter().any(|value| !value.is_finite()) {
+        return Err(EncodeError::NotFinite.into());
+    }
+    let other = candidates.iter().find(|(_, image)| image.len() != 1 || image.dim != text.len());
+    match other {
+        Some((id, image)) => Err(ExtractError::OtherEmbeddings {
+            id: id.clone(),
+            found: format!("{} regions of {} values", image.len(), image.dim),
+            dim: text.len(),
+        }),
+        None => Ok(()),
+    }
+}
+
+fn score(
+    description: &Description,
+    candidates: &Candidates,
+    text: &[f32],
+) -> Result<Ranked, ExtractError> {
+    let scores: Vec<f32> =
+        candidates.iter().map(|(_, image)| cosine(&image.features, text)).collect();
+    if scores.iter().any(|score| !score.is_finite()) {
+        return Err(ExtractError::NoLength(description.directory.clone()));
+    }
     let target = match description.distractor {
         Some(_) => description.target.map(|_| 0),
         None => description.target,
@@ -122,13 +153,13 @@ fn score(description: &Description, candidates: &[Vec<f32>], text: &[f32]) -> Ra
         };
         1 + scores.iter().enumerate().filter(|pair| better(*pair)).count()
     });
-    Ranked {
+    Ok(Ranked {
         directory: description.directory.clone(),
         text: description.text.clone(),
         target: description.target,
         scores,
         rank,
-    }
+    })
 }
 
 impl RankReport {

@@ -110,9 +110,10 @@ fn detect(
         Some(boxes) => detector.describe(image, &boxes.of(id).map_err(Opinion::OfPicture)?),
     };
     found.map_err(|error| match error {
-        DetectError::TooFew { .. } | DetectError::EmptyRegion(_) | DetectError::NotFinite => {
-            Opinion::OfPicture(error.to_string())
-        }
+        DetectError::Nothing
+        | DetectError::TooFew { .. }
+        | DetectError::EmptyRegion(_)
+        | DetectError::NotFinite => Opinion::OfPicture(error.to_string()),
         error => Opinion::OfDetector(error),
     })
 }
@@ -139,7 +140,7 @@ fn show(
 
 /// A store in the making: what extracting regions and embedding have in common.
 pub(super) struct Run<'a> {
-    pictures: &'a Pictures,
+    pub(super) pictures: &'a Pictures,
     target: PathBuf,
     writer: StoreWriter,
     /// Pictures that an interrupted run has not done.

@@ -1,6 +1,5 @@
 //! From a file to pixels.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
@@ -58,9 +57,9 @@ pub fn decode(bytes: &[u8], name: &str, limits: &Limits) -> Result<Image, ImageE
     decode_bytes(bytes, limits).map_err(|fault| fault.of(name))
 }
 
-/// The bytes of a file, never more than the limit: a device file has no size, and no end.
+/// The bytes of a file, never more than the limit.
 fn read_bytes(path: &Path, limits: &Limits) -> Result<Vec<u8>, ImageFault> {
-    let file = File::open(path).map_err(ImageFault::Io)?;
+    let file = feature_store::text::open(path).map_err(ImageFault::Io)?;
     let size = file.metadata().map_err(ImageFault::Io)?.len();
     let mut bytes = Vec::with_capacity(size.min(limits.bytes) as usize);
     file.take(limits.bytes.saturating_add(1)).read_to_end(&mut bytes).map_err(ImageFault::Io)?;

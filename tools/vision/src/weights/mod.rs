@@ -21,7 +21,6 @@ mod safetensors;
 mod torchscript;
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -93,7 +92,7 @@ impl Weights {
         let unreadable =
             |reason: String| WeightsError::Unreadable { path: path.to_owned(), reason };
         let mut start = Vec::new();
-        File::open(path)
+        feature_store::text::open(path)
             .and_then(|file| file.take(16).read_to_end(&mut start))
             .map_err(|error| unreadable(error.to_string()))?;
         let source: Box<dyn Source> = if start.starts_with(b"PK\x03\x04") {

@@ -264,8 +264,12 @@ fn clip_ranks_the_images_of_a_set() {
     descriptions.push(Description { directory: "elsewhere_1".into(), ..descriptions[0].clone() });
     let vocabulary = std::env::var_os("XENC_CLIP_VOCABULARY").unwrap();
     let tokenizer = clip::Tokenizer::open(Path::new(&vocabulary)).unwrap();
-    let (report, ranked) =
-        rank(&descriptions, &store, &mut encoder, &tokenizer, &mut |_| ()).unwrap();
+    let mut ranked = |stop: bool| {
+        let stop = AtomicBool::new(stop);
+        rank(&descriptions, &store, &mut encoder, &tokenizer, &stop, &mut |_| ()).unwrap()
+    };
+    assert!(ranked(true).is_none());
+    let (report, ranked) = ranked(false).unwrap();
     assert_eq!((report.descriptions, report.truncated, report.incomplete.len()), (3, 1, 1));
     assert_eq!(ranked.len(), 4);
     assert_eq!((ranked[0].scores.len(), ranked[2].scores.len()), (10, 2));

@@ -1,4 +1,4 @@
-"""Makes the hostile files of this folder again: python make.py XENC, with lmdb, numpy, h5py, msgpack and zstandard installed.
+"""Makes the hostile features again: python make_features.py XENC, with lmdb, numpy, h5py, msgpack and zstandard installed.
 
 None of them does harm when it is looked at; README.md says what each would do to a careless reader.
 """
@@ -22,7 +22,7 @@ import msgpack
 import numpy as np
 import zstandard
 
-HERE = os.path.dirname(os.path.abspath(__file__))
+HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "features")
 COMMAND = "touch PWNED"
 
 
