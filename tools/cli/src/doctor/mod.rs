@@ -38,7 +38,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         mpi: Mpi::look(),
     };
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        outln!("{}", serde_json::to_string_pretty(&report)?);
     } else {
         report.machine.print();
         report.limits.print();
@@ -51,5 +51,5 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 /// One line: what, and what of it.
 fn line(what: &str, words: &str) {
-    println!("{what:<13}{words}");
+    outln!("{what:<13}{words}");
 }

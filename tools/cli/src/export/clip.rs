@@ -4,13 +4,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use onnx::TensorData;
+use onnx::{Model, TensorData};
 use vision::clip::graph::{self, Towers};
 use vision::clip::{Architecture, random_weights};
 use vision::weights::Weights;
 
 use super::FileArgs;
-use super::difference::{between, noise};
+use super::difference::{Comparison, noise};
 
 /// Sizes follow from the weights. `xenc clip embed` and `xenc clip rank` take the file as they take weights.
 #[derive(clap::Args)]
@@ -42,25 +42,34 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Some(name) => random_weights(&crate::clip::architecture(name)?, 1),
         None => Weights::open(Path::new(&args.weights))?,
     };
-    let architecture = Architecture::of_file(&weights)?;
-    let loaded = weights.load(&architecture.expected(), "CLIP")?;
     let towers = match args.towers {
         Which::Image => Towers::Image,
         Which::Text => Towers::Text,
         Which::Both => Towers::Both,
     };
-    let exact = graph::build(&loaded, graph::Options { towers, outputs: &[] })?;
+    let exact = build(&weights, towers)?;
     let model = args.file.rounded(exact.clone(), graph::half)?;
-    args.file.finish(&model, |file| {
-        let side = architecture.image.size();
-        let image = TensorData::new([2, 3, side, side], noise(2 * 3 * side * side))?;
-        let vocabulary = loaded["token_embedding.weight"].shape()[0] as i64;
-        // Two descriptions between start and end, the two largest ids; the second is padded with zeros.
-        let (start, end) = (vocabulary - 2, vocabulary - 1);
-        let tokens = vec![start, 5, 17, 3, end, start, 11, end, 0, 0];
-        let tokens = TensorData::new([2, 5], tokens)?;
-        let mut inputs = vec![("image", image), ("tokens", tokens)];
-        inputs.retain(|(name, _)| exact.inputs().iter().any(|(known, ..)| known == name));
-        between(&exact, file, &inputs)
-    })
+    args.file.finish(&model, |file| compare(&exact, &weights, file))
+}
+
+/// The f32 graph of a file of weights.
+pub fn build(weights: &Weights, towers: Towers) -> anyhow::Result<Model> {
+    let expected = Architecture::of_file(weights)?.expected();
+    let loaded = weights.load(&expected, "CLIP")?;
+    Ok(graph::build(&loaded, graph::Options { towers, outputs: &[] })?)
+}
+
+/// How far a file is from the f32 graph of the same weights, on two pictures of noise and two descriptions.
+pub fn compare(exact: &Model, weights: &Weights, file: &Path) -> anyhow::Result<Comparison> {
+    let architecture = Architecture::of_file(weights)?;
+    let side = architecture.image.size();
+    let image = TensorData::new([2, 3, side, side], noise(2 * 3 * side * side))?;
+    // Two descriptions between start and end, the two largest ids; the second is padded with zeros.
+    let vocabulary = architecture.text.vocabulary as i64;
+    let (start, end) = (vocabulary - 2, vocabulary - 1);
+    let tokens = vec![start, 5, 17, 3, end, start, 11, end, 0, 0];
+    let tokens = TensorData::new([2, 5], tokens)?;
+    let mut inputs = vec![("image", image), ("tokens", tokens)];
+    inputs.retain(|(name, _)| exact.inputs().iter().any(|(known, ..)| known == name));
+    Comparison::with_graph(exact, file, &inputs)
 }

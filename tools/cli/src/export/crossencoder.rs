@@ -12,7 +12,7 @@ use onnx::passes::{HalfOptions, half};
 use onnx::runtime::{Options, Session};
 
 use super::FileArgs;
-use super::difference::Difference;
+use super::difference::{Comparison, Difference};
 
 /// Recipe, configuration and tokenizer go into the file, so that `xenc eval FILE.onnx` ranks with it.
 #[derive(clap::Args)]
@@ -54,6 +54,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             let export::Difference { output, absolute, relative } = difference;
             Difference { output, absolute, relative }
         });
-        Ok(differences.collect())
+        Ok(Comparison {
+            compared: "the file in ONNX Runtime",
+            with: "the model in libtorch",
+            differences: differences.collect(),
+        })
     })
 }

@@ -7,6 +7,38 @@ use onnx::runtime::{Input, Options, Session};
 use onnx::{Model, TensorData};
 use serde::Serialize;
 
+/// A file that was compared.
+#[derive(Debug, Serialize)]
+pub struct Comparison {
+    /// What was run.
+    pub compared: &'static str,
+    /// What was run on the same inputs, and by what.
+    pub with: &'static str,
+    /// By output.
+    pub differences: Vec<Difference>,
+}
+
+impl Comparison {
+    /// Whether all outputs are as near as that, relatively; what is no number is not.
+    pub fn is_within(&self, tolerance: f64) -> bool {
+        self.differences.iter().all(|difference| difference.relative <= tolerance)
+    }
+
+    /// Of a file with the graph that it was made of, before its numbers were rounded.
+    pub fn with_graph(
+        graph: &Model,
+        file: &Path,
+        inputs: &[(&str, TensorData)],
+    ) -> anyhow::Result<Comparison> {
+        Ok(Comparison {
+            compared: "the file in ONNX Runtime",
+            with: "its graph before writing, in f32 and in ONNX Runtime as well: whether the graph is right, the project's \
+                   tests tell",
+            differences: between(graph, file, inputs)?,
+        })
+    }
+}
+
 /// How far one output is apart.
 #[derive(Debug, Serialize)]
 pub struct Difference {
@@ -18,8 +50,20 @@ pub struct Difference {
     pub relative: f64,
 }
 
+/// Runs a file; an error if it cannot be run, or gives what is no number.
+pub fn run_alone(file: &Path, inputs: &[(&str, TensorData)]) -> anyhow::Result<()> {
+    let inputs: Vec<(&str, Input)> =
+        inputs.iter().map(|(name, data)| (*name, data.into())).collect();
+    let mut session = Session::open(file, &Options::default())?;
+    for output in session.run(&inputs).context("the exported file cannot be run")? {
+        let finite = output.f32s()?.iter().all(|value| value.is_finite());
+        anyhow::ensure!(finite, "the exported file's {} are not numbers", output.name());
+    }
+    Ok(())
+}
+
 /// A file against a model in memory that gives the same outputs.
-pub fn between(
+fn between(
     reference: &Model,
     file: &Path,
     inputs: &[(&str, TensorData)],

@@ -1,21 +1,22 @@
 //! `xenc export`: models as ONNX files.
 
-mod clip;
+pub mod clip;
 #[cfg(feature = "torch")]
 mod crossencoder;
-mod detector;
+pub mod detector;
 mod difference;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::bail;
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 use onnx::passes::QuantizeOptions;
+use onnx::runtime::{ORT_ENDING, write_ort};
 use onnx::{Model, file, passes};
 use serde_json::json;
 
-use difference::Difference;
+pub use difference::{Comparison, Difference};
 
 /// What to export.
 #[derive(Subcommand)]
@@ -42,16 +43,19 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
 /// The file and what is in it.
 #[derive(clap::Args)]
 pub struct FileArgs {
-    /// The file to write (*.onnx); constants of more than 1.5 GiB lie in a second file beside it
+    /// The file to write (*.onnx, *.ort); constants of more than 1.5 GiB lie in a second file beside an .onnx
     out: PathBuf,
+    /// For whom: by default what the file's name ends with
+    #[arg(long = "target", value_enum)]
+    format: Option<Format>,
     /// Weights and arithmetic in half precision; normalisation stays in f32
     #[arg(long, conflicts_with = "int8")]
     fp16: bool,
     /// Products with 8-bit weights, for processors
     #[arg(long)]
     int8: bool,
-    /// Run the file and what it was made of on the same inputs, and print how far they are apart: exit code 1 beyond the
-    /// tolerance
+    /// Run the file and what it was made of on the same inputs, print what was compared with what and how far they are
+    /// apart: exit code 1 beyond the tolerance
     #[arg(long)]
     verify: bool,
     /// Largest difference, as a part of the largest value [default: 0.0001; 0.02 with --fp16, 0.2 with --int8]
@@ -65,12 +69,40 @@ pub struct FileArgs {
     json: bool,
 }
 
+/// What a model is written as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Standard operators: runs wherever ONNX is read
+    Onnx,
+    /// ONNX Runtime's own format, optimised already, for processors: opens faster
+    Ort,
+}
+
+impl Format {
+    /// What the name of a file says.
+    fn of(path: &Path) -> Option<Format> {
+        let ending = path.extension()?;
+        [Format::Onnx, Format::Ort].into_iter().find(|format| *ending == *format.ending())
+    }
+
+    fn ending(self) -> &'static str {
+        match self {
+            Format::Onnx => "onnx",
+            Format::Ort => ORT_ENDING,
+        }
+    }
+}
+
 impl FileArgs {
     /// Fails before the work if the file cannot take its place.
     fn check(&self) -> anyhow::Result<()> {
         let out = &self.out;
-        if out.extension().is_none_or(|extension| extension != "onnx") {
-            bail!("{}: let the file's name end with .onnx", out.display());
+        match (self.format, Format::of(out)) {
+            (Some(format), found) if found != Some(format) => {
+                bail!("{}: let the file's name end with .{}", out.display(), format.ending())
+            }
+            (None, None) => bail!("{}: let the file's name end with .onnx or .ort", out.display()),
+            _ => {}
         }
         if out.exists() && !out.is_file() {
             bail!("{} is there, and no regular file", out.display());
@@ -119,13 +151,13 @@ impl FileArgs {
     fn finish(
         &self,
         model: &Model,
-        compare: impl FnOnce(&Path) -> anyhow::Result<Vec<Difference>>,
+        compare: impl FnOnce(&Path) -> anyhow::Result<Comparison>,
     ) -> anyhow::Result<ExitCode> {
-        file::write(model, &self.out, file::Placement::Auto)?;
+        write(model, &self.out)?;
         let bytes = std::fs::metadata(&self.out)?.len();
-        let differences = if self.verify { compare(&self.out)? } else { Vec::new() };
+        let comparison = self.verify.then(|| compare(&self.out)).transpose()?;
         let tolerance = self.tolerance();
-        let within = differences.iter().all(|difference| difference.relative <= tolerance);
+        let within = comparison.as_ref().is_none_or(|comparison| comparison.is_within(tolerance));
         if self.json {
             let summary = json!({
                 "path": self.out,
@@ -134,13 +166,13 @@ impl FileArgs {
                 "nodes": model.nodes().len(),
                 "precision": self.precision(),
                 "without_cuda_kernel": onnx::kernels::without_cuda(model),
-                "differences": differences,
+                "comparison": comparison,
                 "tolerance": tolerance,
                 "verified": self.verify.then_some(within),
             });
             outln!("{}", serde_json::to_string_pretty(&summary)?);
         } else {
-            self.print(model, bytes, &differences);
+            self.print(model, bytes, comparison.as_ref());
         }
         if !within {
             errln!("the difference is beyond the tolerance of {tolerance} (--tolerance)");
@@ -148,7 +180,7 @@ impl FileArgs {
         Ok(ExitCode::from(u8::from(!within)))
     }
 
-    fn print(&self, model: &Model, bytes: u64, differences: &[Difference]) {
+    fn print(&self, model: &Model, bytes: u64, comparison: Option<&Comparison>) {
         let (out, nodes, precision) = (self.out.display(), model.nodes().len(), self.precision());
         outln!("{out}: {:.1} MB, {nodes} nodes, {precision}", bytes as f64 / 1e6);
         for (kind, values) in [("input", model.inputs()), ("output", model.outputs())] {
@@ -160,10 +192,21 @@ impl FileArgs {
         if !lacking.is_empty() {
             outln!("on a GPU these operators have no kernel: {}", lacking.join(", "));
         }
+        let Some(Comparison { compared, with, differences }) = comparison else { return };
+        outln!("compared {compared} with {with}");
         for Difference { output, absolute, relative } in differences {
             outln!(
                 "verified {output:<18} largest difference {absolute:.2e}, relative {relative:.2e}"
             );
         }
     }
+}
+
+/// Writes a model in the format that the file's name tells.
+fn write(model: &Model, path: &Path) -> anyhow::Result<()> {
+    match Format::of(path) {
+        Some(Format::Ort) => write_ort(model, path)?,
+        _ => file::write(model, path, file::Placement::Auto)?,
+    }
+    Ok(())
 }

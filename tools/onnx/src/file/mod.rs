@@ -5,7 +5,7 @@ mod write;
 
 use std::path::PathBuf;
 
-pub use read::read;
+pub use read::{outside, read};
 pub use write::{Placement, write};
 
 use crate::tensor::TensorError;

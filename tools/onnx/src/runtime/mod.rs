@@ -5,6 +5,7 @@ mod cuda;
 mod device;
 mod library;
 mod options;
+mod ort_format;
 mod session;
 mod tensor;
 
@@ -14,6 +15,7 @@ pub use cuda::{CudaLibrary, cuda_libraries, driver_version};
 pub use device::{Device, DeviceError};
 pub use library::{Library, Provider, find, library};
 pub use options::Options;
+pub use ort_format::{ORT_ENDING, write_ort};
 pub use session::{Input, Session, probe};
 pub use tensor::Tensor;
 
@@ -110,7 +112,7 @@ pub enum RuntimeError {
         /// What is wrong.
         source: TensorError,
     },
-    /// The folder for optimised graphs cannot be used.
+    /// A file or a folder for optimised graphs cannot be used.
     #[error("{path}: {source}")]
     Io {
         /// The file.

@@ -9,7 +9,7 @@ use ort::value::{Outlet, TensorRef, ValueType};
 use prost::Message;
 
 use super::tensor::from_ort;
-use super::{Device, Options, RuntimeError, Tensor, cache, library};
+use super::{Device, ORT_ENDING, Options, RuntimeError, Tensor, cache, library};
 use crate::shape::{Dim, Shape};
 use crate::tensor::{Dtype, Elements, TensorData};
 use crate::{Model, kernels};
@@ -96,17 +96,13 @@ impl Session {
         if !path.is_file() {
             return Err(RuntimeError::Model { model: name, what: "there is no such file".into() });
         }
-        let Some(folder) = &options.cache else {
-            let inner = options.builder(library)?.commit_from_file(path);
-            let inner = inner.map_err(|error| {
+        let inner = match &options.cache {
+            Some(folder) if path.extension().is_none_or(|ending| ending != ORT_ENDING) => {
+                cache::open(folder, path, options, library)?
+            }
+            _ => options.builder(library)?.commit_from_file(path).map_err(|error| {
                 not_loaded(&name, options.device, &error, || crate::file::read(path).ok())
-            })?;
-            return Session::new(inner, options.device, name);
-        };
-        let optimised = cache::place(folder, path, options.device, library)?;
-        let inner = match Session::open_optimised(&optimised, options) {
-            Some(inner) => inner,
-            None => Session::optimise(path, &optimised, options)?,
+            })?,
         };
         Session::new(inner, options.device, name)
     }
@@ -122,40 +118,6 @@ impl Session {
         let inner = inner
             .map_err(|error| not_loaded(name, options.device, &error, || Some(model.clone())))?;
         Session::new(inner, options.device, name.to_owned())
-    }
-
-    /// A graph optimised earlier, if it is there and sound.
-    fn open_optimised(optimised: &Path, options: &Options) -> Option<OrtSession> {
-        use ort::session::builder::GraphOptimizationLevel::Disable;
-        if !optimised.is_file() {
-            return None;
-        }
-        let builder = options.builder(library().ok()?).ok()?;
-        builder.with_optimization_level(Disable).ok()?.commit_from_file(optimised).ok()
-    }
-
-    fn optimise(
-        path: &Path,
-        optimised: &Path,
-        options: &Options,
-    ) -> Result<OrtSession, RuntimeError> {
-        // Constants would have to go into a second file of their own there.
-        let large =
-            path.metadata().is_ok_and(|metadata| metadata.len() > 1 << 30) || has_second_file(path);
-        let partial = optimised.with_extension(format!("{}.partial", std::process::id()));
-        let name = path.display().to_string();
-        let fault = |error: ort::Error| {
-            not_loaded(&name, options.device, &error, || crate::file::read(path).ok())
-        };
-        let mut builder = options.builder(library()?)?;
-        if !large {
-            builder =
-                builder.with_optimized_model_path(&partial).map_err(|error| fault(error.into()))?;
-        }
-        let inner = builder.commit_from_file(path).map_err(fault)?;
-        // A graph that could not be kept is optimised again next time.
-        let _ = std::fs::rename(&partial, optimised);
-        Ok(inner)
     }
 
     fn new(inner: OrtSession, device: Device, model: String) -> Result<Session, RuntimeError> {
@@ -354,7 +316,7 @@ fn describe(outlet: &Outlet) -> Result<Described, RuntimeError> {
 }
 
 /// Tells a model that does not fit the device from one that is unsound.
-fn not_loaded(
+pub(super) fn not_loaded(
     name: &str,
     device: Device,
     error: &ort::Error,
@@ -367,15 +329,6 @@ fn not_loaded(
         return RuntimeError::Placement { device, operators };
     }
     RuntimeError::Model { model: name.to_owned(), what }
-}
-
-fn has_second_file(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let Some(Ok(entries)) = path.parent().map(std::fs::read_dir) else { return false };
-    entries.flatten().any(|entry| {
-        let other = entry.file_name().to_string_lossy().into_owned();
-        other.starts_with(&format!("{name}.")) && other.ends_with(".data")
-    })
 }
 
 fn names(described: &[Described]) -> Vec<String> {

@@ -1,9 +1,10 @@
 //! Sessions: what they refuse, and the cache of optimised graphs.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use onnx::file::{Placement, write};
-use onnx::runtime::{Device, Input, Options, RuntimeError, Session, library};
+use onnx::runtime::{Device, Input, Options, RuntimeError, Session, library, write_ort};
 use onnx::{Dtype, GraphBuilder, Model, TensorData};
 
 use crate::noise;
@@ -78,42 +79,113 @@ fn a_device_that_is_not_there_is_an_error_never_the_cpu() {
     }
 }
 
+/// What the model makes of the same inputs every time.
+fn answer(session: &mut Session) -> TensorData {
+    let x = noise(&[2, 4], 3);
+    let mask = TensorData::new([2, 4], vec![true; 8]).unwrap();
+    session.run(&[("x", (&x).into()), ("mask", (&mask).into())]).unwrap()[0].to_host().unwrap()
+}
+
+/// Files below a folder with their sizes.
+fn files(folder: &Path) -> Vec<(PathBuf, u64)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        match entry.metadata().unwrap() {
+            metadata if metadata.is_dir() => found.extend(files(&entry.path())),
+            metadata => found.push((entry.path(), metadata.len())),
+        }
+    }
+    found.sort();
+    found
+}
+
 #[test]
 fn an_optimised_graph_is_kept_and_a_damaged_one_replaced() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("model.onnx");
+    let (path, cache) = (folder.path().join("model.onnx"), folder.path().join("cache"));
+    let options =
+        Options { cache: Some(cache.clone()), threads: Some(1), quiet: true, ..Options::default() };
+    let run = |options: &Options| answer(&mut Session::open(&path, options).unwrap());
     write(&model(), &path, Placement::Inside).unwrap();
-    let options = Options {
-        cache: Some(folder.path().join("cache")),
-        threads: Some(1),
-        quiet: true,
-        ..Options::default()
-    };
-    let x = noise(&[2, 4], 3);
-    let mask = TensorData::new([2, 4], vec![true; 8]).unwrap();
-    let kept = || -> Vec<_> {
-        fs::read_dir(folder.path().join("cache"))
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .collect()
-    };
-    let run = |options: &Options| {
-        let mut session = Session::open(&path, options).unwrap();
-        session.run(&[("x", (&x).into()), ("mask", (&mask).into())]).unwrap()[0].to_host().unwrap()
-    };
     let plain = run(&Options::default());
     assert_eq!(run(&options), plain);
-    let first = kept();
-    assert_eq!(first.len(), 1);
-    let bytes = fs::read(&first[0]).unwrap();
+    let first = files(&cache);
+    assert_eq!(first.len(), 1, "{first:?}");
     assert_eq!(run(&options), plain);
-    assert_eq!(kept(), first);
-    fs::write(&first[0], "no graph").unwrap();
+    assert_eq!(files(&cache), first);
+    fs::write(&first[0].0, "no graph").unwrap();
     assert_eq!(run(&options), plain);
-    assert_eq!(fs::read(&first[0]).unwrap().len(), bytes.len());
+    assert_eq!(files(&cache), first);
     write(&crate::other_model(), &path, Placement::Inside).unwrap();
     Session::open(&path, &options).unwrap();
-    assert_eq!(kept().len(), 2);
+    assert_eq!(files(&cache).len(), 2);
+}
+
+#[test]
+fn constants_outside_a_model_are_kept_outside_its_optimised_graph() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, cache) = (folder.path().join("model.onnx"), folder.path().join("cache"));
+    let options = Options { cache: Some(cache.clone()), ..Options::default() };
+    let model = |seed| {
+        let mut graph = GraphBuilder::new("wide");
+        let x = graph.input("x", Dtype::F32, &["n".into(), 64.into()]).unwrap();
+        let y = graph.linear(x, &noise(&[32, 64], seed), None).unwrap();
+        graph.output("y", y).unwrap();
+        graph.finish().unwrap()
+    };
+    let x = noise(&[2, 64], 3);
+    let run = || {
+        let mut session = Session::open(&path, &options).unwrap();
+        session.run(&[("x", (&x).into())]).unwrap()[0].to_host().unwrap()
+    };
+    write(&model(1), &path, Placement::Outside).unwrap();
+    let first = run();
+    assert_eq!(first, crate::run(&model(1), &[("x", &x)])[0]);
+    let kept = files(&cache);
+    assert!(kept.len() == 2 && kept[0].1 >= 32 * 64 * 4, "{kept:?}");
+    assert_eq!(run(), first);
+    assert_eq!(files(&cache), kept);
+    // A cut second file of the optimised graph is noticed.
+    fs::write(&kept[0].0, [0; 100]).unwrap();
+    assert_eq!(run(), first);
+    assert_eq!(files(&cache), kept);
+    // Other values under the name of the model's second file are another model.
+    let second = onnx::file::outside(&path).unwrap().remove(0);
+    fs::write(&second, bytemuck::cast_slice::<f32, u8>(&[0.5; 32 * 64])).unwrap();
+    assert_ne!(run(), first);
+    assert_eq!(files(&cache).len(), 4);
+    fs::remove_file(&second).unwrap();
+    assert!(matches!(Session::open(&path, &options), Err(RuntimeError::Model { .. })));
+}
+
+#[test]
+fn onnxruntimes_own_format_gives_the_same_numbers() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.ort");
+    let mut labelled = model();
+    labelled.set_metadata("longest", "1333");
+    write_ort(&labelled, &path).unwrap();
+    assert!(fs::read(&path).unwrap()[4..].starts_with(b"ORTM"));
+    let mut session = Session::open(&path, &Options::default()).unwrap();
+    let mut plain = Session::from_model(&model(), &Options::default()).unwrap();
+    assert_eq!(answer(&mut session), answer(&mut plain));
+    assert_eq!((session.inputs(), session.outputs()), (plain.inputs(), plain.outputs()));
+    assert_eq!(session.metadata("longest").as_deref(), Some("1333"));
+    let cached = Options { cache: Some(folder.path().join("cache")), ..Options::default() };
+    assert_eq!(
+        answer(&mut Session::open(&path, &cached).unwrap()),
+        answer(&mut plain),
+        "it is optimised already"
+    );
+    assert_eq!(files(folder.path()).len(), 1);
+    let nowhere = write_ort(&model(), &folder.path().join("nowhere/model.ort")).unwrap_err();
+    assert!(nowhere.to_string().contains("nowhere"), "{nowhere}");
+    let whole = fs::read(&path).unwrap();
+    for length in [0, 7, 100, whole.len() / 2] {
+        fs::write(&path, &whole[..length]).unwrap();
+        let opened = Session::open(&path, &Options::default());
+        assert!(matches!(opened, Err(RuntimeError::Model { .. })), "{length}");
+    }
 }
 
 #[test]
