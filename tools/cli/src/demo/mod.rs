@@ -1,40 +1,21 @@
 //! `xenc demo`: the whole road once, on a data set that is drawn on the spot.
 
+mod features;
+mod models;
+mod pictures;
+
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
-use std::sync::Arc;
+use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use crossencoders::data::synthetic::{self, SyntheticConfig};
-use crossencoders::device::Device;
-use crossencoders::eval;
-use crossencoders::ranker::Ranker;
-use crossencoders::train::Summary as Trained;
-use feature_store::convert::{ConvertError, OnError, convert};
-use feature_store::validate::{Coverage, Options, validate_store};
-use feature_store::{FeatureStore, Precision, WriterOptions, dataset, formats};
+use feature_store::FeatureStore;
 use serde::Serialize;
 
-use crate::child::Child;
 use crate::interrupt;
-use crate::progress::Progress;
 
-/// Models of the demo: name, configuration, recipe.
-const MODELS: [(&str, &str, &str); 2] = [
-    (
-        "vilbert",
-        include_str!("../../../configs/demo/vilbert.json"),
-        include_str!("../../../configs/demo/vilbert.toml"),
-    ),
-    (
-        "uniter",
-        include_str!("../../../configs/demo/uniter.json"),
-        include_str!("../../../configs/demo/uniter.toml"),
-    ),
-];
-
-/// Pictures, descriptions, features, store, training, evaluation, leaderboard file; no download.
+/// Pictures, descriptions, features, store, tiny networks exported and run, training, evaluation, leaderboard file; no
+/// download.
 #[derive(clap::Args)]
 pub struct Args {
     /// Folder for everything that is made
@@ -58,19 +39,9 @@ pub struct Args {
 #[derive(Serialize)]
 struct Summary {
     seconds: f64,
-    models: Vec<ModelSummary>,
+    models: Vec<models::Summary>,
+    pictures: pictures::Summary,
     store: StoreSummary,
-}
-
-#[derive(Serialize)]
-struct ModelSummary {
-    name: &'static str,
-    /// On the held-out sets.
-    accuracy: f64,
-    chance: f64,
-    /// Held-out sets.
-    sets: usize,
-    train_seconds: f64,
 }
 
 #[derive(Serialize)]
@@ -79,36 +50,17 @@ struct StoreSummary {
     bytes: u64,
 }
 
-/// What its parts say of going on is not true of the whole.
-fn interrupted() -> ExitCode {
-    errln!("the demo does not go on from here: --force begins it anew");
-    interrupt::exit_code()
-}
-
 /// Runs the demo; exit code 130 if interrupted.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
-    let device: Device = args.device.parse()?;
+    // Words for a device are the same for libtorch and ONNX Runtime; each is to know it before the work begins.
+    let _: crossencoders::device::Device = args.device.parse()?;
+    let device = args.device.parse()?;
     prepare(&args.out, args.force)?;
-    let data = args.out.join("data");
-    let store = args.out.join("features.xenc");
-    if !draw(&data, args.seed)? || !convert_features(&data, &store)? || !validate(&data, &store)? {
-        return Ok(interrupted());
-    }
-    let Some(trained) = train_models(&args.out, &args.device)? else {
-        return Ok(interrupted());
-    };
-    let mut models = Vec::new();
-    for ((name, ..), trained) in MODELS.into_iter().zip(trained) {
-        match rank_held_out(&args.out, name, &trained, device)? {
-            Some(model) => models.push(model),
-            None => return Ok(interrupted()),
-        }
-    }
-    let summary = Summary {
-        seconds: started.elapsed().as_secs_f64(),
-        models,
-        store: StoreSummary { images: FeatureStore::open(&store)?.len(), bytes: size(&store)? },
+    let Some(summary) = stages(&args, device, started)? else {
+        // What its parts say of going on is not true of the whole.
+        errln!("the demo does not go on from here: --force begins it anew");
+        return Ok(interrupt::exit_code());
     };
     let json = serde_json::to_string_pretty(&summary)? + "\n";
     let path = args.out.join("summary.json");
@@ -119,6 +71,28 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         print(&summary, &args.out)
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// One after the other; `None` if interrupted.
+fn stages(
+    args: &Args,
+    device: onnx::runtime::Device,
+    started: Instant,
+) -> anyhow::Result<Option<Summary>> {
+    let out = &*args.out;
+    let (data, store) = (out.join("data"), out.join("features.xenc"));
+    if !features::draw(&data, args.seed)?
+        || !features::convert_features(&data, &store)?
+        || !features::validate(&data, &store)?
+    {
+        return Ok(None);
+    }
+    let pictures = pictures::Stage { out, seed: args.seed, device };
+    let Some(pictures) = pictures.run()? else { return Ok(None) };
+    let Some(models) = models::train_and_rank(out, &args.device)? else { return Ok(None) };
+    let store = StoreSummary { images: FeatureStore::open(&store)?.len(), bytes: size(&store)? };
+    let seconds = started.elapsed().as_secs_f64();
+    Ok(Some(Summary { seconds, models, pictures, store }))
 }
 
 /// An empty folder; an earlier demo goes only if it is one and the user wants that.
@@ -135,113 +109,6 @@ fn prepare(out: &Path, force: bool) -> anyhow::Result<()> {
     }
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     std::fs::write(out.join(MARK), "").with_context(|| format!("cannot write to {}", out.display()))
-}
-
-fn draw(data: &Path, seed: u64) -> anyhow::Result<bool> {
-    let config = SyntheticConfig { seed, ..SyntheticConfig::default() };
-    let images = (config.train_sets + config.valid_sets) * dataset::SET_SIZE;
-    let progress = Progress::start("draw", "images", Some(images as u64));
-    let drawn = synthetic::draw(&config, data, interrupt::flag(), &mut |done| {
-        progress.set(done as u64, "")
-    });
-    progress.finish();
-    let Some(drawn) = drawn? else { return Ok(false) };
-    errln!(
-        "drew {} images in sets of {}, {} descriptions to train on, {} held out: {}",
-        drawn.images,
-        dataset::SET_SIZE,
-        drawn.train_descriptions,
-        drawn.valid_descriptions,
-        data.display()
-    );
-    Ok(true)
-}
-
-fn convert_features(data: &Path, store: &Path) -> anyhow::Result<bool> {
-    let source = formats::open(&data.join("features.lmdb"))?;
-    let progress = Progress::start("convert", "images", source.info().count);
-    let options = WriterOptions { precision: Precision::F16, ..WriterOptions::default() };
-    let converted = convert(source, store, options, &OnError::Fail, interrupt::flag(), &mut |at| {
-        progress.set(at.images, "")
-    });
-    progress.finish();
-    let report = match converted {
-        Err(ConvertError::Interrupted { .. }) => return Ok(false),
-        other => other?,
-    };
-    errln!("converted {} images to {}", report.schema.count, store.display());
-    Ok(true)
-}
-
-fn validate(data: &Path, store: &Path) -> anyhow::Result<bool> {
-    let mut coverage = Vec::new();
-    for split in ["train_data", "valid_data"] {
-        let descriptions = dataset::load_split(&data.join(format!("{split}.json")))?;
-        let mut sets: Vec<String> = descriptions.into_iter().map(|d| d.directory).collect();
-        sets.dedup();
-        coverage.push(Coverage { split: split.into(), sets });
-    }
-    let options = Options { coverage, ..Options::default() };
-    let Some(report) = validate_store(store, &options, interrupt::flag(), &mut |_| ())? else {
-        return Ok(false);
-    };
-    if !report.is_good() {
-        bail!("the store is not sound: see `xenc store validate {}`", store.display());
-    }
-    errln!("validated {} images, {} splits complete", report.images, report.coverage.len());
-    Ok(true)
-}
-
-/// Trains all models at once, each by `xenc train` in a process of its own: models as small as these keep one core busy
-/// each, and no more. `None` if interrupted.
-fn train_models(out: &Path, device: &str) -> anyhow::Result<Option<Vec<Trained>>> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = (cores / MODELS.len()).max(1).to_string();
-    let mut children = Vec::new();
-    for (name, config, recipe) in MODELS {
-        for (file, text) in [("json", config), ("toml", recipe)] {
-            let path = out.join(format!("{name}.{file}"));
-            std::fs::write(&path, text)
-                .with_context(|| format!("cannot write {}", path.display()))?;
-        }
-        let mut command = Command::new(std::env::current_exe()?);
-        command
-            .arg("train")
-            .arg(out.join(format!("{name}.toml")))
-            .arg("--out")
-            .arg(out.join(name))
-            .args(["--json", "--device", device])
-            .envs([("OMP_NUM_THREADS", &threads), ("RAYON_NUM_THREADS", &threads)]);
-        children.push(Child::start(name, command)?);
-    }
-    let trained: Vec<Option<Trained>> =
-        children.into_iter().map(Child::finish).collect::<anyhow::Result<_>>()?;
-    Ok(trained.into_iter().collect())
-}
-
-/// Writes a leaderboard file for the held-out sets; `None` if interrupted.
-fn rank_held_out(
-    out: &Path,
-    name: &'static str,
-    trained: &Trained,
-    device: Device,
-) -> anyhow::Result<Option<ModelSummary>> {
-    let ranker = Ranker::load(&out.join(name), device.get())?;
-    let store = ranker.open_store(None)?;
-    let test = out.join("data/test_data_unlabeled.json");
-    let sets = Arc::new(ranker.image_sets(&test, &store)?);
-    let flag = interrupt::flag();
-    let Some(scores) = eval::score(&mut &ranker, &store, &sets, 8, flag, &mut |_| ())? else {
-        return Ok(None);
-    };
-    eval::write_submission(&sets, &scores, &out.join(format!("{name}_submission.json")))?;
-    Ok(Some(ModelSummary {
-        name,
-        accuracy: trained.best.all.accuracy,
-        chance: trained.best.chance,
-        sets: sets.sets,
-        train_seconds: trained.seconds,
-    }))
 }
 
 fn size(store: &Path) -> anyhow::Result<u64> {
@@ -262,6 +129,18 @@ fn print(summary: &Summary, out: &Path) {
             model.train_seconds
         );
     }
+    let pictures::Summary { images, detector, clip } = &summary.pictures;
+    outln!(
+        "detector   tiny, drawn weights: {} regions of each of {images} pictures, {:.0} s",
+        detector.regions,
+        detector.seconds
+    );
+    outln!(
+        "CLIP       tiny, drawn weights: {images} pictures, {:.0} s; ranking as good as chance: {:.1} % of {:.0} %",
+        clip.seconds,
+        100.0 * clip.accuracy,
+        100.0 * clip.chance
+    );
     let megabytes = summary.store.bytes as f64 / 1e6;
     outln!("store      {} images, {megabytes:.0} MB", summary.store.images);
     outln!("all of it  {:.0} s, in {}", summary.seconds, out.display());
