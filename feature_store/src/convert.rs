@@ -2,50 +2,25 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::sync_channel;
 use std::thread;
 
-use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::append::AppendOptions;
-use crate::formats::{FeatureSource, FormatError, RecordError, Records, SourceInfo, SourceRecord};
-use crate::quarantine::Quarantine;
-use crate::record::Encoded;
-use crate::validate::{Finding, check_regions};
-use crate::writer::{self, CommittedIds};
+use crate::formats::{FeatureSource, FormatError, RecordError, Records, SourceInfo};
+use crate::validate::Finding;
+use crate::writer::CommittedIds;
 use crate::{
-    Compression, Conflict, FeatureStore, Precision, Provenance, Schema, StoreError, StoreWriter,
-    WriterOptions, target,
+    Conflict, FeatureStore, Provenance, Schema, StoreError, StoreWriter, WriterOptions, target,
 };
 
-/// Records decoded at a time, at most.
-const CHUNK: usize = 32;
-/// Undecoded bytes of a chunk, at most: records of many megabytes come in smaller chunks.
-const CHUNK_BYTES: usize = 16 << 20;
+mod decode;
+mod tally;
 
-/// What to do with a record that cannot be read.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum OnError {
-    /// Stop; what was written stays and can be resumed.
-    #[default]
-    Fail,
-    /// Leave it out and report it.
-    Skip,
-    /// Leave it out, report it, and keep its bytes and the reason in this folder.
-    Quarantine(std::path::PathBuf),
-}
-
-/// How far a conversion is.
-#[derive(Debug, Clone, Copy)]
-pub struct Progress {
-    /// Images in the new store, those of an interrupted run included.
-    pub images: u64,
-    /// Records that could not be read.
-    pub skipped: u64,
-    /// Images in the source, if it says so.
-    pub total: Option<u64>,
-}
+pub(crate) use decode::next_chunk;
+pub(crate) use tally::Tally;
+pub use tally::{Findings, OnError, Progress, SkippedRecord};
 
 /// What a conversion has done.
 #[derive(Debug, Serialize)]
@@ -61,24 +36,6 @@ pub struct ConvertReport {
     /// Images taken as they are that [`validate`](crate::validate) finds something wrong with; of images that are
     /// taken over nothing is known.
     pub findings: Findings,
-}
-
-/// Images that were taken as they are although something is wrong with them.
-#[derive(Debug, Default, Serialize)]
-pub struct Findings {
-    /// How many.
-    pub images: u64,
-    /// The first of them.
-    pub first: Option<Finding>,
-}
-
-/// A record that was left out.
-#[derive(Debug, Serialize)]
-pub struct SkippedRecord {
-    /// Its key in the source.
-    pub key: String,
-    /// Why it could not be read.
-    pub reason: String,
 }
 
 /// Why a conversion ended early.
@@ -111,9 +68,6 @@ pub enum ConvertError {
         images: u64,
     },
 }
-
-/// A decoded and encoded record with what is wrong with its regions, or why there is none.
-type Outcome = Result<(String, Encoded, Option<String>), ConvertError>;
 
 /// Converts a source into a new store at `target`.
 ///
@@ -226,7 +180,7 @@ fn write_all(
     thread::scope(|scope| {
         // One chunk is written while the next is decoded and a third waits.
         let (send, receive) = sync_channel(1);
-        scope.spawn(move || decode_all(records, committed, precision, compression, &send));
+        scope.spawn(move || decode::decode_all(records, committed, precision, compression, &send));
         // Dropped on return, the receiver ends the decoder.
         for outcome in receive.into_iter().flatten() {
             if cancelled.load(Ordering::Relaxed) {
@@ -267,109 +221,4 @@ fn of_a_record(error: ConvertError, source: &Path) -> ConvertError {
         }
         other => other,
     }
-}
-
-/// What has been taken and what has been left out.
-pub(crate) struct Tally<'a> {
-    on_error: &'a OnError,
-    quarantine: Option<Quarantine>,
-    pub(crate) images: u64,
-    pub(crate) skipped: Vec<SkippedRecord>,
-    pub(crate) findings: Findings,
-    total: Option<u64>,
-}
-
-impl<'a> Tally<'a> {
-    pub(crate) fn new(on_error: &'a OnError, images: u64, total: Option<u64>) -> Tally<'a> {
-        let (skipped, findings) = (Vec::new(), Findings::default());
-        Tally { on_error, quarantine: None, images, skipped, findings, total }
-    }
-
-    /// Counts an image that was taken.
-    pub(crate) fn take(&mut self, finding: Option<Finding>) {
-        self.images += 1;
-        if let Some(finding) = finding {
-            self.findings.images += 1;
-            self.findings.first.get_or_insert(finding);
-        }
-    }
-
-    pub(crate) fn progress(&self) -> Progress {
-        Progress { images: self.images, skipped: self.skipped.len() as u64, total: self.total }
-    }
-
-    /// The error of a source of which no record could be taken.
-    pub(crate) fn empty(&self, info: &SourceInfo) -> ConvertError {
-        let first = self.skipped.first().map_or(String::new(), |record| {
-            format!("; of {} records the first: {}", self.skipped.len(), record.reason)
-        });
-        ConvertError::Empty { path: info.path.display().to_string(), first }
-    }
-
-    /// Does with a bad record what was asked for.
-    pub(crate) fn skip(&mut self, error: RecordError) -> Result<(), ConvertError> {
-        match self.on_error {
-            OnError::Fail => return Err(error.into()),
-            OnError::Skip => {}
-            OnError::Quarantine(folder) => {
-                let quarantine = match &mut self.quarantine {
-                    Some(quarantine) => quarantine,
-                    none => none.insert(Quarantine::open(folder)?),
-                };
-                quarantine.keep(&error)?;
-            }
-        }
-        self.skipped.push(SkippedRecord { key: error.key.clone(), reason: error.to_string() });
-        Ok(())
-    }
-}
-
-/// Reads and decodes until the end, or until nobody takes the results any more.
-fn decode_all(
-    mut records: Records,
-    committed: Option<CommittedIds>,
-    precision: Precision,
-    compression: Compression,
-    send: &SyncSender<Vec<Outcome>>,
-) {
-    let is_new = |id: &str| match &committed {
-        // An id that cannot be looked up is the writer's to refuse.
-        Some(committed) => !committed.contains(id).unwrap_or(false),
-        None => true,
-    };
-    loop {
-        let chunk = next_chunk(&mut records, &is_new);
-        if chunk.is_empty() {
-            return;
-        }
-        let decode = |record: Result<Box<dyn SourceRecord>, RecordError>| {
-            let (id, regions) = record?.decode()?;
-            let record = writer::encode(&id, &regions, precision, compression)?;
-            Ok((id, record, check_regions(&regions).err()))
-        };
-        if send.send(chunk.into_par_iter().map(decode).collect()).is_err() {
-            return;
-        }
-    }
-}
-
-/// The next records, bounded in number and bytes; none at the end.
-pub(crate) fn next_chunk(
-    records: &mut Records,
-    is_wanted: &dyn Fn(&str) -> bool,
-) -> Vec<Result<Box<dyn SourceRecord>, RecordError>> {
-    let (mut chunk, mut bytes) = (Vec::with_capacity(CHUNK), 0);
-    while chunk.len() < CHUNK
-        && bytes < CHUNK_BYTES
-        && let Some(record) = records.next()
-    {
-        if let Ok(record) = &record {
-            if !is_wanted(record.id()) {
-                continue;
-            }
-            bytes += record.size();
-        }
-        chunk.push(record);
-    }
-    chunk
 }
