@@ -12,6 +12,7 @@ use crate::{Regions, StoreError};
 mod base64;
 mod detect;
 pub mod hdf5;
+mod input;
 mod lmdb_dump;
 pub mod npy;
 pub mod npz;
@@ -23,6 +24,7 @@ pub mod uniter_text;
 pub mod volta;
 
 pub use detect::open;
+pub use input::Input;
 pub use store::StoreSource;
 
 /// Largest array of one image that is read; the largest known dumps have 5 MB. Bounds what compressed sources can claim.

@@ -1,10 +1,10 @@
 //! `xenc store ls`: image ids, one a line.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 
-use feature_store::formats::{self, FeatureSource};
+use feature_store::formats::{FeatureSource, Input};
 use feature_store::{FeatureStore, StoreError};
 
 use crate::console::Lines;
@@ -22,17 +22,17 @@ pub struct Args {
 
 /// Prints the ids.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let source = formats::open(&args.store)?;
-    if source.info().format == "store" {
-        of_store(&args.store, &args.prefix)?;
-        return Ok(ExitCode::SUCCESS);
+    match Input::open(&args.store)? {
+        Input::Store(store) => {
+            of_store(&store, &args.prefix)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Input::Dump(source) => of_dump(source, &args.prefix),
     }
-    of_dump(source, &args.prefix)
 }
 
-fn of_store(path: &Path, prefix: &str) -> Result<(), StoreError> {
+fn of_store(store: &FeatureStore, prefix: &str) -> Result<(), StoreError> {
     const PAGE: usize = 4096;
-    let store = FeatureStore::open(path)?;
     let mut out = Lines::start();
     let mut start = Some(prefix.to_owned());
     while let Some(from) = start.take() {

@@ -35,7 +35,7 @@ pub enum Command {
     Ls(ls::Args),
     /// Show the regions of one image
     Get(get::Args),
-    /// Say what two stores differ in
+    /// Say what two stores or dumps differ in
     Diff(diff::Args),
     /// Add images to a store
     Append(append::Args),

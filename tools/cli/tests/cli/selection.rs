@@ -4,30 +4,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::{text, volta_lmdb, xenc};
-
-fn fixture(name: &str) -> String {
-    volta_lmdb("..").join(name).canonicalize().unwrap().to_str().unwrap().to_owned()
-}
-
-/// A folder of its own, and paths in it.
-struct Place(tempfile::TempDir);
-
-impl Place {
-    fn new() -> Place {
-        Place(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.path().join(name).to_str().unwrap().to_owned()
-    }
-}
-
-/// Exit code, stdout and stderr.
-fn run(arguments: &[&str]) -> (i32, String, String) {
-    let output = xenc(arguments);
-    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
-}
+use crate::{Place, fixture, run, text};
 
 #[test]
 fn what_was_asked_for_and_is_not_there_is_told() {

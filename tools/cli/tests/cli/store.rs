@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::{text, volta_lmdb, xenc};
+use crate::{fixture, text, volta_lmdb, xenc};
 
 #[test]
 fn a_volta_lmdb_is_converted_listed_shown_and_validated() {
@@ -36,7 +36,7 @@ fn what_cannot_be_done_is_said_with_exit_code_2_and_loses_nothing() {
     let source = volta_lmdb("raw_p4_np1");
     let (source, store) = (source.to_str().unwrap(), store.to_str().unwrap());
     let folder_text = folder.path().to_str().unwrap();
-    let dumps = &fixture(".");
+    let dumps = &fixture("lmdb");
     let link = folder.path().join("link");
     std::os::unix::fs::symlink("elsewhere", &link).unwrap();
     let (link, program) = (link.to_str().unwrap(), env!("CARGO_BIN_EXE_xenc"));
@@ -48,7 +48,7 @@ fn what_cannot_be_done_is_said_with_exit_code_2_and_loses_nothing() {
         (vec!["store", "bench", source, "--seconds", "nan"], "up to 3600"),
         (vec!["store", "convert", source, link, "--force"], "it is a link"),
         (vec!["store", "bench", source], "is a dump (volta-lmdb), not a feature store"),
-        (vec!["store", "diff", source, source], "xenc store convert"),
+        (vec!["store", "diff", source, source], "is named twice"),
         (vec!["store", "merge", store, source], "xenc store convert"),
         (vec!["store", "bench", source, "--seconds", "0"], "from 0.01"),
         (vec!["store", "convert", source, "out.npz"], "--to npz"),
@@ -73,11 +73,6 @@ fn what_cannot_be_done_is_said_with_exit_code_2_and_loses_nothing() {
     assert!(text(&xenc(&["store", "info", store]).stdout).contains("f16"));
     let missing = xenc(&["store", "get", store, "nobody"]);
     assert!(text(&missing.stderr).contains("holds no image `nobody`"));
-}
-
-fn fixture(name: &str) -> String {
-    let path = volta_lmdb("..").join(name);
-    path.canonicalize().unwrap().to_str().unwrap().to_owned()
 }
 
 /// Runs a command that must succeed; what it prints.
