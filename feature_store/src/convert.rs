@@ -146,28 +146,34 @@ fn fill(
         0 => Err(tally.empty(&info)),
         _ => Ok(writer.commit()?),
     });
-    match written {
-        Ok(()) => {}
-        Err(error) => {
-            let repeats = matches!(
-                error,
-                ConvertError::Empty { .. } | ConvertError::Store(StoreError::Duplicate(_))
-            );
-            // A partial without an image of this source would only stand in the way of another.
-            let stopped = matches!(error, ConvertError::Interrupted { .. });
-            if repeats || (!stopped && writer.committed() == before) {
-                writer.abandon()?;
-            }
-            return Err(error);
-        }
-    }
+    let (writer, ()) = settle(writer, before, written)?;
     let conflicts = writer.conflicts();
     let Tally { skipped, findings, .. } = tally;
     Ok(ConvertReport { schema: writer.finish()?, resumed, conflicts, skipped, findings })
 }
 
+/// What comes of writing into a store that held `before` images. After a failure the partial stays if the next run can
+/// go on from it: one without an image of this source would only stand in the way of another.
+pub(crate) fn settle<T>(
+    writer: StoreWriter,
+    before: u64,
+    written: Result<T, ConvertError>,
+) -> Result<(StoreWriter, T), ConvertError> {
+    let error = match written {
+        Ok(done) => return Ok((writer, done)),
+        Err(error) => error,
+    };
+    let repeats =
+        matches!(error, ConvertError::Empty { .. } | ConvertError::Store(StoreError::Duplicate(_)));
+    let stopped = matches!(error, ConvertError::Interrupted { .. });
+    if repeats || (!stopped && writer.committed() == before) {
+        writer.abandon()?;
+    }
+    Err(error)
+}
+
 /// Writes a source's images.
-fn write_all(
+pub(crate) fn write_all(
     writer: &mut StoreWriter,
     committed: Option<CommittedIds>,
     records: Records,

@@ -43,6 +43,14 @@ impl Input {
         }
     }
 
+    /// The store, if it is one.
+    pub fn as_store(&self) -> Option<&FeatureStore> {
+        match self {
+            Input::Store(store) => Some(store),
+            Input::Dump(_) => None,
+        }
+    }
+
     /// Either as something that is read from its beginning to its end.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use feature_store::{WriterOptions, formats};
 
 use super::choices::{CompressionArg, ConflictArg, OnErrorArgs, PrecisionArg};
 use super::count;
-use super::outcome::{explain, report_json, say_skipped, skipped_remark, verdict};
+use super::outcome::{explain, interrupted, report_json, say_skipped, skipped_remark, verdict};
 use super::selection::{Asked, SelectionArgs};
 use crate::interrupt;
 use crate::progress::Progress;
@@ -108,8 +108,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     match outcome {
         Err(error) => match error.downcast_ref::<ConvertError>() {
             Some(stopped @ (ConvertError::Interrupted { .. } | ConvertError::Abandoned)) => {
-                errln!("{stopped}");
-                Ok(interrupt::exit_code())
+                Ok(interrupted(stopped))
             }
             _ => Err(error.context(format!("cannot convert {}", args.source.display()))),
         },

@@ -66,3 +66,41 @@ fn two_dumps_are_compared_in_one_order_and_otherwise_it_is_said_what_to_do() {
     assert!(said.contains("different orders") && said.contains("xenc store convert"), "{said}");
     assert!(said.contains(UNORDERED), "{said}");
 }
+
+#[test]
+fn dumps_are_merged_with_stores_and_with_each_other() {
+    let place = Place::new();
+    let (all, some) = (fixture("volta.h5"), fixture(UNORDERED));
+    let merged = |name: &str, inputs: [&str; 2], rule: &str| {
+        let target = place.path(name);
+        let merge = ["store", "merge", &target, inputs[0], inputs[1], "--on-conflict", rule];
+        let (code, out, said) = run(&merge);
+        assert_eq!(code, 0, "{said}");
+        (target, out)
+    };
+    let (both, out) = merged("both", [&some, &all], "fail");
+    assert!(out.contains("8 images, 2 repeated, 0 conflicts"), "{out}");
+    assert_eq!(run(&["store", "diff", &both, &all]).0, 0);
+
+    // Encoded as the store is, whose own records are copied: rounding them again would make others of them.
+    let int8 = place.path("int8");
+    assert_eq!(run(&["store", "convert", &all, &int8, "--precision", "int8"]).0, 0);
+    let (again, out) = merged("again", [&some, &int8], "fail");
+    assert!(out.contains("8 images, 2 repeated, 0 conflicts"), "{out}");
+    let digest = |store: &str| {
+        let told = run(&["store", "info", store]).1;
+        told.lines().find(|line| line.starts_with("digest")).unwrap().to_owned()
+    };
+    assert_eq!(digest(&again), digest(&int8));
+
+    // The same ids with other contents: the labels are missing.
+    let npy = place.path("npy");
+    assert_eq!(run(&["store", "convert", &some, &npy, "--to", "npy"]).0, 0);
+    let (first, out) = merged("first", [&all, &npy], "first");
+    assert!(out.contains("8 images, 0 repeated, 2 conflicts"), "{out}");
+    assert_eq!(run(&["store", "diff", &first, &all]).0, 0);
+    let (last, _) = merged("last", [&both, &npy], "last");
+    assert_eq!(count(&run(&["store", "diff", &last, &all]).1, "different"), 2);
+    let (code, _, said) = run(&["store", "merge", &place.path("fail"), &npy, &all]);
+    assert!(code == 2 && said.contains("--on-conflict"), "{said}");
+}

@@ -49,7 +49,7 @@ fn what_cannot_be_done_is_said_with_exit_code_2_and_loses_nothing() {
         (vec!["store", "convert", source, link, "--force"], "it is a link"),
         (vec!["store", "bench", source], "is a dump (volta-lmdb), not a feature store"),
         (vec!["store", "diff", source, source], "is named twice"),
-        (vec!["store", "merge", store, source], "xenc store convert"),
+        (vec!["store", "merge", store, source, source], "is named twice"),
         (vec!["store", "bench", source, "--seconds", "0"], "from 0.01"),
         (vec!["store", "convert", source, "out.npz"], "--to npz"),
         (vec!["store", "convert", "/dev/zero", store], "no regular file"),

@@ -200,6 +200,7 @@ fn images_with_findings_are_taken_and_told() {
     for arguments in [
         ["store", "convert", &source, &store, "--to", "store"],
         ["store", "convert", &source, &out, "--to", "volta"],
+        ["store", "merge", &path("merged"), &source, "--on-conflict", "first"],
     ] {
         let told = xenc(&arguments);
         assert_eq!(told.status.code(), Some(1), "{arguments:?}");

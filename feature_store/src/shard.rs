@@ -1,0 +1,92 @@
+//! One store into several: records are copied as they are, without decoding.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::convert::ConvertError;
+use crate::merge::{append, options, stop_if};
+use crate::store::StoreCursor;
+use crate::{FeatureStore, StoreError, StoreWriter, WriterOptions, target};
+
+/// How a store is divided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShardBy {
+    /// By a hash of the id: shards of equal size, whatever the ids; growing the data moves no image.
+    Hash,
+    /// By the order of ids: each shard has a range of them, so that the images of a set stay together.
+    Range,
+}
+
+/// Divides a store into `count` stores `TARGET-00000-of-0000N`; existing shards of that name are an error unless they
+/// are to be overwritten.
+///
+/// # Errors
+/// As [`merge`](crate::merge::merge); [`StoreError::Shards`] if there are fewer images than shards.
+pub fn shard(
+    store: &FeatureStore,
+    target: &Path,
+    by: ShardBy,
+    count: u32,
+    overwrite: bool,
+    cancelled: &AtomicBool,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Vec<PathBuf>, ConvertError> {
+    let images = store.len();
+    if images < u64::from(count) {
+        let path = store.path().to_owned();
+        return Err(StoreError::Shards { path, images, shards: count }.into());
+    }
+    let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let whole = [store.clone().into()];
+    let shards: Vec<(PathBuf, WriterOptions)> = (0..count)
+        .map(|index| {
+            let path = target.with_file_name(format!("{name}-{index:05}-of-{count:05}"));
+            let rule = format!("{by:?}-{index}-of-{count}");
+            (path, options(&whole, "shard", &rule, overwrite))
+        })
+        .collect();
+    for (index, (path, options)) in shards.iter().enumerate() {
+        // Only what an interrupted run has left complete may be there, and that lacks the last.
+        let is_last = index + 1 == shards.len();
+        if is_last || !is_done(path, options) {
+            target::check(path, overwrite, &[store.path()])?;
+        }
+    }
+    let mut done = 0;
+    for (index, (path, options)) in (0..).zip(&shards) {
+        // A run that was interrupted has left some shards complete: they are not written again.
+        if is_done(path, options) {
+            continue;
+        }
+        let mut writer = StoreWriter::create(path, options.clone())?;
+        let mut cursor = StoreCursor::new(store)?;
+        let mut position = 0;
+        while let Some(id) = cursor.head().map(str::to_owned) {
+            stop_if(cancelled, &mut writer)?;
+            let of = match by {
+                ShardBy::Hash => xxh3_64(id.as_bytes()) % u64::from(count),
+                ShardBy::Range => position * u64::from(count) / images,
+            };
+            position += 1;
+            if of == index {
+                append(&mut writer, &id, cursor.take()?, store)?;
+                done += 1;
+                progress(done);
+            } else {
+                cursor.skip()?;
+            }
+        }
+        // The share of an error in the whole is not known by shard: each tells the whole's.
+        writer.add_rounding(&store.schema().rounding);
+        writer.finish()?;
+    }
+    Ok(shards.into_iter().map(|(path, _)| path).collect())
+}
+
+/// Whether the very shard that these options are for is there.
+fn is_done(path: &Path, options: &WriterOptions) -> bool {
+    FeatureStore::open(path)
+        .is_ok_and(|shard| shard.schema().provenance.fingerprint == options.provenance.fingerprint)
+}

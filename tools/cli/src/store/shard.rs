@@ -1,0 +1,69 @@
+//! `xenc store shard`: one store into several.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use feature_store::FeatureStore;
+use feature_store::convert::ConvertError;
+use feature_store::shard::{ShardBy, shard};
+
+use super::open_store;
+use super::outcome::interrupted;
+use crate::interrupt;
+use crate::progress::Progress;
+
+/// Writes TARGET-00000-of-0000N and so on; `xenc store merge` makes one of them again.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The store to divide
+    store: PathBuf,
+    /// What the shards' names begin with
+    target: PathBuf,
+    /// Number of shards
+    #[arg(short = 'n', long, value_parser = clap::value_parser!(u32).range(1..=99_999))]
+    shards: u32,
+    /// How images are assigned
+    #[arg(long, value_enum, default_value_t = ByArg::Hash)]
+    by: ByArg,
+    /// Replace shards that exist, each once the new one is complete
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ByArg {
+    /// By a hash of the id
+    Hash,
+    /// By the order of ids: an image set stays together but for those at the borders
+    Range,
+}
+
+/// Divides; the names of the shards go to stdout.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let store = open_store(&args.store)?;
+    let by = match args.by {
+        ByArg::Hash => ShardBy::Hash,
+        ByArg::Range => ShardBy::Range,
+    };
+    let progress = Progress::start("shard", "images", Some(store.len()));
+    let (cancelled, force) = (interrupt::flag(), args.force);
+    let mut tell = |done| progress.set(done, "");
+    let sharded = shard(&store, &args.target, by, args.shards, force, cancelled, &mut tell);
+    progress.finish();
+    match sharded {
+        Err(error @ ConvertError::Interrupted { .. }) => Ok(interrupted(&error)),
+        Err(error) => Err(error.into()),
+        Ok(paths) => {
+            paths.iter().for_each(|path| outln!("{}", path.display()));
+            let is_empty = |path: &&PathBuf| FeatureStore::open(path).is_ok_and(|s| s.is_empty());
+            let empty = paths.iter().filter(is_empty).count();
+            if empty > 0 {
+                errln!(
+                    "{empty} of them hold no image: a hash divides few images unevenly, --by range does not"
+                );
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
