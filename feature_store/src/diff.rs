@@ -76,10 +76,19 @@ pub struct DiffReport {
     pub only_second: u64,
     /// Images in both that differ.
     pub different: u64,
-    /// The first differences: ids and what is different.
-    pub findings: Vec<(String, String)>,
+    /// The first differences.
+    pub findings: Vec<Difference>,
     /// Largest absolute difference of a feature, over all images in both.
     pub largest_difference: f32,
+}
+
+/// An image that differs.
+#[derive(Debug, Serialize)]
+pub struct Difference {
+    /// The image id.
+    pub id: String,
+    /// Everything that is different about it.
+    pub what: Vec<String>,
 }
 
 /// One of the two that are compared.
@@ -111,9 +120,9 @@ impl DiffReport {
         self.only_first + self.only_second + self.different == 0
     }
 
-    fn note(&mut self, id: String, what: String, options: &Options) {
+    fn note(&mut self, id: String, what: Vec<String>, options: &Options) {
         if self.findings.len() < options.listed {
-            self.findings.push((id, what));
+            self.findings.push(Difference { id, what });
         }
     }
 
@@ -123,20 +132,20 @@ impl DiffReport {
             Side::First => self.only_first += 1,
             Side::Second => self.only_second += 1,
         }
-        self.note(id, format!("only in the {}", side.name()), options);
+        self.note(id, vec![format!("only in the {}", side.name())], options);
     }
 
     /// Takes into account that one side has an image twice.
     fn twice(&mut self, side: Side, id: String, options: &Options) {
         self.different += 1;
-        self.note(id, format!("it comes twice in the {}", side.name()), options);
+        self.note(id, vec![format!("it comes twice in the {}", side.name())], options);
     }
 
     /// Takes an image into account that both sides have.
     fn both(&mut self, id: String, (largest, what): Comparison, options: &Options) {
         self.common += 1;
         self.largest_difference = self.largest_difference.max(largest);
-        if let Some(what) = what {
+        if !what.is_empty() {
             self.different += 1;
             self.note(id, what, options);
         }

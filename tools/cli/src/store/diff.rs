@@ -13,8 +13,9 @@ use crate::progress::Progress;
 /// Differences that are printed; more are only counted.
 const LISTED: usize = 20;
 
-/// Compares ids, sizes, boxes, labels and features. Two dumps are read side by side, so they have to list their images
-/// in one order; a store and a dump may differ in it. Exit codes: 0 equal, 1 different, 2 could not run.
+/// Compares ids, sizes, boxes, labels and features, and names all that is different of an image. Two dumps are read side
+/// by side, so they have to list their images in one order; a store and a dump may differ in it. Exit codes: 0 equal, 1
+/// different, 2 could not run.
 #[derive(clap::Args)]
 pub struct Args {
     /// A store, or a dump in any format
@@ -50,8 +51,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         outln!("only second  {}", report.only_second);
         outln!("different    {}", report.different);
         outln!("features     differ by at most {}", report.largest_difference);
-        for (id, what) in &report.findings {
-            outln!("  {id}: {what}");
+        for difference in &report.findings {
+            outln!("  {}: {}", difference.id, difference.what.join("; "));
         }
         let all = report.only_first + report.only_second + report.different;
         if all > report.findings.len() as u64 {

@@ -127,7 +127,7 @@ fn stores_that_differ_say_in_what_and_damaged_ones_in_few_lines() {
     assert_eq!(run(&["store", "convert", &store, &npy, "--to", "npy"]).0, 0);
     assert_eq!(run(&["store", "convert", &npy, &other]).0, 0);
     let (code, out, _) = run(&["store", "diff", &store, &other]);
-    assert!(code == 1 && out.contains("object confidences in the first only"), "{out}");
+    assert!(code == 1 && out.contains("object confidences in the first only; attribute"), "{out}");
 
     let attacks = concat!(env!("CARGO_MANIFEST_DIR"), "/../../attacks/");
     let changed = format!("{attacks}store_record_changed");
