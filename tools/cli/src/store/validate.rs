@@ -21,7 +21,7 @@ const SETS: usize = 5;
 pub struct Args {
     /// The store, or a dump in any format: nothing is converted
     store: PathBuf,
-    /// An ImageCoDe annotation file, or a directory with some (*.json): are all its sets' images there?
+    /// An ImageCoDe annotation file, or a directory with splits (*.json): are all images of their sets there?
     #[arg(long)]
     dataset: Option<PathBuf>,
     /// Also look for images that are there twice, and for statistics that no sound dump has

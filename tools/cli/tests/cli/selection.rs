@@ -83,6 +83,15 @@ fn a_data_set_folder_may_hold_other_json_and_long_lists_of_missing_sets_are_coun
     std::fs::write(format!("{folder}/counter2key_val.json"), r#"{"1": "aimg1"}"#).unwrap();
     let (code, out, said) = run(&["store", "validate", &store, "--dataset", &folder]);
     assert_eq!((code, said.as_str()), (1, ""));
+    let simple =
+        r#"[{"directory": "open-images-0_a", "pos_idx": 3, "neg_idx": 4, "caption": "a door"}]"#;
+    std::fs::write(format!("{folder}/valid_simple.json"), simple).unwrap();
+    let annotators = r#"{"open-images-0_a": {"3": "unseen_worker"}}"#;
+    std::fs::write(format!("{folder}/annotator_split_valid.json"), annotators).unwrap();
+    let (_, same, said) = run(&["store", "validate", &store, "--dataset", &folder]);
+    assert_eq!(same, out);
+    let names = "annotator_split_valid.json, valid_simple.json";
+    assert!(said.lines().count() == 1 && said.contains(names), "{said}");
     assert!(out.contains("0 of 9 sets complete") && out.contains("and 4 more"), "{out}");
     let all = run(&["store", "validate", &store, "--dataset", &folder, "--json"]).1;
     let all: Value = serde_json::from_str(&all).unwrap();
