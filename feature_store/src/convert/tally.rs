@@ -91,11 +91,7 @@ impl<'a> Tally<'a> {
             OnError::Fail => return Err(error.into()),
             OnError::Skip => {}
             OnError::Quarantine(folder) => {
-                let quarantine = match &mut self.quarantine {
-                    Some(quarantine) => quarantine,
-                    none => none.insert(Quarantine::open(folder)?),
-                };
-                quarantine.keep(&error)?;
+                self.quarantine.get_or_insert_with(|| Quarantine::new(folder)).keep(&error)?;
             }
         }
         self.skipped.push(SkippedRecord { key: error.key.clone(), reason: error.to_string() });

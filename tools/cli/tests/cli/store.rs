@@ -229,7 +229,20 @@ fn bad_records_of_a_dump_are_kept_in_quarantine() {
     assert!(report.contains("\"broken\"") && report.contains("3 columns"), "{report}");
     let validated = xenc(&["store", "validate", &dump, "--quarantine", &path("bad")]);
     assert_eq!(validated.status.code(), Some(1));
-    assert!(std::fs::exists(path("bad/report.jsonl")).unwrap());
+    let kept = std::fs::read_to_string(path("bad/report.jsonl")).unwrap();
+    assert_eq!(kept.lines().count(), 1, "{kept}");
+    // The same record again is no news, and what a killed run has left is not continued in the middle of its line.
+    std::fs::write(path("bad/report.jsonl"), format!("{kept}{{\"source\":")).unwrap();
+    let again = xenc(&["store", "validate", &dump, "--quarantine", &path("bad")]);
+    assert_eq!(again.status.code(), Some(1));
+    let told = std::fs::read_to_string(path("bad/report.jsonl")).unwrap();
+    assert_eq!(told, format!("{kept}{{\"source\":\n"));
+    // Nothing bad, nothing kept: neither of a good dump nor of what cannot be read at all.
+    let none = path("none");
+    for dump in [&fixture("lxmert_order.tsv"), &path("a thing that is not there")] {
+        xenc(&["store", "validate", dump, "--quarantine", &none]);
+        assert!(!std::fs::exists(&none).unwrap(), "{dump}");
+    }
 }
 
 #[test]
