@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
+use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::convert::ConvertError;
@@ -19,6 +20,15 @@ pub enum ShardBy {
     Range,
 }
 
+/// One part of a store that was divided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Shard {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Images in it.
+    pub images: u64,
+}
+
 /// Divides a store into `count` stores `TARGET-00000-of-0000N`; existing shards of that name are an error unless they
 /// are to be overwritten.
 ///
@@ -32,7 +42,7 @@ pub fn shard(
     overwrite: bool,
     cancelled: &AtomicBool,
     progress: &mut dyn FnMut(u64),
-) -> Result<Vec<PathBuf>, ConvertError> {
+) -> Result<Vec<Shard>, ConvertError> {
     let images = store.len();
     if images < u64::from(count) {
         let path = store.path().to_owned();
@@ -40,27 +50,28 @@ pub fn shard(
     }
     let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let whole = [store.clone().into()];
-    let shards: Vec<(PathBuf, WriterOptions)> = (0..count)
+    let parts: Vec<(PathBuf, WriterOptions)> = (0..count)
         .map(|index| {
             let path = target.with_file_name(format!("{name}-{index:05}-of-{count:05}"));
             let rule = format!("{by:?}-{index}-of-{count}");
             (path, options(&whole, "shard", &rule, overwrite))
         })
         .collect();
-    for (index, (path, options)) in shards.iter().enumerate() {
+    for (index, (path, options)) in parts.iter().enumerate() {
         // Only what an interrupted run has left complete may be there, and that lacks the last.
-        let is_last = index + 1 == shards.len();
-        if is_last || !is_done(path, options) {
+        let is_last = index + 1 == parts.len();
+        if is_last || finished(path, options).is_none() {
             target::check(path, overwrite, &[store.path()])?;
         }
     }
-    let mut done = 0;
-    for (index, (path, options)) in (0..).zip(&shards) {
+    let (mut shards, mut done) = (Vec::new(), 0);
+    for (index, (path, options)) in (0..).zip(parts) {
         // A run that was interrupted has left some shards complete: they are not written again.
-        if is_done(path, options) {
+        if let Some(shard) = finished(&path, &options) {
+            shards.push(shard);
             continue;
         }
-        let mut writer = StoreWriter::create(path, options.clone())?;
+        let mut writer = StoreWriter::create(&path, options)?;
         let mut cursor = StoreCursor::new(store)?;
         let mut position = 0;
         while let Some(id) = cursor.head().map(str::to_owned) {
@@ -80,13 +91,14 @@ pub fn shard(
         }
         // The share of an error in the whole is not known by shard: each tells the whole's.
         writer.add_rounding(&store.schema().rounding);
-        writer.finish()?;
+        shards.push(Shard { images: writer.finish()?.count, path });
     }
-    Ok(shards.into_iter().map(|(path, _)| path).collect())
+    Ok(shards)
 }
 
-/// Whether the very shard that these options are for is there.
-fn is_done(path: &Path, options: &WriterOptions) -> bool {
-    FeatureStore::open(path)
-        .is_ok_and(|shard| shard.schema().provenance.fingerprint == options.provenance.fingerprint)
+/// The very shard that these options are for, if it is there.
+fn finished(path: &Path, options: &WriterOptions) -> Option<Shard> {
+    let shard = FeatureStore::open(path).ok()?;
+    let is_it = shard.schema().provenance.fingerprint == options.provenance.fingerprint;
+    is_it.then(|| Shard { path: path.to_owned(), images: shard.len() })
 }

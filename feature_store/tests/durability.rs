@@ -304,19 +304,15 @@ fn every_precision_and_compression_survives_resuming_merging_and_sharding() {
             let given = f64::from(image(89, 64).features[3]);
             assert!((largest - given).abs() <= schema.rounding.largest, "{name}");
             for by in [ShardBy::Hash, ShardBy::Range] {
-                let shards = folder.path().join(format!("{name}-{by:?}"));
-                let shards = shard(&store, &shards, by, 4, false, &RUN, &mut |_| {}).unwrap();
-                let counts: Vec<u64> =
-                    shards.iter().map(|path| FeatureStore::open(path).unwrap().len()).collect();
-                assert_eq!(counts.iter().sum::<u64>(), 90, "{name} {counts:?}");
+                let target = folder.path().join(format!("{name}-{by:?}"));
+                let divide = || shard(&store, &target, by, 4, false, &RUN, &mut |_| {});
+                let shards = divide().unwrap();
+                assert_eq!(shards.iter().map(|shard| shard.images).sum::<u64>(), 90, "{shards:?}");
                 // A run that was interrupted goes on with the shards that are missing.
-                std::fs::remove_dir_all(&shards[3]).unwrap();
-                let again = shards[0].with_file_name(format!("{name}-{by:?}"));
-                assert_eq!(shard(&store, &again, by, 4, false, &RUN, &mut |_| {}).unwrap(), shards);
-                assert!(
-                    shard(&store, &again, by, 4, false, &RUN, &mut |_| {}).is_err(),
-                    "all are there"
-                );
+                std::fs::remove_dir_all(&shards[3].path).unwrap();
+                assert_eq!(divide().unwrap(), shards);
+                assert!(divide().is_err(), "all are there");
+                let shards: Vec<PathBuf> = shards.into_iter().map(|shard| shard.path).collect();
                 let merged = folder.path().join(format!("{name}-{by:?}-merged"));
                 merge(&shards, &merged, Conflict::Fail, false, &RUN, &mut |_| {}).unwrap();
                 let merged = FeatureStore::open(&merged).unwrap();

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use feature_store::FeatureStore;
 use feature_store::convert::ConvertError;
 use feature_store::shard::{ShardBy, shard};
 
@@ -29,6 +28,9 @@ pub struct Args {
     /// Replace shards that exist, each once the new one is complete
     #[arg(long)]
     force: bool,
+    /// Print the shards and their numbers of images as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -51,19 +53,20 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut tell = |done| progress.set(done, "");
     let sharded = shard(&store, &args.target, by, args.shards, force, cancelled, &mut tell);
     progress.finish();
-    match sharded {
-        Err(error @ ConvertError::Interrupted { .. }) => Ok(interrupted(&error)),
-        Err(error) => Err(error.into()),
-        Ok(paths) => {
-            paths.iter().for_each(|path| outln!("{}", path.display()));
-            let is_empty = |path: &&PathBuf| FeatureStore::open(path).is_ok_and(|s| s.is_empty());
-            let empty = paths.iter().filter(is_empty).count();
-            if empty > 0 {
-                errln!(
-                    "{empty} of them hold no image: a hash divides few images unevenly, --by range does not"
-                );
-            }
-            Ok(ExitCode::SUCCESS)
-        }
+    let shards = match sharded {
+        Err(error @ ConvertError::Interrupted { .. }) => return Ok(interrupted(&error)),
+        other => other?,
+    };
+    if args.json {
+        outln!("{}", serde_json::to_string_pretty(&shards)?);
+    } else {
+        shards.iter().for_each(|shard| outln!("{}", shard.path.display()));
     }
+    let empty = shards.iter().filter(|shard| shard.images == 0).count();
+    if empty > 0 {
+        errln!(
+            "{empty} of them hold no image: a hash divides few images unevenly, --by range does not"
+        );
+    }
+    Ok(ExitCode::SUCCESS)
 }

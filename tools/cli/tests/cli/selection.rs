@@ -61,6 +61,9 @@ fn a_dump_is_listed_and_described_without_conversion() {
     let source = fixture("volta.h5");
     let (code, out, _) = run(&["store", "ls", &source, "openimages"]);
     assert_eq!((code, out.lines().count()), (0, 3), "{out}");
+    let as_json = run(&["store", "ls", &source, "openimages", "--json"]).1;
+    let ids: Vec<String> = serde_json::from_str(&as_json).unwrap();
+    assert_eq!(ids, out.lines().collect::<Vec<_>>());
     let (_, out, _) = run(&["store", "info", &source]);
     assert!(out.contains("hdf5, not a store") && out.contains("36 regions of 2048"), "{out}");
     let uniter = fixture("uniter/img_db_fp32");

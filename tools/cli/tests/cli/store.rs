@@ -158,10 +158,18 @@ fn stores_are_appended_to_merged_sharded_compacted_and_measured() {
     let shards: Vec<&str> = shards.lines().collect();
     assert_eq!(shards.len(), 3);
     assert!(shards[2].ends_with("part-00002-of-00003"));
+    let again =
+        done(&["store", "shard", &all, &path("again"), "-n", "3", "--by", "range", "--json"]);
+    let again: Value = serde_json::from_str(&again).unwrap();
+    let images: Vec<_> = again.as_array().unwrap().iter().map(|shard| &shard["images"]).collect();
+    assert_eq!(images, [3, 3, 2]);
+    assert_eq!(again[0]["path"], path("again-00000-of-00003"));
     let merged = path("merged");
     done(&[&["store", "merge", &merged], shards.as_slice()].concat());
     assert_eq!(xenc(&["store", "diff", &all, &merged]).status.code(), Some(0));
-    done(&["store", "compact", &merged]);
+    let sizes: Value =
+        serde_json::from_str(&done(&["store", "compact", &merged, "--json"])).unwrap();
+    assert!(sizes["bytes_before"].as_u64() >= sizes["bytes_after"].as_u64(), "{sizes}");
     assert_eq!(xenc(&["store", "validate", &merged, "--deep"]).status.code(), Some(0));
 
     let measured = done(&["store", "bench", &merged, "--seconds", "0.05", "--random", "--json"]);
