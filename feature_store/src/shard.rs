@@ -1,5 +1,6 @@
 //! One store into several: records are copied as they are, without decoding.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
@@ -29,8 +30,9 @@ pub struct Shard {
     pub images: u64,
 }
 
-/// Divides a store into `count` stores `TARGET-00000-of-0000N`; existing shards of that name are an error unless they
-/// are to be overwritten.
+/// Divides a store into `count` stores `TARGET-00000-of-0000N`, or, where the target ends in a slash, into stores in that
+/// folder that are named after the store: `TARGET/STORE-00000-of-0000N`. Existing shards of that name are an error unless
+/// they are to be overwritten.
 ///
 /// # Errors
 /// As [`merge`](crate::merge::merge); [`StoreError::Shards`] if there are fewer images than shards.
@@ -48,13 +50,14 @@ pub fn shard(
         let path = store.path().to_owned();
         return Err(StoreError::Shards { path, images, shards: count }.into());
     }
-    let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let prefix = prefix(target, store);
     let whole = [store.clone().into()];
     let parts: Vec<(PathBuf, WriterOptions)> = (0..count)
         .map(|index| {
-            let path = target.with_file_name(format!("{name}-{index:05}-of-{count:05}"));
+            let mut path = prefix.clone();
+            path.push(format!("-{index:05}-of-{count:05}"));
             let rule = format!("{by:?}-{index}-of-{count}");
-            (path, options(&whole, "shard", &rule, overwrite))
+            (PathBuf::from(path), options(&whole, "shard", &rule, overwrite))
         })
         .collect();
     for (index, (path, options)) in parts.iter().enumerate() {
@@ -94,6 +97,16 @@ pub fn shard(
         shards.push(Shard { images: writer.finish()?.count, path });
     }
     Ok(shards)
+}
+
+/// What the paths of all shards begin with.
+fn prefix(target: &Path, store: &FeatureStore) -> OsString {
+    let ends_in_slash = target.to_string_lossy().ends_with(std::path::is_separator);
+    if target.file_name().is_some() && !ends_in_slash {
+        return target.as_os_str().to_owned();
+    }
+    let store = store.path().canonicalize().unwrap_or_else(|_| store.path().to_owned());
+    target.join(store.file_name().unwrap_or("shard".as_ref())).into_os_string()
 }
 
 /// The very shard that these options are for, if it is there.

@@ -12,12 +12,14 @@ use super::outcome::interrupted;
 use crate::interrupt;
 use crate::progress::Progress;
 
-/// Writes TARGET-00000-of-0000N and so on; `xenc store merge` makes one of them again.
+/// Writes stores TARGET-00000-of-0000N and so on, and their names to stdout; `xenc store merge` makes one of them again.
+/// Each appears when it is complete; an interrupted run goes on when the same command is given again.
 #[derive(clap::Args)]
 pub struct Args {
     /// The store to divide
     store: PathBuf,
-    /// What the shards' names begin with
+    /// What the shards' names begin with: `parts/x` writes parts/x-00000-of-00003 and so on. What ends in a slash is a
+    /// folder, made if need be, for shards named after the store: `parts/` writes parts/STORE-00000-of-00003 and so on
     target: PathBuf,
     /// Number of shards
     #[arg(short = 'n', long, value_parser = clap::value_parser!(u32).range(1..=99_999))]

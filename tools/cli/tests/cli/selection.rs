@@ -131,6 +131,24 @@ fn shards_that_would_be_empty_are_refused_and_existing_ones_replaced_on_request(
 }
 
 #[test]
+fn shards_lie_beside_their_prefix_or_in_a_folder_under_the_store_s_name() {
+    let place = Place::new();
+    let store = place.path("features.xenc");
+    assert_eq!(run(&["store", "convert", &fixture("volta.h5"), &store]).0, 0);
+    let (a, b) = ("-00000-of-00002", "-00001-of-00002");
+    for (target, prefix) in [("parts/x", "parts/x"), ("parts/", "parts/features.xenc")] {
+        let shard = ["store", "shard", &store, &place.path(target), "-n", "2", "--by", "range"];
+        let (code, out, said) = run(&shard);
+        assert_eq!(code, 0, "{said}");
+        let expected = [a, b].map(|part| place.path(&format!("{prefix}{part}")));
+        assert_eq!(out.lines().collect::<Vec<_>>(), expected, "{target}");
+        assert!(expected.iter().all(|shard| run(&["store", "info", shard]).0 == 0));
+    }
+    let names = std::fs::read_dir(place.path("")).unwrap().count();
+    assert_eq!(names, 2, "the store and the folder");
+}
+
+#[test]
 fn stores_that_differ_say_in_what_and_damaged_ones_in_few_lines() {
     let place = Place::new();
     let (store, other) = (place.path("store"), place.path("other"));
