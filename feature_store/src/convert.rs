@@ -8,7 +8,7 @@ use std::thread;
 use serde::Serialize;
 
 use crate::append::AppendOptions;
-use crate::formats::{FeatureSource, FormatError, RecordError, Records, SourceInfo};
+use crate::formats::{FeatureSource, FormatError, RecordError, Records, SourceInfo, StoreSource};
 use crate::validate::Finding;
 use crate::writer::CommittedIds;
 use crate::{
@@ -84,7 +84,7 @@ pub fn convert(
     cancelled: &AtomicBool,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<ConvertReport, ConvertError> {
-    target::check(target, options.overwrite, &[&source.info().path])?;
+    target::check(target, StoreSource::FORMAT, options.overwrite, &[&source.info().path])?;
     options.provenance = provenance(source.info());
     let conflict = options.conflict;
     if conflict != Conflict::Fail {
@@ -110,7 +110,7 @@ pub fn append(
     cancelled: &AtomicBool,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<ConvertReport, ConvertError> {
-    target::check(store, true, &[&source.info().path])?;
+    target::check(store, StoreSource::FORMAT, true, &[&source.info().path])?;
     let before = FeatureStore::open(store)?.len();
     let writer = crate::append::reopen(store, provenance(source.info()), options)?;
     // Every image is compared with what is there: one that differs must not be taken for one that was resumed.

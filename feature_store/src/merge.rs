@@ -7,7 +7,7 @@ use serde::Serialize;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::convert::{ConvertError, Findings, OnError, Progress, Tally, settle, write_all};
-use crate::formats::Input;
+use crate::formats::{Input, StoreSource};
 use crate::record::Encoded;
 use crate::store::StoreCursor;
 use crate::{
@@ -53,7 +53,7 @@ pub fn merge(
     }
     let stores: Vec<FeatureStore> = inputs.iter().filter_map(Input::as_store).cloned().collect();
     stores.iter().try_for_each(|store| agree(&stores[0], store))?;
-    target::check(target, overwrite, &sources)?;
+    target::check(target, StoreSource::FORMAT, overwrite, &sources)?;
     let options = options(&inputs, "merge", &format!("{conflict:?}"), overwrite);
     let mut writer = StoreWriter::create(target, WriterOptions { conflict, ..options })?;
     let mut tally = Tally::new(&OnError::Fail, 0, None);

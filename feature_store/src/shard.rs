@@ -8,6 +8,7 @@ use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::convert::ConvertError;
+use crate::formats::StoreSource;
 use crate::merge::{append, options, stop_if};
 use crate::store::StoreCursor;
 use crate::{FeatureStore, StoreError, StoreWriter, WriterOptions, target};
@@ -64,7 +65,7 @@ pub fn shard(
         // Only what an interrupted run has left complete may be there, and that lacks the last.
         let is_last = index + 1 == parts.len();
         if is_last || finished(path, options).is_none() {
-            target::check(path, overwrite, &[store.path()])?;
+            target::check(path, StoreSource::FORMAT, overwrite, &[store.path()])?;
         }
     }
     let (mut shards, mut done) = (Vec::new(), 0);

@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use heed::types::{Bytes, Str};
 use heed::{Database, EnvOpenOptions, MdbError, PutFlags};
 
+use crate::formats::StoreSource;
 use crate::lmdb::{self, Env, LmdbError};
 use crate::precision::RoundingError;
 use crate::record::{self, Encoded, RecordView};
@@ -97,7 +98,7 @@ impl StoreWriter {
     }
 
     fn begin(target: &Path, options: WriterOptions) -> Result<StoreWriter, StoreError> {
-        target::check(target, options.overwrite, &[])?;
+        target::check(target, StoreSource::FORMAT, options.overwrite, &[])?;
         let partial = target::sibling(target, "partial")?;
         fs::create_dir_all(&partial).map_err(StoreError::io(&partial))?;
         let lock = target::lock(&partial.join("writer.lock"), &partial)?;
@@ -313,7 +314,7 @@ impl StoreWriter {
         for leftover in ["lock.mdb", "writer.lock"] {
             let _ = fs::remove_file(partial.join(leftover));
         }
-        target::publish(&partial, &target, overwrite)?;
+        target::publish(&partial, &target, StoreSource::FORMAT, overwrite)?;
         drop(lock);
         Ok(schema)
     }

@@ -45,8 +45,8 @@ pub struct Args {
     /// What to do with an image that comes twice in the source, with different contents
     #[arg(long, value_enum, default_value_t = ConflictArg::Fail)]
     on_conflict: ConflictArg,
-    /// Replace the target if it exists, once the new one is complete, and drop what an interrupted run with other
-    /// options has left
+    /// Replace the target if it is a store or of the format that is written, once the new one is complete, and drop what
+    /// an interrupted run with other options has left
     #[arg(long)]
     force: bool,
     /// Print the report as JSON

@@ -25,7 +25,7 @@ pub struct Args {
     /// What to do with an image that several inputs hold with different contents
     #[arg(long, value_enum, default_value_t = ConflictArg::Fail)]
     on_conflict: ConflictArg,
-    /// Replace the target if it exists, once the new store is complete
+    /// Replace the target if it is a store, once the new one is complete
     #[arg(long)]
     force: bool,
     /// Print the report as JSON

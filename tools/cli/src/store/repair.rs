@@ -22,7 +22,7 @@ pub struct RepairArgs {
     damaged: PathBuf,
     /// The store to write
     target: PathBuf,
-    /// Replace the target if it exists, once the new store is complete
+    /// Replace the target if it is a store, once the new one is complete
     #[arg(long)]
     force: bool,
     /// Print the report as JSON
