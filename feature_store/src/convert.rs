@@ -38,6 +38,23 @@ pub struct ConvertReport {
     pub findings: Findings,
 }
 
+/// What an append has done.
+#[derive(Debug, Serialize)]
+pub struct AppendReport {
+    /// The extended store's schema.
+    pub schema: Schema,
+    /// Images that are new in the store.
+    pub added: u64,
+    /// Images that were there already, with equal contents.
+    pub present: u64,
+    /// Images that were there with other contents, of which the rule chose one.
+    pub conflicts: u64,
+    /// Records that could not be read, and why.
+    pub skipped: Vec<SkippedRecord>,
+    /// Images taken as they are that [`validate`](crate::validate) finds something wrong with.
+    pub findings: Findings,
+}
+
 /// Why a conversion ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum ConvertError {
@@ -94,7 +111,11 @@ pub fn convert(
     // The last of several must be compared with what is there.
     let skips = writer.committed() > 0 && conflict != Conflict::Last;
     let committed = skips.then(|| writer.committed_ids());
-    fill(writer, 0, committed, source, on_error, cancelled, progress)
+    let resumed = writer.committed();
+    let mut tally = Tally::new(on_error, resumed, source.info().count);
+    let (schema, conflicts) = fill(writer, 0, committed, source, &mut tally, cancelled, progress)?;
+    let Tally { skipped, findings, .. } = tally;
+    Ok(ConvertReport { schema, resumed, conflicts, skipped, findings })
 }
 
 /// Adds a source's images to a finished store; resumable like [`convert`], and swapped in when complete.
@@ -109,12 +130,17 @@ pub fn append(
     on_error: &OnError,
     cancelled: &AtomicBool,
     progress: &mut dyn FnMut(Progress),
-) -> Result<ConvertReport, ConvertError> {
+) -> Result<AppendReport, ConvertError> {
     target::check(store, StoreSource::FORMAT, true, &[&source.info().path])?;
     let before = FeatureStore::open(store)?.len();
     let writer = crate::append::reopen(store, provenance(source.info()), options)?;
     // Every image is compared with what is there: one that differs must not be taken for one that was resumed.
-    fill(writer, before, None, source, on_error, cancelled, progress)
+    let mut tally = Tally::new(on_error, 0, source.info().count);
+    let (schema, conflicts) = fill(writer, before, None, source, &mut tally, cancelled, progress)?;
+    let added = schema.count - before;
+    let Tally { images, skipped, findings, .. } = tally;
+    let present = images.saturating_sub(added + conflicts);
+    Ok(AppendReport { schema, added, present, conflicts, skipped, findings })
 }
 
 fn provenance(info: &SourceInfo) -> Provenance {
@@ -126,21 +152,20 @@ fn provenance(info: &SourceInfo) -> Provenance {
     }
 }
 
-/// Writes a source's images and completes the store, which held `before` images without them.
+/// Writes a source's images and completes the store, which held `before` images without them. Returns its schema and the
+/// number of conflicts.
 fn fill(
     mut writer: StoreWriter,
     before: u64,
     committed: Option<CommittedIds>,
     source: Box<dyn FeatureSource>,
-    on_error: &OnError,
+    tally: &mut Tally,
     cancelled: &AtomicBool,
     progress: &mut dyn FnMut(Progress),
-) -> Result<ConvertReport, ConvertError> {
+) -> Result<(Schema, u64), ConvertError> {
     let info = source.info().clone();
-    let resumed = writer.committed();
-    let mut tally = Tally::new(on_error, resumed, info.count);
     let written = source.records().map_err(ConvertError::from).and_then(|records| {
-        write_all(&mut writer, committed, records, &info, &mut tally, cancelled, progress)
+        write_all(&mut writer, committed, records, &info, tally, cancelled, progress)
     });
     let written = written.and_then(|()| match tally.images {
         0 => Err(tally.empty(&info)),
@@ -148,8 +173,7 @@ fn fill(
     });
     let (writer, ()) = settle(writer, before, written)?;
     let conflicts = writer.conflicts();
-    let Tally { skipped, findings, .. } = tally;
-    Ok(ConvertReport { schema: writer.finish()?, resumed, conflicts, skipped, findings })
+    Ok((writer.finish()?, conflicts))
 }
 
 /// What comes of writing into a store that held `before` images. After a failure the partial stays if the next run can

@@ -22,7 +22,7 @@ pub enum OnError {
 /// How far a conversion is.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress {
-    /// Images in the new store, those of an interrupted run included.
+    /// Images of the source that are taken, those of an interrupted conversion included.
     pub images: u64,
     /// Records that could not be read.
     pub skipped: u64,

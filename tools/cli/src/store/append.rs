@@ -61,11 +61,13 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         outln!("{}", report_json(&report, &asked)?);
     } else {
         outln!(
-            "{}: now {}, {} skipped, {} of other contents",
+            "{}: {} added, {} already there, {} of other contents, {} skipped; now {}",
             args.store.display(),
-            count(report.schema.count, "image"),
+            count(report.added, "image"),
+            report.present,
+            report.conflicts,
             report.skipped.len(),
-            report.conflicts
+            count(report.schema.count, "image")
         );
     }
     Ok(verdict(&report.skipped, &report.findings, &args.store, &asked))

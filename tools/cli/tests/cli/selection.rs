@@ -26,6 +26,8 @@ fn what_was_asked_for_and_is_not_there_is_told() {
     assert_eq!(code, 2);
     assert!(said.contains("none of the images that were asked for"), "{said}");
     assert!(said.contains("its ids look like `MSRVTT"), "{said}");
+    let (code, _, said) = run(&["store", "append", &store, &source, "--ids", &ids]);
+    assert!(code == 2 && said.contains("none of the images that were asked for"), "{said}");
     // Nothing is left that would be in the way of the next try.
     std::fs::write(&ids, "openimages411480d72ee0f97da49img9\n").unwrap();
     assert_eq!(run(&["store", "convert", &source, &none, "--ids", &ids]).0, 0);
@@ -49,7 +51,7 @@ fn conflicts_are_settled_by_rule_in_an_append_and_in_a_conversion() {
     assert!(said.contains("--on-conflict"), "{said}");
     let (code, out, _) = run(&["store", "append", &store, &other, "--on-conflict", "first"]);
     assert_eq!(code, 0);
-    assert!(out.contains("now 8 images, 0 skipped, 8 of other contents"), "{out}");
+    assert!(out.contains("0 images added, 0 already there, 8 of other contents"), "{out}");
     assert_eq!(run(&["store", "append", &store, &other, "--on-conflict", "last"]).0, 0);
     let plain = place.path("plain");
     assert_eq!(run(&["store", "convert", &other, &plain]).0, 0);

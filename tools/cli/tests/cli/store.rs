@@ -151,7 +151,11 @@ fn stores_are_appended_to_merged_sharded_compacted_and_measured() {
     done(&["store", "convert", &fixture("volta.h5"), &all]);
     done(&["store", "convert", &fixture("lxmert_order.tsv"), &some]);
     let added = done(&["store", "append", &some, &fixture("volta.h5")]);
-    assert!(added.contains("now 8 images"), "{added}");
+    let told = "6 images added, 2 already there, 0 of other contents, 0 skipped; now 8 images";
+    assert!(added.contains(told), "{added}");
+    let again = done(&["store", "append", &some, &fixture("volta.h5"), "--json"]);
+    let again: Value = serde_json::from_str(&again).unwrap();
+    assert_eq!((&again["added"], &again["present"]), (&0.into(), &8.into()));
     assert_eq!(xenc(&["store", "diff", &all, &some]).status.code(), Some(0));
 
     let shards = done(&["store", "shard", &all, &path("part"), "-n", "3", "--by", "range"]);
