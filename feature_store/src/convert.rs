@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::append::AppendOptions;
 use crate::formats::{FeatureSource, FormatError, RecordError, Records, SourceInfo, StoreSource};
 use crate::validate::Finding;
-use crate::writer::CommittedIds;
+use crate::writer::Committed;
 use crate::{
     Conflict, FeatureStore, Provenance, Schema, StoreError, StoreWriter, WriterOptions, target,
 };
@@ -18,6 +18,7 @@ use crate::{
 mod decode;
 mod tally;
 
+use decode::Decoded;
 pub(crate) use decode::next_chunk;
 pub(crate) use tally::Tally;
 pub use tally::{Findings, OnError, Progress, SkippedRecord};
@@ -33,8 +34,8 @@ pub struct ConvertReport {
     pub conflicts: u64,
     /// Records that could not be read, and why.
     pub skipped: Vec<SkippedRecord>,
-    /// Images taken as they are that [`validate`](crate::validate) finds something wrong with; of images that are
-    /// taken over nothing is known.
+    /// Images taken as they are, those of an interrupted run included, that [`validate`](crate::validate) finds something
+    /// wrong with.
     pub findings: Findings,
 }
 
@@ -110,7 +111,7 @@ pub fn convert(
     let writer = StoreWriter::create(target, options)?;
     // The last of several must be compared with what is there.
     let skips = writer.committed() > 0 && conflict != Conflict::Last;
-    let committed = skips.then(|| writer.committed_ids());
+    let committed = skips.then(|| writer.committed_images());
     let resumed = writer.committed();
     let mut tally = Tally::new(on_error, resumed, source.info().count);
     let (schema, conflicts) = fill(writer, 0, committed, source, &mut tally, cancelled, progress)?;
@@ -157,7 +158,7 @@ fn provenance(info: &SourceInfo) -> Provenance {
 fn fill(
     mut writer: StoreWriter,
     before: u64,
-    committed: Option<CommittedIds>,
+    committed: Option<Committed>,
     source: Box<dyn FeatureSource>,
     tally: &mut Tally,
     cancelled: &AtomicBool,
@@ -199,7 +200,7 @@ pub(crate) fn settle<T>(
 /// Writes a source's images.
 pub(crate) fn write_all(
     writer: &mut StoreWriter,
-    committed: Option<CommittedIds>,
+    committed: Option<Committed>,
     records: Records,
     info: &SourceInfo,
     tally: &mut Tally,
@@ -217,12 +218,14 @@ pub(crate) fn write_all(
                 writer.commit()?;
                 return Err(ConvertError::Interrupted { images: writer.committed() });
             }
-            let outcome = outcome.and_then(|(id, record, finding)| {
-                writer.append_encoded(&id, record)?;
-                Ok(finding.map(|what| Finding { id, what }))
+            let outcome = outcome.and_then(|Decoded { id, record, finding }| {
+                let is_new = record.is_some();
+                record.map_or(Ok(()), |record| writer.append_encoded(&id, record))?;
+                Ok((is_new, finding.map(|what| Finding { id, what })))
             });
             match outcome.map_err(|error| of_a_record(error, &info.path)) {
-                Ok(finding) => tally.take(finding),
+                Ok((true, finding)) => tally.take(finding),
+                Ok((false, finding)) => tally.note(finding),
                 Err(ConvertError::Record(error)) => {
                     if let Err(error) = tally.skip(error) {
                         writer.commit()?;

@@ -192,7 +192,7 @@ fn look_up(
     let mut seen = HashSet::new();
     let mut records = dump.records()?;
     loop {
-        let chunk = next_chunk(&mut records, &|_| true);
+        let chunk = next_chunk(&mut records);
         if cancelled.load(Relaxed) {
             return Ok(None);
         }

@@ -93,7 +93,7 @@ impl ForeignFormat {
 
 /// The next records, decoded in parallel; none at the end.
 fn decode_next(records: &mut Records) -> Vec<Result<(String, Regions), RecordError>> {
-    let chunk = next_chunk(records, &|_| true);
+    let chunk = next_chunk(records);
     chunk.into_par_iter().map(|record| record?.decode()).collect()
 }
 

@@ -176,7 +176,7 @@ pub fn validate_source(
         if cancelled.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let chunk = next_chunk(&mut records, &|_| true);
+        let chunk = next_chunk(&mut records);
         if chunk.is_empty() {
             break;
         }

@@ -67,6 +67,11 @@ impl<'a> Tally<'a> {
     /// Counts an image that was taken.
     pub(crate) fn take(&mut self, finding: Option<Finding>) {
         self.images += 1;
+        self.note(finding);
+    }
+
+    /// Takes into account what is wrong with an image.
+    pub(crate) fn note(&mut self, finding: Option<Finding>) {
         if let Some(finding) = finding {
             self.findings.images += 1;
             self.findings.first.get_or_insert(finding);
