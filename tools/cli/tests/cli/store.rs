@@ -180,7 +180,9 @@ fn stores_are_appended_to_merged_sharded_compacted_and_measured() {
     let measured: Value = serde_json::from_str(&measured).unwrap();
     assert!(measured["images_per_second"].as_f64().unwrap() > 0.0);
     assert!(measured["memcpy_bytes_per_second"].as_f64().unwrap() > 0.0);
-    done(&["store", "bench", &merged, "--cold", "--prefetch", "--threads", "2"]);
+    assert!(measured["share_of_memcpy"].as_f64().unwrap() > 0.0);
+    let cold = done(&["store", "bench", &merged, "--cold", "--prefetch", "--threads", "2"]);
+    assert!(cold.contains("memcpy  ") && !cold.contains("share"), "{cold}");
 }
 
 #[test]
