@@ -1,6 +1,6 @@
 //! From any source to a foreign format: written beside the target, renamed into place when complete.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -106,8 +106,8 @@ pub struct ExportReport {
     pub skipped: Vec<SkippedRecord>,
     /// Images written as they are that [`validate`](crate::validate) finds something wrong with.
     pub findings: Findings,
-    /// Parts of the images that the format has no place for.
-    pub left_out: BTreeSet<&'static str>,
+    /// Parts that the format has no place for, and how many images have them.
+    pub left_out: BTreeMap<&'static str, u64>,
 }
 
 /// Writes a source in a foreign format at `target`. An interrupted export starts anew.

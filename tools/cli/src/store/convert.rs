@@ -238,7 +238,8 @@ fn to_foreign(
     let report = exported.map_err(|error| explain(error, asked))?;
     say_skipped(&report.skipped, args.json);
     if !report.left_out.is_empty() {
-        let parts: Vec<&str> = report.left_out.iter().copied().collect();
+        let part = |(name, &images)| format!("{name} ({})", count(images, "image"));
+        let parts: Vec<String> = report.left_out.iter().map(part).collect();
         errln!("the format has no place for: {}", parts.join(", "));
     }
     if args.json {
