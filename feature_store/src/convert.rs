@@ -23,6 +23,9 @@ pub(crate) use decode::next_chunk;
 pub(crate) use tally::Tally;
 pub use tally::{Findings, OnError, Progress, SkippedRecord};
 
+/// Chunks that wait to be written: about a transaction, so that decoding goes on while the disk works.
+const CHUNKS_AHEAD: usize = 3;
+
 /// What a conversion has done.
 #[derive(Debug, Serialize)]
 pub struct ConvertReport {
@@ -209,8 +212,7 @@ pub(crate) fn write_all(
 ) -> Result<(), ConvertError> {
     let (precision, compression) = writer.encoding();
     thread::scope(|scope| {
-        // One chunk is written while the next is decoded and a third waits.
-        let (send, receive) = sync_channel(1);
+        let (send, receive) = sync_channel(CHUNKS_AHEAD);
         scope.spawn(move || decode::decode_all(records, committed, precision, compression, &send));
         // Dropped on return, the receiver ends the decoder.
         for outcome in receive.into_iter().flatten() {
