@@ -64,8 +64,8 @@ pub fn reopen(
         copy_as_partial(path, &partial, began.clone())?;
     }
     match StoreWriter::create(path, writer_options.clone()) {
-        Err(StoreError::OtherPartial(other)) if options.restart => {
-            writer::discard(&other)?;
+        Err(StoreError::OtherPartial { .. }) if options.restart => {
+            writer::discard(&partial)?;
             copy_as_partial(path, &partial, began)?;
             StoreWriter::create(path, writer_options)
         }

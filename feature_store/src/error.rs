@@ -99,15 +99,37 @@ pub enum StoreError {
         /// In what.
         what: String,
     },
+    /// Two stores whose boxes are meant differently.
+    #[error(
+        "{path} has boxes {convention}, {other} {others}; they cannot stand in one store: only the sizes of the images \
+         would tell one from the other"
+    )]
+    Boxes {
+        /// The store that differs.
+        path: PathBuf,
+        /// How its boxes are meant.
+        convention: &'static str,
+        /// From which.
+        other: PathBuf,
+        /// How that one's are.
+        others: &'static str,
+    },
     /// Another process is writing the same store.
     #[error("another process is writing {0}")]
     Locked(PathBuf),
     /// What an interrupted run left behind comes from another source or is encoded otherwise.
     #[error(
-        "{0} was left by an interrupted run with another source, precision, compression or rule; the same command goes \
-         on with it, `--force` starts anew"
+        "{target}: an interrupted run with another {differs} has left {partial}; the command of that run goes on with \
+         it, `--force` drops it and starts anew"
     )]
-    OtherPartial(PathBuf),
+    OtherPartial {
+        /// The store that was to be written.
+        target: PathBuf,
+        /// What is left of it.
+        partial: PathBuf,
+        /// What is different about the two runs.
+        differs: String,
+    },
     /// Fewer images than shards.
     #[error("{path} holds {images} images: {shards} shards would not all have one")]
     Shards {

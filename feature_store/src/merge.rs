@@ -11,8 +11,8 @@ use crate::formats::{Input, StoreSource};
 use crate::record::Encoded;
 use crate::store::StoreCursor;
 use crate::{
-    Compression, Conflict, FeatureStore, Precision, Provenance, RoundingError, Schema, StoreError,
-    StoreWriter, WriterOptions, target,
+    Compression, Conflict, FeatureStore, Precision, Provenance, Regions, Schema, StoreError,
+    StoreWriter, WriterOptions, record, target,
 };
 
 /// What a merge has done.
@@ -62,8 +62,7 @@ pub fn merge(
     } else {
         one_after_the_other(&mut writer, inputs, &mut tally, cancelled, progress)
     };
-    let (mut writer, Repeats { repeated, conflicts }) = settle(writer, 0, merged)?;
-    stores.iter().for_each(|store| writer.add_rounding(&store.schema().rounding));
+    let (writer, Repeats { repeated, conflicts }) = settle(writer, 0, merged)?;
     let Tally { findings, .. } = tally;
     Ok(MergeReport { schema: writer.finish()?, repeated, conflicts, findings })
 }
@@ -88,21 +87,21 @@ fn in_order_of_ids(
     // All stores list their ids in the same order: the least of their heads is the next image.
     while let Some(id) = cursors.iter().filter_map(StoreCursor::head).min().map(str::to_owned) {
         stop_if(cancelled, writer)?;
-        let mut chosen: Option<Vec<u8>> = None;
+        let mut chosen: Option<Encoded> = None;
         for cursor in cursors.iter_mut().filter(|cursor| cursor.head() == Some(&id)) {
-            let bytes = cursor.take()?;
+            let record = cursor.take()?;
             match &chosen {
-                None => chosen = Some(bytes),
-                Some(other) if *other == bytes => repeated += 1,
+                None => chosen = Some(record),
+                Some(other) if other.bytes == record.bytes => repeated += 1,
                 Some(_) => match conflict {
                     Conflict::Fail => return Err(StoreError::Duplicate(id).into()),
                     Conflict::First => conflicts += 1,
-                    Conflict::Last => (chosen, conflicts) = (Some(bytes), conflicts + 1),
+                    Conflict::Last => (chosen, conflicts) = (Some(record), conflicts + 1),
                 },
             }
         }
-        if let Some(bytes) = chosen {
-            append(writer, &id, bytes, &stores[0])?;
+        if let Some(record) = chosen {
+            writer.append_encoded(&id, record)?;
         }
         done += 1;
         progress(done);
@@ -125,7 +124,7 @@ fn one_after_the_other(
                 let mut cursor = StoreCursor::new(&store)?;
                 while let Some(id) = cursor.head().map(str::to_owned) {
                     stop_if(cancelled, writer)?;
-                    append(writer, &id, cursor.take()?, &store)?;
+                    writer.append_encoded(&id, cursor.take()?)?;
                     tally.take(None);
                     progress(tally.images);
                 }
@@ -141,17 +140,6 @@ fn one_after_the_other(
     writer.commit()?;
     let conflicts = writer.conflicts();
     Ok(Repeats { repeated: tally.images.saturating_sub(writer.committed() + conflicts), conflicts })
-}
-
-/// Adds another store's record.
-pub(crate) fn append(
-    writer: &mut StoreWriter,
-    id: &str,
-    bytes: Vec<u8>,
-    of: &FeatureStore,
-) -> Result<(), StoreError> {
-    let (dim, error) = (of.schema().dim as usize, RoundingError::default());
-    writer.append_encoded(id, Encoded { bytes, error, dim })
 }
 
 /// Commits and stops if the caller asked for it.
@@ -176,13 +164,31 @@ fn agree(first: &FeatureStore, other: &FeatureStore) -> Result<(), StoreError> {
     } else if a.compression != b.compression {
         format!("compression {}, the other {}", b.compression.name(), a.compression.name())
     } else {
-        return Ok(());
+        return agree_on_boxes(first, other);
     };
     Err(StoreError::Mismatch {
         path: other.path().to_owned(),
         other: first.path().to_owned(),
         what,
     })
+}
+
+/// Whether both have their boxes in pixels, or both relative; the first image of each tells.
+fn agree_on_boxes(first: &FeatureStore, other: &FeatureStore) -> Result<(), StoreError> {
+    let is_relative = |store: &FeatureStore| -> Result<Option<bool>, StoreError> {
+        let id = store.ids_from("", 1)?.pop();
+        let record = id.map(|id| store.record_bytes(&id)).transpose()?;
+        Ok(record.map(|record| record::is_relative(&record)))
+    };
+    match (is_relative(other)?, is_relative(first)?) {
+        (Some(relative), Some(of_first)) if relative != of_first => Err(StoreError::Boxes {
+            path: other.path().to_owned(),
+            convention: Regions::convention(relative),
+            other: first.path().to_owned(),
+            others: Regions::convention(of_first),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Options for a store made of others' records.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 
-use crate::formats::StoreSource;
+use crate::formats::{self, StoreSource};
 use crate::lmdb::LmdbError;
 use crate::pages::{self, PageFile};
 use crate::record::{Encoded, RecordView};
@@ -45,6 +45,7 @@ pub fn repair(
     }
     target::check(target, StoreSource::FORMAT, overwrite, &[damaged])?;
     let file = PageFile::open(&data, page_size(&data)?)?;
+    let fingerprint = formats::fingerprint(&data)?;
     let mut writer: Option<StoreWriter> = None;
     let mut lost: BTreeMap<String, &'static str> = BTreeMap::new();
     let mut old_schema: Option<Schema> = None;
@@ -88,12 +89,14 @@ pub fn repair(
             let writer = match &mut writer {
                 Some(writer) => writer,
                 none => {
-                    none.insert(StoreWriter::create(target, options(damaged, &record, overwrite))?)
+                    let options = options(damaged, &fingerprint, &record, overwrite);
+                    none.insert(StoreWriter::create(target, options)?)
                 }
             };
-            let (dim, error) = (record.dim, RoundingError::default());
             drop(record);
-            writer.append_encoded(&id, Encoded { bytes, error, dim })?;
+            if let Ok(record) = Encoded::copied(bytes, &RoundingError::UNKNOWN) {
+                writer.append_salvaged(&id, record)?;
+            }
         }
     }
     let Some(mut writer) = writer else {
@@ -133,18 +136,23 @@ fn nothing_left(
 }
 
 /// Options that keep records as they are.
-fn options(damaged: &Path, record: &RecordView, overwrite: bool) -> WriterOptions {
+fn options(
+    damaged: &Path,
+    fingerprint: &str,
+    record: &RecordView,
+    overwrite: bool,
+) -> WriterOptions {
     WriterOptions {
         precision: record.precision,
         compression: record.compression,
         provenance: Provenance {
             source_format: "repair".into(),
             source: damaged.display().to_string(),
-            fingerprint: format!("repair {}", damaged.display()),
+            fingerprint: format!("repair-{fingerprint}"),
             tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         },
         overwrite,
-        restart: true,
+        restart: overwrite,
         ..WriterOptions::default()
     }
 }

@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::convert::ConvertError;
 use crate::formats::StoreSource;
-use crate::merge::{append, options, stop_if};
+use crate::merge::{options, stop_if};
 use crate::store::StoreCursor;
 use crate::{FeatureStore, StoreError, StoreWriter, WriterOptions, target};
 
@@ -86,15 +86,13 @@ pub fn shard(
             };
             position += 1;
             if of == index {
-                append(&mut writer, &id, cursor.take()?, store)?;
+                writer.append_encoded(&id, cursor.take()?)?;
                 done += 1;
                 progress(done);
             } else {
                 cursor.skip()?;
             }
         }
-        // The share of an error in the whole is not known by shard: each tells the whole's.
-        writer.add_rounding(&store.schema().rounding);
         shards.push(Shard { images: writer.finish()?.count, path });
     }
     Ok(shards)

@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use crate::batch::fill_image;
 use crate::codec::{self, DecodeError};
 use crate::lmdb::{self, Env, LmdbError};
-use crate::record::RecordView;
+use crate::record::{Encoded, RecordView};
 use crate::{BatchSpec, RegionBatch, Regions, Schema, StoreError};
 
 pub(crate) const META: &str = "meta";
@@ -190,6 +190,11 @@ impl FeatureStore {
 
     /// As [`get`](FeatureStore::get), for one pass over a store of any size.
     pub(crate) fn get_once(&self, id: &str) -> Result<Regions, StoreError> {
+        Ok(self.record_once(id)?.1)
+    }
+
+    /// A record's bytes and what they mean, its checksum verified, for one pass over a store of any size.
+    pub(crate) fn record_once(&self, id: &str) -> Result<(Vec<u8>, Regions), StoreError> {
         let bytes = self.record_bytes(id)?;
         let damaged =
             |what| StoreError::Damaged { path: self.path().to_owned(), key: id.to_owned(), what };
@@ -200,7 +205,9 @@ impl FeatureStore {
         if !record.is_intact() {
             return Err(damaged("its checksum does not fit"));
         }
-        Ok(record.to_regions())
+        let regions = record.to_regions();
+        drop(record);
+        Ok((bytes, regions))
     }
 
     /// Calls `read` with a record in place, inside a transaction of its own.
@@ -314,11 +321,11 @@ impl StoreCursor {
         self.fill()
     }
 
-    /// The bytes of the record it stands at; steps on.
+    /// The record it stands at, as it is; steps on.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] for a record whose checksum does not fit: damage is not to spread.
-    pub(crate) fn take(&mut self) -> Result<Vec<u8>, StoreError> {
+    pub(crate) fn take(&mut self) -> Result<Encoded, StoreError> {
         let id = self.page.front().cloned().unwrap_or_default();
         let bytes = self.store.record_bytes(&id)?;
         let damaged = |what| StoreError::Damaged {
@@ -329,8 +336,9 @@ impl StoreCursor {
         if !RecordView::parse(&bytes).map_err(damaged)?.is_intact() {
             return Err(damaged("its checksum does not fit"));
         }
+        let record = Encoded::copied(bytes, &self.store.schema().rounding).map_err(damaged)?;
         self.skip()?;
-        Ok(bytes)
+        Ok(record)
     }
 
     fn fill(&mut self) -> Result<(), StoreError> {

@@ -225,6 +225,8 @@ struct Walk<'a> {
     contents: HashMap<u64, String>,
     prefixes: BTreeSet<String>,
     of_a_set: u64,
+    /// Images whose boxes are in pixels, and those whose boxes are relative.
+    boxes: [u64; 2],
 }
 
 impl<'a> Walk<'a> {
@@ -238,6 +240,7 @@ impl<'a> Walk<'a> {
             contents: HashMap::new(),
             prefixes: sets.map(|set| dataset::id_prefix(set)).collect(),
             of_a_set: 0,
+            boxes: [0; 2],
         }
     }
 
@@ -246,6 +249,9 @@ impl<'a> Walk<'a> {
         self.report.images += 1;
         if self.prefixes.contains(id.trim_end_matches(|c: char| c.is_ascii_digit())) {
             self.of_a_set += 1;
+        }
+        if let Ok(regions) = &checked {
+            self.boxes[usize::from(regions.is_relative())] += 1;
         }
         match checked {
             Err(error) => {
@@ -278,12 +284,17 @@ impl<'a> Walk<'a> {
         if self.report.images == 0 {
             self.report.store_findings.push("it holds no images".into());
         }
+        let [pixels, relative] = self.boxes;
+        if pixels > 0 && relative > 0 {
+            let what = format!("mixed boxes: of {pixels} images in pixels, of {relative} relative");
+            self.report.store_findings.push(what);
+        }
         if !self.options.coverage.is_empty() {
             self.report.superfluous = self.report.images - self.of_a_set;
         }
         if self.options.deep {
             self.report.store_findings.extend(self.statistics.findings());
-            self.report.statistics = Some(self.statistics);
+            self.report.statistics = (self.statistics.regions > 0).then_some(self.statistics);
         }
         Ok(self.report)
     }

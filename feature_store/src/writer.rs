@@ -3,13 +3,13 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use heed::types::{Bytes, Str};
 use heed::{Database, EnvOpenOptions, MdbError, PutFlags};
 
 use crate::formats::StoreSource;
 use crate::lmdb::{self, Env, LmdbError};
-use crate::precision::RoundingError;
 use crate::record::{self, Encoded, RecordView};
 use crate::store::{META, REGIONS, SCHEMA, decode_schema};
 use crate::{
@@ -43,6 +43,8 @@ pub struct WriterOptions {
     pub conflict: Conflict,
     /// Bytes that are collected before a transaction is made of them: what a kill can lose, and what is held in memory.
     pub transaction_bytes: usize,
+    /// Time after which a transaction is made of what was collected, however little it is.
+    pub transaction_time: Duration,
 }
 
 impl Default for WriterOptions {
@@ -55,6 +57,7 @@ impl Default for WriterOptions {
             restart: false,
             conflict: Conflict::default(),
             transaction_bytes: 32 << 20,
+            transaction_time: Duration::from_secs(2),
         }
     }
 }
@@ -68,6 +71,10 @@ pub struct StoreWriter {
     /// Images so far of which the rule had to choose one.
     conflicts: u64,
     transaction_bytes: usize,
+    transaction_time: Duration,
+    last_commit: Instant,
+    /// Whether boxes are relative; `None` before the first image.
+    relative: Option<bool>,
     env: Env,
     meta: Database<Str, Bytes>,
     regions: Database<Str, Bytes>,
@@ -89,7 +96,7 @@ impl StoreWriter {
     /// [`StoreError::OtherPartial`], [`StoreError::Io`].
     pub fn create(target: &Path, options: WriterOptions) -> Result<StoreWriter, StoreError> {
         match StoreWriter::begin(target, options.clone()) {
-            Err(StoreError::OtherPartial(partial)) if options.restart => {
+            Err(StoreError::OtherPartial { partial, .. }) if options.restart => {
                 discard(&partial)?;
                 StoreWriter::begin(target, options)
             }
@@ -124,13 +131,12 @@ impl StoreWriter {
                 Schema::empty(precision, compression, options.provenance.clone())
             }
         };
+        let first = regions.first(&transaction).map_err(|e| failed(&partial, e))?;
+        let relative = first.map(|(_, record)| record::is_relative(record));
         transaction.commit().map_err(|e| failed(&partial, e))?;
-        if schema.precision != options.precision
-            || schema.compression != options.compression
-            || schema.provenance.fingerprint != options.provenance.fingerprint
-        {
+        if let Some(differs) = difference(&schema, &options) {
             env.prepare_for_closing().wait();
-            return Err(StoreError::OtherPartial(partial));
+            return Err(StoreError::OtherPartial { target: target.to_owned(), partial, differs });
         }
         schema.provenance = options.provenance;
         Ok(StoreWriter {
@@ -141,6 +147,9 @@ impl StoreWriter {
             conflicts: 0,
             mapped: Arc::default(),
             transaction_bytes: options.transaction_bytes,
+            transaction_time: options.transaction_time,
+            last_commit: Instant::now(),
+            relative,
             env,
             meta,
             regions,
@@ -203,22 +212,33 @@ impl StoreWriter {
             let what = format!("{} values per region, the images before it have {dim}", record.dim);
             return Err(StoreError::Regions { id: id.to_owned(), what });
         }
+        // Nothing that reads a store asks each image how its boxes are meant.
+        let relative = record::is_relative(&record.bytes);
+        if *self.relative.get_or_insert(relative) != relative {
+            let of = Regions::convention;
+            let what = format!("its boxes are {}, those before it {}", of(relative), of(!relative));
+            return Err(StoreError::Regions { id: id.to_owned(), what });
+        }
+        self.append_salvaged(id, record)
+    }
+
+    /// As [`append_encoded`](StoreWriter::append_encoded), whether or not the record goes with those before it.
+    pub(crate) fn append_salvaged(&mut self, id: &str, record: Encoded) -> Result<(), StoreError> {
+        check_id(id)?;
         self.pending_bytes += record.bytes.len();
         self.pending.push((id.to_owned(), record));
-        let full =
-            self.pending_bytes >= self.transaction_bytes || self.pending.len() >= MAX_PENDING;
+        let full = self.pending_bytes >= self.transaction_bytes
+            || self.pending.len() >= MAX_PENDING
+            || self.last_commit.elapsed() >= self.transaction_time;
         if full { self.commit() } else { Ok(()) }
     }
 
-    /// Adds the rounding of records that were taken over as they are.
-    pub(crate) fn add_rounding(&mut self, rounding: &RoundingError) {
-        self.schema.rounding.add(rounding);
-    }
-
-    /// Takes over what the schema of a damaged store says of its origin.
+    /// Takes over what the schema of a damaged store says of its origin; of the rounding only if that was the last one.
     pub(crate) fn inherit(&mut self, old: &Schema) {
         self.schema.provenance = old.provenance.clone();
-        self.schema.rounding = old.rounding;
+        if old.count >= self.schema.count {
+            self.schema.rounding = old.rounding;
+        }
     }
 
     /// Makes everything appended so far durable.
@@ -236,6 +256,7 @@ impl StoreWriter {
                     self.conflicts += conflicts;
                     self.pending.clear();
                     self.pending_bytes = 0;
+                    self.last_commit = Instant::now();
                     return Ok(());
                 }
             }
@@ -318,6 +339,38 @@ impl StoreWriter {
         drop(lock);
         Ok(schema)
     }
+}
+
+/// What keeps a run from going on with what another has left of a store.
+fn difference(there: &Schema, options: &WriterOptions) -> Option<String> {
+    let (old, new) = (&there.provenance, &options.provenance);
+    Some(if there.precision != options.precision {
+        format!("precision ({})", there.precision.name())
+    } else if there.compression != options.compression {
+        format!("compression ({})", there.compression.name())
+    } else if old.source != new.source {
+        format!("source ({})", old.source)
+    } else if old.fingerprint != new.fingerprint {
+        "choice, naming or --on-conflict of images, or from a source that has changed since,".into()
+    } else {
+        return None;
+    })
+}
+
+/// Makes sure that nothing is left of a store at `target` that an interrupted run could go on with; drops it if so asked.
+///
+/// # Errors
+/// [`StoreError::OtherPartial`], [`StoreError::Locked`] if it is still being written.
+pub(crate) fn check_progress(target: &Path, drop_it: bool) -> Result<(), StoreError> {
+    let partial = target::sibling(target, "partial")?;
+    if !partial.join("writer.lock").is_file() {
+        return Ok(());
+    }
+    if drop_it {
+        return discard(&partial);
+    }
+    let (target, differs) = (target.to_owned(), "format (store)".into());
+    Err(StoreError::OtherPartial { target, partial, differs })
 }
 
 /// Removes what an interrupted run has left.

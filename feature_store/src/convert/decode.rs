@@ -9,7 +9,7 @@ use crate::formats::{RecordError, Records, SourceRecord};
 use crate::record::Encoded;
 use crate::validate::check_regions;
 use crate::writer::{self, Committed};
-use crate::{Compression, Precision};
+use crate::{Compression, Precision, Regions};
 
 /// Records decoded at a time, at most.
 const CHUNK: usize = 32;
@@ -45,9 +45,8 @@ pub(super) fn decode_all(
             let (id, finding) = (record.id().to_owned(), check_regions(&regions).err());
             return Ok(Decoded { id, record: None, finding });
         }
-        let (id, regions) = record.decode()?;
-        let record = Some(writer::encode(&id, &regions, precision, compression)?);
-        Ok(Decoded { id, record, finding: check_regions(&regions).err() })
+        let (id, regions, record) = encode(record, precision, compression)?;
+        Ok(Decoded { id, record: Some(record), finding: check_regions(&regions).err() })
     };
     loop {
         let chunk = next_chunk(&mut records);
@@ -55,6 +54,38 @@ pub(super) fn decode_all(
             return;
         }
     }
+}
+
+/// A record as it is to be stored. One of a store of this precision is not rounded again; whatever store it is of, the
+/// rounding that is known of it stays known.
+fn encode(
+    record: Box<dyn SourceRecord>,
+    precision: Precision,
+    compression: Compression,
+) -> Result<(String, Regions, Encoded), ConvertError> {
+    let stored = record.stored().map(|(store, id)| (store.clone(), id.to_owned()));
+    let Some((store, stored_id)) = stored else {
+        let (id, regions) = record.decode()?;
+        let encoded = writer::encode(&id, &regions, precision, compression)?;
+        return Ok((id, regions, encoded));
+    };
+    let schema = store.schema();
+    if schema.precision != precision {
+        let (id, regions) = record.decode()?;
+        let encoded = writer::encode(&id, &regions, precision, compression)?;
+        let error = encoded.error.after(&schema.rounding);
+        return Ok((id, regions, Encoded { error, ..encoded }));
+    }
+    let id = record.id().to_owned();
+    let failed = |what: &dyn ToString| RecordError::new(store.path(), &id, what.to_string());
+    let (bytes, regions) = store.record_once(&stored_id).map_err(|error| failed(&error))?;
+    let copied = Encoded::copied(bytes, &schema.rounding);
+    let packed = match schema.compression == compression {
+        true => copied,
+        false => copied.and_then(|record| record.repacked(compression)),
+    };
+    let packed = packed.map_err(|what| failed(&what))?;
+    Ok((id, regions, packed))
 }
 
 /// The next records, bounded in number and bytes; none at the end.

@@ -43,7 +43,7 @@ impl DumpReader {
     }
 
     pub(super) fn fingerprint(&self) -> Result<String, FormatError> {
-        super::fingerprint(&self.path.join("data.mdb"))
+        Ok(super::fingerprint(&self.path.join("data.mdb"))?)
     }
 
     /// The first record whose key is none of `without`.

@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::lmdb::LmdbError;
-use crate::{Regions, StoreError};
+use crate::{FeatureStore, Regions, StoreError};
 
 mod base64;
 mod detect;
@@ -56,6 +56,11 @@ pub trait SourceRecord: Send {
     /// # Errors
     /// A record that cannot be read, with its key.
     fn decode(self: Box<Self>) -> Result<(String, Regions), RecordError>;
+
+    /// The store that the record is of, and its id there, if it is of one: what need not be decoded is copied from it.
+    fn stored(&self) -> Option<(&FeatureStore, &str)> {
+        None
+    }
 
     /// The record's bytes as they are in the source, to be kept in quarantine; empty if they are not at hand.
     fn raw(&self) -> &[u8] {
@@ -134,6 +139,17 @@ pub enum FormatError {
         /// Why, and what to do.
         what: String,
     },
+    /// Two images under one id, of which the target would lose one.
+    #[error(
+        "{path}: image `{id}` comes twice, with different contents; keep the ids apart with --rename, or choose one by \
+         making a store first (`xenc store convert SOURCE STORE --on-conflict first`) and writing that"
+    )]
+    Duplicate {
+        /// The target.
+        path: PathBuf,
+        /// The image id.
+        id: String,
+    },
     /// The file system refuses.
     #[error("{path}: {source}")]
     Io {
@@ -172,8 +188,8 @@ impl RecordError {
 }
 
 /// Size, date and place of a file, as a fingerprint of its content: the shards of a dump may be of one size and date.
-fn fingerprint(file: &Path) -> Result<String, FormatError> {
-    let metadata = std::fs::metadata(file).map_err(FormatError::io(file))?;
+pub(crate) fn fingerprint(file: &Path) -> Result<String, StoreError> {
+    let metadata = std::fs::metadata(file).map_err(StoreError::io(file))?;
     let modified = metadata.modified().ok();
     let modified = modified.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
     let modified = modified.unwrap_or_default().as_nanos();

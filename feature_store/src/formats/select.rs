@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use regex_lite::Regex;
 
 use super::{FeatureSource, FormatError, RecordError, Records, SourceInfo, SourceRecord};
-use crate::{Regions, dataset};
+use crate::{FeatureStore, Regions, dataset};
 
 /// How an id is changed.
 #[derive(Debug, Clone)]
@@ -251,6 +251,10 @@ impl SourceRecord for Renamed {
     fn decode(self: Box<Self>) -> Result<(String, Regions), RecordError> {
         let Renamed { id, inner } = *self;
         inner.decode().map(|(_, regions)| (id, regions))
+    }
+
+    fn stored(&self) -> Option<(&FeatureStore, &str)> {
+        self.inner.stored()
     }
 
     fn raw(&self) -> &[u8] {

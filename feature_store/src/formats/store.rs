@@ -74,6 +74,10 @@ impl SourceRecord for StoreRecord {
         schema.max_regions as usize * schema.dim as usize * 4
     }
 
+    fn stored(&self) -> Option<(&FeatureStore, &str)> {
+        Some((&self.store, &self.id))
+    }
+
     fn decode(self: Box<Self>) -> Result<(String, Regions), RecordError> {
         match self.store.get_once(&self.id) {
             Ok(regions) => Ok((self.id, regions)),

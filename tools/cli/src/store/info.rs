@@ -43,10 +43,12 @@ fn of_store(store: &FeatureStore, as_json: bool) -> anyhow::Result<()> {
     outln!("regions      {} per image", region_count(schema));
     outln!("features     {} values, {}", schema.dim, schema.precision.name());
     if let Some(first) = &first {
-        outln!("boxes        {}", convention(first));
+        outln!("boxes        {}", Regions::convention(first.is_relative()));
     }
-    if schema.precision != Precision::F32 {
-        let rounding = &schema.rounding;
+    let rounding = &schema.rounding;
+    if !rounding.is_known() {
+        outln!("rounding     not known any more");
+    } else if schema.precision != Precision::F32 || rounding.largest > 0.0 {
         outln!(
             "rounding     {:.3e} at most, {:.3e} on average, of what was given",
             rounding.largest,
@@ -89,18 +91,9 @@ fn of_dump(source: Box<dyn FeatureSource>, as_json: bool) -> anyhow::Result<()> 
     if let Some((id, regions)) = first {
         let regions_there = count(regions.len() as u64, "region");
         outln!("first image  {id}: {regions_there} of {} values", regions.dim);
-        outln!("boxes        {}", convention(&regions));
+        outln!("boxes        {}", Regions::convention(regions.is_relative()));
     }
     Ok(())
-}
-
-/// How an image's boxes are to be understood.
-fn convention(first: &Regions) -> &'static str {
-    if first.is_relative() {
-        "relative to images whose size is not known (0 to 1)"
-    } else {
-        "in pixels"
-    }
 }
 
 /// "36", or "10-100".

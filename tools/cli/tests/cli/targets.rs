@@ -179,6 +179,29 @@ fn ids_whose_files_would_be_one_are_both_named() {
 }
 
 #[test]
+fn images_of_one_id_are_refused_by_every_format_unless_they_are_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (source, out) = (path("s.tsv"), path("out"));
+    let formats =
+        ["store", "volta", "hdf5", "hdf5-indexed", "tsv-bottomup", "npz", "npy", "uniter"];
+    for format in formats {
+        let command = ["store", "convert", &source, &out, "--to", format, "--rename", "s/.*/x/"];
+        tsv(&source, &[("a", [1.0, 2.0]), ("b", [1.0, 3.0])]);
+        let said = refused(&command);
+        assert!(said.contains("`x` comes twice") && said.contains("--on-conflict"), "{said}");
+        assert!(!Path::new(&out).exists(), "{format}");
+        tsv(&source, &[("a", [1.0, 2.0]), ("b", [1.0, 2.0])]);
+        done(&command);
+        assert_eq!(text(&xenc(&["store", "ls", &out]).stdout), "x\n", "{format}");
+        match Path::new(&out).is_dir() {
+            true => std::fs::remove_dir_all(&out).unwrap(),
+            false => std::fs::remove_file(&out).unwrap(),
+        }
+    }
+}
+
+#[test]
 fn stores_and_exports_have_the_mode_of_other_files() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
