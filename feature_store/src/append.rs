@@ -65,7 +65,7 @@ pub fn reopen(
     }
     match StoreWriter::create(path, writer_options.clone()) {
         Err(StoreError::OtherPartial { .. }) if options.restart => {
-            writer::discard(&partial)?;
+            writer::discard(&partial, path)?;
             copy_as_partial(path, &partial, began)?;
             StoreWriter::create(path, writer_options)
         }
@@ -77,7 +77,7 @@ pub fn reopen(
 fn copy_as_partial(path: &Path, partial: &Path, schema: Schema) -> Result<(), StoreError> {
     let copy = target::sibling(path, "copy")?;
     fs::create_dir_all(&copy).map_err(StoreError::io(&copy))?;
-    let lock = target::lock(&copy.join("writer.lock"), &copy)?;
+    let lock = target::lock(&copy.join("writer.lock"), path)?;
     let (from, to) = (path.join("data.mdb"), copy.join("data.mdb"));
     fs::copy(&from, &to).map_err(StoreError::io(&to))?;
     let mut options = EnvOpenOptions::new();
@@ -116,7 +116,7 @@ pub fn compact(path: &Path) -> Result<(u64, u64), StoreError> {
     let before = size(&path.join("data.mdb"))?;
     let copy = target::sibling(path, "compact")?;
     fs::create_dir_all(&copy).map_err(StoreError::io(&copy))?;
-    let lock = target::lock(&copy.join("writer.lock"), &copy)?;
+    let lock = target::lock(&copy.join("writer.lock"), path)?;
     let file = copy.join("data.mdb");
     let _ = fs::remove_file(&file);
     let env = FeatureStore::open(path)?;

@@ -79,6 +79,19 @@ pub enum ConvertError {
         /// How many records were left out and why the first was, if there were any.
         first: String,
     },
+    /// It failed, and left something that the next run can go on from.
+    #[error(
+        "{source}; {images} images are kept in {partial}: the same command goes on from there, removing that folder \
+         starts anew"
+    )]
+    Unfinished {
+        /// Images that are safe.
+        images: u64,
+        /// Where they are.
+        partial: std::path::PathBuf,
+        /// What has failed.
+        source: Box<ConvertError>,
+    },
     /// The caller asked to stop an export, which starts anew the next time.
     #[error("interrupted; nothing was written")]
     Abandoned,
@@ -194,10 +207,17 @@ pub(crate) fn settle<T>(
     let repeats =
         matches!(error, ConvertError::Empty { .. } | ConvertError::Store(StoreError::Duplicate(_)));
     let stopped = matches!(error, ConvertError::Interrupted { .. });
-    if repeats || (!stopped && writer.committed() == before) {
+    let images = writer.committed();
+    if repeats || (!stopped && images == before) {
         writer.abandon()?;
+        return Err(error);
     }
-    Err(error)
+    let partial = writer.partial().to_owned();
+    Err(if stopped {
+        error
+    } else {
+        ConvertError::Unfinished { images, partial, source: error.into() }
+    })
 }
 
 /// Writes a source's images.
@@ -248,12 +268,9 @@ pub(crate) fn write_all(
 /// What no store can hold is the record's fault, like what cannot be read.
 fn of_a_record(error: ConvertError, source: &Path) -> ConvertError {
     match error {
-        ConvertError::Store(StoreError::Regions { id, what }) => {
-            RecordError::new(source, id, what).into()
-        }
-        ConvertError::Store(StoreError::IdLength { ref id, .. }) => {
-            RecordError::new(source, id.clone(), &error).into()
-        }
+        ConvertError::Store(
+            ref error @ (StoreError::Regions { ref id, .. } | StoreError::IdLength { ref id, .. }),
+        ) => RecordError::new(source, id.clone(), error.reason()).into(),
         other => other,
     }
 }

@@ -18,6 +18,12 @@ pub enum StoreError {
         /// The directory.
         path: PathBuf,
     },
+    /// What a run that was interrupted, or is still going on, has written so far.
+    #[error("{path} is an unfinished store; run the command that writes it again to finish it")]
+    Unfinished {
+        /// The directory.
+        path: PathBuf,
+    },
     /// Written by another version of this program.
     #[error("{path} has format version {found}, this program reads {expected}")]
     Version {
@@ -162,6 +168,18 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// What is wrong, where the path and the id are told anyhow.
+    pub(crate) fn reason(&self) -> String {
+        match self {
+            StoreError::Damaged { what, .. } => format!("it is damaged: {what}"),
+            StoreError::IdLength { bytes, .. } => {
+                format!("its id has {bytes} bytes; 1 to {} are possible", crate::MAX_ID_BYTES)
+            }
+            StoreError::Regions { what, .. } => what.clone(),
+            other => other.to_string(),
+        }
+    }
+
     pub(crate) fn io(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> StoreError {
         let path = path.to_owned();
         move |source| StoreError::Io { path, source }

@@ -173,7 +173,7 @@ pub fn export(
     if let Some(folder) = target.parent() {
         std::fs::create_dir_all(folder).map_err(StoreError::io(folder))?;
     }
-    let lock = target::lock(&lock_path, &partial)?;
+    let lock = target::lock(&lock_path, target)?;
     target::remove(&partial).map_err(StoreError::io(&partial))?;
     let written = write(source, target, &partial, format, on_error, cancelled, progress);
     let report = written.and_then(|report| {

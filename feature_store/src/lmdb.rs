@@ -32,7 +32,7 @@ pub enum LmdbError {
     NotLmdb(PathBuf),
     /// `data.mdb` is shorter than its own meta page says; reading on would end the process.
     #[error(
-        "{path} is truncated: {found} bytes of at least {expected}; copy or download it again, or save what is left with `xenc store repair`"
+        "{path} is truncated: {found} bytes of at least {expected}; get a complete copy (of a store, and only of one, `xenc store repair` saves what is left)"
     )]
     Truncated {
         /// The file.
@@ -43,7 +43,9 @@ pub enum LmdbError {
         found: u64,
     },
     /// A page of `data.mdb` points where it must not; LMDB would follow and end the process.
-    #[error("{path}, page {page}: {what}; `xenc store repair` salvages what can be read")]
+    #[error(
+        "{path}, page {page}: {what}; get a sound copy (of a store, and only of one, `xenc store repair` saves what is left)"
+    )]
     Damaged {
         /// The file.
         path: PathBuf,

@@ -30,8 +30,7 @@ pub struct RepairReport {
 /// Writes what can be read of a damaged store into a new one at `target`; `None` comes back if `cancelled` was set.
 ///
 /// # Errors
-/// [`StoreError::NotAStore`] if there is no trace of a store, [`StoreError::NothingLeft`] if none of its records can be
-/// salvaged, [`StoreError::Exists`], [`StoreError::Io`].
+/// [`StoreError::NothingLeft`] if there is no trace of a store or none of its records can be salvaged, [`StoreError::Exists`], [`StoreError::Io`].
 pub fn repair(
     damaged: &Path,
     target: &Path,
@@ -126,7 +125,11 @@ fn nothing_left(
     let path = damaged.to_owned();
     // Whatever lies on the leaves of a foreign environment has a key and is no record, too.
     match lost.iter().next() {
-        _ if !has_schema => StoreError::NotAStore { path },
+        _ if !has_schema => {
+            let what =
+                "it is no feature store, and no other is repaired: get a complete copy of it";
+            StoreError::NothingLeft { path, what: what.into() }
+        }
         Some((id, what)) => {
             let what = format!("{} records are lost, `{id}` first: {what}", lost.len());
             StoreError::NothingLeft { path, what }

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::convert::ConvertError;
+use crate::convert::{ConvertError, settle};
 use crate::formats::StoreSource;
 use crate::merge::{options, stop_if};
 use crate::store::StoreCursor;
@@ -76,23 +76,28 @@ pub fn shard(
             continue;
         }
         let mut writer = StoreWriter::create(&path, options)?;
-        let mut cursor = StoreCursor::new(store)?;
-        let mut position = 0;
-        while let Some(id) = cursor.head().map(str::to_owned) {
-            stop_if(cancelled, &mut writer)?;
-            let of = match by {
-                ShardBy::Hash => xxh3_64(id.as_bytes()) % u64::from(count),
-                ShardBy::Range => position * u64::from(count) / images,
-            };
-            position += 1;
-            if of == index {
-                writer.append_encoded(&id, cursor.take()?)?;
-                done += 1;
-                progress(done);
-            } else {
-                cursor.skip()?;
+        let share_of = |id: &str, position: u64| match by {
+            ShardBy::Hash => xxh3_64(id.as_bytes()) % u64::from(count),
+            ShardBy::Range => position * u64::from(count) / images,
+        };
+        let mut take = |writer: &mut StoreWriter| -> Result<(), ConvertError> {
+            let mut cursor = StoreCursor::new(store)?;
+            let mut position = 0;
+            while let Some(id) = cursor.head().map(str::to_owned) {
+                stop_if(cancelled, writer)?;
+                if share_of(&id, position) == index {
+                    writer.append_encoded(&id, cursor.take()?)?;
+                    done += 1;
+                    progress(done);
+                } else {
+                    cursor.skip()?;
+                }
+                position += 1;
             }
-        }
+            Ok(())
+        };
+        let taken = take(&mut writer);
+        let (writer, ()) = settle(writer, 0, taken)?;
         shards.push(Shard { images: writer.finish()?.count, path });
     }
     Ok(shards)

@@ -40,8 +40,8 @@ impl FeatureStore {
     /// Opens a store; the time does not depend on the number of images.
     ///
     /// # Errors
-    /// [`StoreError::Lmdb`] for what is no sound LMDB directory, [`StoreError::NotAStore`] for one that is not ours or
-    /// was never finished, [`StoreError::Version`].
+    /// [`StoreError::Lmdb`] for what is no sound LMDB directory, [`StoreError::NotAStore`] for one that is not ours,
+    /// [`StoreError::Unfinished`], [`StoreError::Version`].
     pub fn open(path: &Path) -> Result<FeatureStore, StoreError> {
         let real = path.canonicalize().map_err(|_| LmdbError::Missing(path.to_owned()))?;
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -256,14 +256,15 @@ impl Shared {
             let meta = open(META).ok().flatten().ok_or_else(not_a_store)?;
             let regions = open(REGIONS).ok().flatten().ok_or_else(not_a_store)?;
             let schema = meta.get(&transaction, SCHEMA).map_err(LmdbError::heed(path))?;
-            let schema = decode_schema(path, schema.ok_or_else(not_a_store)?)?;
+            let unfinished = || StoreError::Unfinished { path: path.to_owned() };
+            let schema = decode_schema(path, schema.ok_or_else(unfinished)?)?;
+            if !schema.complete {
+                return Err(unfinished());
+            }
             // Handles of databases outlive their first transaction only if it is committed.
             transaction.commit().map_err(LmdbError::heed(path))?;
             (regions, schema)
         };
-        if !schema.complete {
-            return Err(not_a_store());
-        }
         Ok(Shared { path: path.to_owned(), env, regions, schema })
     }
 

@@ -90,6 +90,8 @@ pub struct Report {
     pub coverage: Vec<SplitReport>,
     /// Images that are in none of the sets, if coverage was asked for.
     pub superfluous: u64,
+    /// Bad records kept in quarantine.
+    pub quarantined: u64,
     /// Statistics of boxes and features, if a deep look was asked for.
     pub statistics: Option<Statistics>,
 }
@@ -133,10 +135,10 @@ pub fn validate_store(
             return Ok(None);
         }
         let ids = store.ids_from(&start, PAGE)?;
-        let checked: Vec<_> = ids.par_iter().map(|id| check_stored(&store, id)).collect();
+        let keep = options.quarantine.is_some();
+        let checked: Vec<_> = ids.par_iter().map(|id| check_stored(&store, id, keep)).collect();
         for (id, (part, checked)) in ids.iter().zip(checked) {
             digest = digest.wrapping_add(part);
-            let checked = checked.map_err(|what| RecordError::new(path, id, what));
             walk.take(id, checked)?;
         }
         progress(walk.report.images);
@@ -168,6 +170,7 @@ pub fn validate_source(
     progress: &mut dyn FnMut(u64),
 ) -> Result<Option<Report>, ConvertError> {
     let mut walk = Walk::new(source.info().format, options);
+    let path = source.info().path.clone();
     // Ids are all that is kept of the images, and only to compare them with the sets.
     let mut ids = BTreeSet::new();
     let mut dim = None;
@@ -180,30 +183,22 @@ pub fn validate_source(
         if chunk.is_empty() {
             break;
         }
-        let checked: Vec<_> = chunk.into_par_iter().map(check_foreign).collect();
-        for checked in checked {
-            let (id, mut checked) = match checked {
-                Ok((id, regions, what)) => {
-                    let what = match *dim.get_or_insert(regions.dim) {
-                        dim if dim != regions.dim => Some(format!(
-                            "{} values per region, the first image has {dim}",
-                            regions.dim
-                        )),
-                        _ => what,
-                    };
-                    (
-                        id.clone(),
-                        what.map_or(Ok(regions), |what| {
-                            Err(RecordError::new(Path::new(""), id, what))
-                        }),
-                    )
+        let look = |record| check_foreign(record, &path, options.quarantine.is_some());
+        let checked: Vec<_> = chunk.into_par_iter().map(look).collect();
+        for Checked { id, mut regions, raw } in checked {
+            let bad = |what: String| RecordError { raw, ..RecordError::new(&path, &id, what) };
+            match &regions {
+                Ok(found) if *dim.get_or_insert(found.dim) != found.dim => {
+                    let first = dim.unwrap_or_default();
+                    let what =
+                        format!("{} values per region, the first image has {first}", found.dim);
+                    regions = Err(bad(what));
                 }
-                Err(error) => (error.key.clone(), Err(error)),
-            };
-            if !ids.insert(id.clone()) && checked.is_ok() {
-                checked = Err(RecordError::new(Path::new(""), id.clone(), "it comes twice"));
+                Ok(_) if ids.contains(&id) => regions = Err(bad("it comes twice".into())),
+                _ => {}
             }
-            walk.take(&id, checked)?;
+            walk.take(&id, regions)?;
+            ids.insert(id);
         }
         progress(walk.report.images);
     }
@@ -257,6 +252,7 @@ impl<'a> Walk<'a> {
             Err(error) => {
                 if let Some(quarantine) = &mut self.quarantine {
                     quarantine.keep(&error)?;
+                    self.report.quarantined += 1;
                 }
                 self.report.note(id, error.reason, self.options.listed);
             }
@@ -300,17 +296,19 @@ impl<'a> Walk<'a> {
     }
 }
 
-fn check_stored(store: &FeatureStore, id: &str) -> (u64, Result<Regions, String>) {
+/// An image's part of the digest, and its regions; the bytes of a bad record go with the error if they are to be kept.
+fn check_stored(store: &FeatureStore, id: &str, keep: bool) -> (u64, Result<Regions, RecordError>) {
+    let bad = |what: String| RecordError::new(store.path(), id, what);
     let bytes = match store.record_bytes(id) {
         Ok(bytes) => bytes,
-        Err(error) => return (0, Err(error.to_string())),
+        Err(error) => return (0, Err(bad(error.reason()))),
     };
-    let record = match RecordView::parse(&bytes) {
-        Ok(record) => record,
-        Err(what) => return (0, Err(format!("its record is damaged: {what}"))),
+    let (part, checked) = match RecordView::parse(&bytes) {
+        Ok(record) => (image_digest(id, record.checksum()), check_record(&record, store.schema())),
+        Err(what) => (0, Err(format!("its record is damaged: {what}"))),
     };
-    let part = image_digest(id, record.checksum());
-    (part, check_record(&record, store.schema()))
+    let raw = if keep { bytes } else { Vec::new() };
+    (part, checked.map_err(|what| RecordError { raw, ..bad(what) }))
 }
 
 fn check_record(record: &RecordView, schema: &Schema) -> Result<Regions, String> {
@@ -332,18 +330,42 @@ fn check_record(record: &RecordView, schema: &Schema) -> Result<Regions, String>
     check_regions(&regions).map(|()| regions)
 }
 
-/// The regions, and what is wrong with them although they could be read.
+/// A record of a dump that was looked at.
+struct Checked {
+    id: String,
+    regions: Result<Regions, RecordError>,
+    /// The record's bytes, if they are to be kept and the source has them.
+    raw: Vec<u8>,
+}
+
 fn check_foreign(
     record: Result<Box<dyn SourceRecord>, RecordError>,
-) -> Result<(String, Regions, Option<String>), RecordError> {
-    let (id, regions) = record?.decode()?;
-    if !(1..=crate::MAX_ID_BYTES).contains(&id.len()) {
-        let what =
-            format!("its id has {} bytes; 1 to {} are possible", id.len(), crate::MAX_ID_BYTES);
-        return Ok((id, regions, Some(what)));
+    path: &Path,
+    keep: bool,
+) -> Checked {
+    let record = match record {
+        Ok(record) => record,
+        Err(error) => {
+            return Checked { id: error.key.clone(), regions: Err(error), raw: Vec::new() };
+        }
+    };
+    let raw = if keep { record.raw().to_vec() } else { Vec::new() };
+    let (id, regions) = match record.decode() {
+        Ok(decoded) => decoded,
+        Err(error) => return Checked { id: error.key.clone(), regions: Err(error), raw },
+    };
+    let what = if (1..=crate::MAX_ID_BYTES).contains(&id.len()) {
+        check_regions(&regions).err()
+    } else {
+        Some(StoreError::IdLength { id: String::new(), bytes: id.len() }.reason())
+    };
+    match what {
+        None => Checked { id, regions: Ok(regions), raw },
+        Some(what) => {
+            let error = RecordError { raw, ..RecordError::new(path, &id, what) };
+            Checked { id, regions: Err(error), raw: Vec::new() }
+        }
     }
-    let what = check_regions(&regions).err();
-    Ok((id, regions, what))
 }
 
 /// What is wrong with an image's regions, if anything.

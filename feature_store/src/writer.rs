@@ -97,7 +97,7 @@ impl StoreWriter {
     pub fn create(target: &Path, options: WriterOptions) -> Result<StoreWriter, StoreError> {
         match StoreWriter::begin(target, options.clone()) {
             Err(StoreError::OtherPartial { partial, .. }) if options.restart => {
-                discard(&partial)?;
+                discard(&partial, target)?;
                 StoreWriter::begin(target, options)
             }
             begun => begun,
@@ -108,32 +108,30 @@ impl StoreWriter {
         target::check(target, StoreSource::FORMAT, options.overwrite, &[])?;
         let partial = target::sibling(target, "partial")?;
         fs::create_dir_all(&partial).map_err(StoreError::io(&partial))?;
-        let lock = target::lock(&partial.join("writer.lock"), &partial)?;
+        let lock = target::lock(&partial.join("writer.lock"), target)?;
         let map_size = fs::metadata(partial.join("data.mdb")).map_or(0, |m| m.len() as usize);
         let map_size = (2 * map_size).max(FIRST_MAP).next_multiple_of(1 << 16);
         lmdb::make_data_file(&partial)?;
         let mut env_options = EnvOpenOptions::new().read_txn_without_tls();
         env_options.map_size(map_size).max_dbs(4);
         // SAFETY: the directory is this writer's own: `lock` keeps other writers out, and nobody reads a partial.
-        let env = unsafe { env_options.open(&partial) }.map_err(|e| failed(&partial, e))?;
-        let mut transaction = env.write_txn().map_err(|e| failed(&partial, e))?;
+        let env = unsafe { env_options.open(&partial) }.map_err(|e| failed(target, e))?;
+        let mut transaction = env.write_txn().map_err(|e| failed(target, e))?;
         let meta =
-            env.create_database(&mut transaction, Some(META)).map_err(|e| failed(&partial, e))?;
-        let regions = env
-            .create_database(&mut transaction, Some(REGIONS))
-            .map_err(|e| failed(&partial, e))?;
-        let found: Option<&[u8]> =
-            meta.get(&transaction, SCHEMA).map_err(|e| failed(&partial, e))?;
+            env.create_database(&mut transaction, Some(META)).map_err(|e| failed(target, e))?;
+        let regions =
+            env.create_database(&mut transaction, Some(REGIONS)).map_err(|e| failed(target, e))?;
+        let found: Option<&[u8]> = meta.get(&transaction, SCHEMA).map_err(|e| failed(target, e))?;
         let mut schema = match found {
-            Some(bytes) => decode_schema(&partial, bytes)?,
+            Some(bytes) => decode_schema(target, bytes)?,
             None => {
                 let WriterOptions { precision, compression, .. } = options;
                 Schema::empty(precision, compression, options.provenance.clone())
             }
         };
-        let first = regions.first(&transaction).map_err(|e| failed(&partial, e))?;
+        let first = regions.first(&transaction).map_err(|e| failed(target, e))?;
         let relative = first.map(|(_, record)| record::is_relative(record));
-        transaction.commit().map_err(|e| failed(&partial, e))?;
+        transaction.commit().map_err(|e| failed(target, e))?;
         if let Some(differs) = difference(&schema, &options) {
             env.prepare_for_closing().wait();
             return Err(StoreError::OtherPartial { target: target.to_owned(), partial, differs });
@@ -165,6 +163,11 @@ impl StoreWriter {
         self.schema.count
     }
 
+    /// Where it lies until it is finished.
+    pub(crate) fn partial(&self) -> &Path {
+        &self.partial
+    }
+
     /// Images with different contents under one id so far, of which the rule has chosen one.
     pub fn conflicts(&self) -> u64 {
         self.conflicts
@@ -181,7 +184,7 @@ impl StoreWriter {
             env: self.env.clone(),
             regions: self.regions,
             mapped: Arc::clone(&self.mapped),
-            partial: self.partial.clone(),
+            target: self.target.clone(),
         }
     }
 
@@ -249,7 +252,7 @@ impl StoreWriter {
         loop {
             match self.try_commit() {
                 Err(heed::Error::Mdb(MdbError::MapFull)) => self.grow()?,
-                Err(error) => return Err(failed(&self.partial, error)),
+                Err(error) => return Err(failed(&self.target, error)),
                 Ok(Err(refused)) => return Err(refused),
                 Ok(Ok((schema, conflicts))) => {
                     self.schema = schema;
@@ -307,7 +310,7 @@ impl StoreWriter {
         let _alone = self.mapped.write().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: no thread has a transaction: the one that found the map full has been dropped, and `Committed` begins
         // and ends its own with `mapped` held.
-        unsafe { self.env.resize(size) }.map_err(|e| failed(&self.partial, e))
+        unsafe { self.env.resize(size) }.map_err(|e| failed(&self.target, e))
     }
 
     /// Gives up: nothing is left of what was written.
@@ -367,7 +370,7 @@ pub(crate) fn check_progress(target: &Path, drop_it: bool) -> Result<(), StoreEr
         return Ok(());
     }
     if drop_it {
-        return discard(&partial);
+        return discard(&partial, target);
     }
     let (target, differs) = (target.to_owned(), "format (store)".into());
     Err(StoreError::OtherPartial { target, partial, differs })
@@ -377,8 +380,8 @@ pub(crate) fn check_progress(target: &Path, drop_it: bool) -> Result<(), StoreEr
 ///
 /// # Errors
 /// [`StoreError::Locked`] if it is still being written.
-pub(crate) fn discard(partial: &Path) -> Result<(), StoreError> {
-    let lock = target::lock(&partial.join("writer.lock"), partial)?;
+pub(crate) fn discard(partial: &Path, target: &Path) -> Result<(), StoreError> {
+    let lock = target::lock(&partial.join("writer.lock"), target)?;
     target::remove(partial).map_err(StoreError::io(partial))?;
     drop(lock);
     Ok(())
@@ -403,11 +406,11 @@ pub(crate) fn check_id(id: &str) -> Result<(), StoreError> {
 }
 
 /// An I/O error (a full disk) is told as one, the rest as LMDB's.
-fn failed(partial: &Path, error: heed::Error) -> StoreError {
+fn failed(target: &Path, error: heed::Error) -> StoreError {
     match error {
         heed::Error::Io(source) => {
-            StoreError::Io { path: partial.to_owned(), source: lmdb::write_error(source) }
+            StoreError::Io { path: target.to_owned(), source: lmdb::write_error(source) }
         }
-        source => StoreError::Lmdb(LmdbError::Heed { path: partial.to_owned(), source }),
+        source => StoreError::Lmdb(LmdbError::Heed { path: target.to_owned(), source }),
     }
 }

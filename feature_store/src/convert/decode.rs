@@ -78,7 +78,8 @@ fn encode(
     }
     let id = record.id().to_owned();
     let failed = |what: &dyn ToString| RecordError::new(store.path(), &id, what.to_string());
-    let (bytes, regions) = store.record_once(&stored_id).map_err(|error| failed(&error))?;
+    let (bytes, regions) =
+        store.record_once(&stored_id).map_err(|error| failed(&error.reason()))?;
     let copied = Encoded::copied(bytes, &schema.rounding);
     let packed = match schema.compression == compression {
         true => copied,

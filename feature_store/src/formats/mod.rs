@@ -11,6 +11,7 @@ use crate::{FeatureStore, Regions, StoreError};
 
 mod base64;
 mod detect;
+mod folder;
 pub mod hdf5;
 mod input;
 mod lmdb_dump;
@@ -232,27 +233,6 @@ fn file_of(folder: &Path, id: &str, suffix: &str) -> Result<PathBuf, FormatError
     }
     let what = "its id is no file name; rename it with --rename".to_owned();
     Err(FormatError::Unwritable { path: folder.to_owned(), id: id.to_owned(), what })
-}
-
-/// All regular files below a folder whose names end so, in the order of their paths; links to folders are not followed.
-fn files_below(folder: &Path, suffix: &str) -> Result<Vec<PathBuf>, FormatError> {
-    let mut found = Vec::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).map_err(FormatError::io(&folder))? {
-            let entry = entry.map_err(FormatError::io(&folder))?;
-            let kind = entry.file_type().map_err(FormatError::io(&folder))?;
-            if kind.is_dir() {
-                folders.push(entry.path());
-            } else if entry.file_name().as_encoded_bytes().ends_with(suffix.as_bytes())
-                && entry.path().is_file()
-            {
-                found.push(entry.path());
-            }
-        }
-    }
-    found.sort();
-    Ok(found)
 }
 
 /// A fingerprint of many files: their number, total size, latest date, and the first one's place.

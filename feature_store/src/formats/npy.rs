@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use unpickle::{Dtype, NdArray, Value};
 
+use super::folder::Folder;
 use super::volta::{float_array, integer_array, regions};
 use super::{FeatureSink, FeatureSource, FormatError, LeftOut, MAX_ARRAY_BYTES, RecordError};
 use super::{Records, SourceInfo, SourceRecord};
@@ -118,7 +119,7 @@ impl NpyFolder {
     /// # Errors
     /// If a folder cannot be listed.
     pub fn open(path: &Path) -> Result<NpyFolder, FormatError> {
-        let infos = super::files_below(path, INFO)?;
+        let infos = Folder::whole(path)?.infos;
         let fingerprint = super::fingerprint_of_all(&infos);
         let count = Some(infos.len() as u64);
         let info = SourceInfo { format: "npy", path: path.to_owned(), count, fingerprint };

@@ -10,6 +10,7 @@ use unpickle::NdArray;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
+use super::folder::Folder;
 use super::{FeatureSink, FeatureSource, FormatError, LeftOut, MAX_ARRAY_BYTES, RecordError};
 use super::{Records, SourceInfo, SourceRecord, npy};
 use crate::precision::check_range;
@@ -193,7 +194,7 @@ impl NpzFolder {
     /// # Errors
     /// If a folder cannot be listed.
     pub fn open(path: &Path) -> Result<NpzFolder, FormatError> {
-        Ok(NpzFolder::of(path, super::files_below(path, ".npz")?))
+        Ok(NpzFolder::of(path, Folder::whole(path)?.archives))
     }
 
     /// One file alone.

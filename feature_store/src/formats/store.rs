@@ -81,7 +81,7 @@ impl SourceRecord for StoreRecord {
     fn decode(self: Box<Self>) -> Result<(String, Regions), RecordError> {
         match self.store.get_once(&self.id) {
             Ok(regions) => Ok((self.id, regions)),
-            Err(error) => Err(RecordError::new(self.store.path(), self.id, error)),
+            Err(error) => Err(RecordError::new(self.store.path(), self.id, error.reason())),
         }
     }
 }

@@ -16,7 +16,7 @@ pub(crate) struct Committed {
     pub(super) env: Env,
     pub(super) regions: Database<Str, Bytes>,
     pub(super) mapped: Arc<RwLock<()>>,
-    pub(super) partial: PathBuf,
+    pub(super) target: PathBuf,
 }
 
 impl Committed {
@@ -24,8 +24,8 @@ impl Committed {
     pub(crate) fn contains(&self, id: &str) -> Result<bool, StoreError> {
         check_id(id)?;
         let _mapped = self.mapped.read().unwrap_or_else(PoisonError::into_inner);
-        let transaction = self.env.read_txn().map_err(|e| failed(&self.partial, e))?;
-        Ok(self.regions.get(&transaction, id).map_err(|e| failed(&self.partial, e))?.is_some())
+        let transaction = self.env.read_txn().map_err(|e| failed(&self.target, e))?;
+        Ok(self.regions.get(&transaction, id).map_err(|e| failed(&self.target, e))?.is_some())
     }
 
     /// A committed image's regions, as they are stored; `None` if it is not committed, or never can be.
@@ -34,12 +34,12 @@ impl Committed {
             return Ok(None);
         }
         let _mapped = self.mapped.read().unwrap_or_else(PoisonError::into_inner);
-        let transaction = self.env.read_txn().map_err(|e| failed(&self.partial, e))?;
-        let found = self.regions.get(&transaction, id).map_err(|e| failed(&self.partial, e))?;
+        let transaction = self.env.read_txn().map_err(|e| failed(&self.target, e))?;
+        let found = self.regions.get(&transaction, id).map_err(|e| failed(&self.target, e))?;
         let Some(bytes) = found else { return Ok(None) };
         lmdb::will_need(bytes);
         let damaged =
-            |what| StoreError::Damaged { path: self.partial.clone(), key: id.to_owned(), what };
+            |what| StoreError::Damaged { path: self.target.clone(), key: id.to_owned(), what };
         let regions = RecordView::parse(bytes).map_err(damaged)?.to_regions();
         lmdb::not_needed(bytes);
         Ok(Some(regions))

@@ -56,7 +56,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             .map_err(|error| explain(error, &asked))
             .with_context(|| format!("cannot append to {}", args.store.display()))?,
     };
-    say_skipped(&report.skipped, args.json);
+    say_skipped(&report.skipped, &on_error, args.json);
     if args.json {
         outln!("{}", report_json(&report, &asked)?);
     } else {

@@ -78,7 +78,8 @@ pub struct OnErrorArgs {
     /// What to do with a record that cannot be read
     #[arg(long, value_enum, default_value_t = OnErrorArg::Fail)]
     on_error: OnErrorArg,
-    /// Leave bad records out and keep them, with the reasons, in this folder
+    /// Leave records that cannot be read out and keep them, with the reasons, in this folder. What can be read is taken,
+    /// also where `validate` finds something wrong with its values
     #[arg(long, value_name = "FOLDER")]
     quarantine: Option<PathBuf>,
 }

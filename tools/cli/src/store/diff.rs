@@ -14,7 +14,8 @@ use crate::progress::Progress;
 const LISTED: usize = 20;
 
 /// Compares ids, sizes, boxes, labels and features, and names all that is different of an image. Two dumps are read side
-/// by side, so they have to list their images in one order; a store and a dump may differ in it. Exit codes: 0 equal, 1
+/// by side, so they have to list their images in one order (of two in different orders, convert one into a store first); a
+/// store and a dump may differ in it. Exit codes: 0 equal, 1
 /// different, 2 could not run.
 #[derive(clap::Args)]
 pub struct Args {
@@ -23,11 +24,18 @@ pub struct Args {
     /// What it is compared with
     second: PathBuf,
     /// Largest difference of a feature that counts as none
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true, value_parser = tolerance)]
     tolerance: f32,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
+}
+
+fn tolerance(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(tolerance) if tolerance.is_finite() && tolerance >= 0.0 => Ok(tolerance),
+        _ => Err("a number from 0 on is expected".into()),
+    }
 }
 
 /// Compares and prints the report.

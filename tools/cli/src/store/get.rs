@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use feature_store::formats::Input;
 use feature_store::{Labels, Regions};
 use serde_json::{Value, json};
@@ -46,10 +46,22 @@ fn find(args: &Args) -> anyhow::Result<Regions> {
         Input::Store(store) => return Ok(store.get(&args.id)?),
         Input::Dump(source) => source,
     };
-    // Records that cannot be read are not the one that was asked for.
-    match source.records()?.flatten().find(|record| record.id() == args.id) {
-        Some(record) => Ok(record.decode()?.1),
-        None => bail!("{} holds no image `{}`", args.store.display(), args.id),
+    // A record that cannot be read is not the one that was asked for, as long as that comes after it.
+    let mut unreadable = None;
+    for record in source.records()? {
+        match record {
+            Ok(record) if record.id() == args.id => return Ok(record.decode()?.1),
+            Ok(_) => {}
+            Err(error) => unreadable = Some(error),
+        }
+    }
+    let none = format!("{} holds no image `{}`", args.store.display(), args.id);
+    match unreadable {
+        None => bail!(none),
+        Some(error) => {
+            Err(anyhow!(error)
+                .context(format!("{none} in what can be read of it; the rest cannot")))
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use feature_store::merge::merge;
 use super::choices::ConflictArg;
 use super::count;
 use super::outcome::{interrupted, say_findings};
+use super::target::check_store;
 use crate::interrupt;
 use crate::progress::Progress;
 
@@ -35,6 +36,7 @@ pub struct Args {
 
 /// Merges.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    check_store(&args.target)?;
     let conflict = args.on_conflict.into();
     let progress = Progress::start("merge", "images", None);
     let merged =

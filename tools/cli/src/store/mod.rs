@@ -14,6 +14,7 @@ mod outcome;
 mod repair;
 mod selection;
 mod shard;
+pub mod target;
 mod validate;
 
 use std::path::Path;

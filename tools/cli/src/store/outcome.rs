@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::anyhow;
-use feature_store::convert::{ConvertError, Findings, SkippedRecord};
+use feature_store::convert::{ConvertError, Findings, OnError, SkippedRecord};
 use feature_store::validate::Finding;
 use serde::Serialize;
 use serde_json::Value;
@@ -22,7 +22,7 @@ pub fn skipped_remark(skipped: u64) -> String {
 }
 
 /// Says which records were left out, the first of them one by one.
-pub fn say_skipped(skipped: &[SkippedRecord], json: bool) {
+pub fn say_skipped(skipped: &[SkippedRecord], on_error: &OnError, json: bool) {
     for record in skipped.iter().take(TOLD) {
         errln!("skipped: {}", record.reason);
     }
@@ -31,6 +31,20 @@ pub fn say_skipped(skipped: &[SkippedRecord], json: bool) {
         let place = if json { "stdout lists" } else { "--json lists" };
         errln!("skipped: {more} more ({place} all)");
     }
+    if let OnError::Quarantine(folder) = on_error
+        && !skipped.is_empty()
+    {
+        say_quarantined(skipped.len() as u64, folder);
+    }
+}
+
+/// Says where bad records are kept.
+pub fn say_quarantined(records: u64, folder: &Path) {
+    errln!(
+        "{} in {} (report.jsonl says what is wrong with each)",
+        count(records, "bad record"),
+        folder.display()
+    );
 }
 
 /// A report as JSON, with the ids that were asked for and not found.

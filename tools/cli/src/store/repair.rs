@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use feature_store::append::compact;
 use feature_store::repair::repair;
 use serde_json::json;
 
+use super::target::check_store;
 use super::{count, open_store};
 use crate::interrupt;
 use crate::progress::Progress;
@@ -32,13 +34,18 @@ pub struct RepairArgs {
 
 /// Salvages.
 pub fn run_repair(args: RepairArgs) -> anyhow::Result<ExitCode> {
+    check_store(&args.target)?;
     let progress = Progress::start("repair", "pages", None);
     let repaired =
         repair(&args.damaged, &args.target, args.force, interrupt::flag(), &mut |page, _| {
             progress.set(page, "")
         });
     progress.finish();
-    let Some(report) = repaired? else { return Ok(interrupt::exit_code()) };
+    let repaired = repaired.with_context(|| format!("cannot repair {}", args.damaged.display()))?;
+    let Some(report) = repaired else {
+        errln!("interrupted; the same command goes on with what is salvaged");
+        return Ok(interrupt::exit_code());
+    };
     let found = report.schema.count;
     let missing = report.expected.map(|expected| expected.saturating_sub(found));
     if args.json {

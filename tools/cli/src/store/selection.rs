@@ -23,7 +23,9 @@ pub struct SelectionArgs {
     #[arg(long, value_name = "PATH")]
     dataset: Option<PathBuf>,
     /// Rename ids, before choosing: `stem` (a/007.jpg -> 007), `imagecode` (set/img5.jpg -> setimg5), or
-    /// `s/PATTERN/REPLACEMENT/`; may be given several times
+    /// `s/PATTERN/REPLACEMENT/`, which replaces all matches of a regular expression (Rust's dialect: no look-around);
+    /// $1 or \1 in the replacement is what the first group has matched, any sign may stand for the slash
+    /// (`s#images/(.+)#$1#`). May be given several times
     #[arg(long, value_name = "RULE")]
     rename: Vec<Rename>,
 }

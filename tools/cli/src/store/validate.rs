@@ -7,6 +7,7 @@ use anyhow::Context;
 use feature_store::formats::Input;
 use feature_store::validate::{Options, Report, validate_source, validate_store};
 
+use super::outcome::say_quarantined;
 use super::selection::splits;
 use crate::interrupt;
 use crate::progress::Progress;
@@ -27,7 +28,7 @@ pub struct Args {
     /// Also look for images that are there twice, and for statistics that no sound dump has
     #[arg(long)]
     deep: bool,
-    /// Keep bad records, with the reasons, in this folder
+    /// Keep bad records, those that cannot be read and those with findings, in this folder, with the reasons
     #[arg(long, value_name = "FOLDER")]
     quarantine: Option<PathBuf>,
     /// Print the report as JSON
@@ -42,7 +43,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         None => Vec::new(),
     };
     let listed = if args.json { usize::MAX } else { LISTED };
-    let options = Options { coverage, deep: args.deep, quarantine: args.quarantine, listed };
+    let quarantine = args.quarantine.clone();
+    let options = Options { coverage, deep: args.deep, quarantine, listed };
     let input = Input::open(&args.store)?;
     let progress = Progress::start("validate", "images", input.count());
     let mut tell = |done| progress.set(done, "");
@@ -59,6 +61,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         outln!("{}", serde_json::to_string_pretty(&report)?);
     } else {
         print(&report);
+    }
+    if let Some(folder) = args.quarantine.filter(|_| report.quarantined > 0) {
+        say_quarantined(report.quarantined, &folder);
     }
     Ok(ExitCode::from(u8::from(!report.is_good())))
 }

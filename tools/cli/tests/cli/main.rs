@@ -8,6 +8,7 @@ mod eval;
 mod export;
 #[cfg(feature = "onnx")]
 mod extract;
+mod messages;
 #[cfg(feature = "torch")]
 mod pretrain;
 #[cfg(feature = "torch")]
