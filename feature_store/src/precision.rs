@@ -67,7 +67,8 @@ pub struct RoundingError {
 impl RoundingError {
     /// Mean absolute difference, or its bound; 0 without values.
     pub fn mean(&self) -> f64 {
-        if self.values == 0 { self.sum } else { self.sum / self.values as f64 }
+        let mean = if self.values == 0 { self.sum } else { self.sum / self.values as f64 };
+        mean.min(self.largest)
     }
 
     /// Of values of which nobody knows any more what was given.

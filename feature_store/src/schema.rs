@@ -83,13 +83,17 @@ impl Schema {
     pub(crate) fn replace(
         &mut self,
         id: &str,
-        old: u64,
+        old: Option<&RecordView>,
         record: &RecordView,
         error: &RoundingError,
     ) {
-        self.digest = self.digest.wrapping_sub(image_digest(id, old));
+        self.digest =
+            self.digest.wrapping_sub(image_digest(id, old.map_or(0, RecordView::checksum)));
         self.count -= 1;
-        // The bounds of regions and of rounding still hold; what the old record gave to them cannot be taken back.
+        // The bounds of regions and of rounding still hold: what the old record gave to them cannot be taken back, and is
+        // spread over the values that are left.
+        let values = old.map_or(0, |old| old.regions * old.dim) as u64;
+        self.rounding.values = self.rounding.values.saturating_sub(values);
         self.add(id, record, error);
     }
 }

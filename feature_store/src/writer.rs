@@ -107,7 +107,7 @@ impl StoreWriter {
     fn begin(target: &Path, options: WriterOptions) -> Result<StoreWriter, StoreError> {
         target::check(target, StoreSource::FORMAT, options.overwrite, &[])?;
         let partial = target::sibling(target, "partial")?;
-        fs::create_dir_all(&partial).map_err(StoreError::io(&partial))?;
+        fs::create_dir_all(&partial).map_err(StoreError::io(target))?;
         let lock = target::lock(&partial.join("writer.lock"), target)?;
         let map_size = fs::metadata(partial.join("data.mdb")).map_or(0, |m| m.len() as usize);
         let map_size = (2 * map_size).max(FIRST_MAP).next_multiple_of(1 << 16);
@@ -284,15 +284,15 @@ impl StoreWriter {
                     if there == bytes.as_slice() {
                         continue;
                     }
-                    let old = RecordView::parse(there).map_or(0, |record| record.checksum());
                     match self.conflict {
                         Conflict::Fail => return Ok(Err(StoreError::Duplicate(id.clone()))),
                         Conflict::First => {}
                         Conflict::Last => {
-                            self.regions.put(&mut transaction, id, bytes)?;
                             if let Ok(record) = RecordView::parse(bytes) {
-                                schema.replace(id, old, &record, error);
+                                let old = RecordView::parse(there).ok();
+                                schema.replace(id, old.as_ref(), &record, error);
                             }
+                            self.regions.put(&mut transaction, id, bytes)?;
                         }
                     }
                     conflicts += 1;

@@ -91,6 +91,13 @@ fn what_was_rounded_once_stays_rounded() {
     assert_same(&grown.schema.rounding, &merged);
     assert_eq!(grown.schema.rounding.mean(), merged.mean());
 
+    // Of what was replaced nothing is left that would make the mean smaller than it is.
+    let (replaced, _) = store(path("replaced"), 0..10, Precision::F32);
+    let options = AppendOptions { conflict: Conflict::Last, ..AppendOptions::default() };
+    let source = formats::open(&int8).unwrap();
+    let report = append(source, &replaced, options, &OnError::Fail, &RUN, &mut |_| {}).unwrap();
+    assert_same(&report.schema.rounding, &schema.rounding);
+
     let whole = FeatureStore::open(&int8).unwrap();
     let parts = shard(&whole, &path("part"), ShardBy::Range, 2, false, &RUN, &mut |_| {}).unwrap();
     for part in parts {

@@ -70,9 +70,9 @@ fn braced(replacement: &str, pattern: &Regex) -> Result<String, String> {
         let (before, sign) = rest.split_at(at);
         out += before;
         // Two dollars are one.
-        if sign.starts_with("$$") {
+        if let Some(after) = sign.strip_prefix("$$") {
             out += "$$";
-            rest = &sign[2..];
+            rest = after;
             continue;
         }
         let (is_dollar, after) = (sign.starts_with('$'), &sign[1..]);

@@ -15,6 +15,8 @@ use super::{count, open_store};
 use crate::interrupt;
 use crate::progress::Progress;
 
+/// Add images to a store
+///
 /// The store is copied (where the file system can, without using space), extended and swapped in when complete:
 /// processes that read it see all of it or nothing new. An interrupted run goes on when the same command is given again.
 #[derive(clap::Args)]

@@ -8,6 +8,8 @@ use anyhow::bail;
 use feature_store::{BatchSpec, FeatureStore, GlobalFeature, RegionBatch};
 use serde::Serialize;
 
+/// Measure how fast a store is read, beside memcpy
+///
 /// Reads batches for a while and copies memory for as long, turn by turn, so that both meet the same machine.
 #[derive(clap::Args)]
 pub struct Args {

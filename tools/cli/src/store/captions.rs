@@ -8,6 +8,8 @@ use feature_store::formats::uniter_text;
 
 use crate::console::Lines;
 
+/// List the descriptions in UNITER's text data base
+///
 /// One JSON object a line: id, image, word pieces and whatever else the data base holds.
 #[derive(clap::Args)]
 pub struct Args {

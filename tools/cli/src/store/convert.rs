@@ -22,6 +22,8 @@ use super::target::{check_promise, named_format};
 use crate::interrupt;
 use crate::progress::Progress;
 
+/// Convert a feature dump into a store, or into another format
+///
 /// The source's format is found from its content. An interrupted conversion into a store goes on where it stopped when
 /// the same command is given again; one into a foreign format starts anew.
 #[derive(clap::Args)]

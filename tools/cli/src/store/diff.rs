@@ -13,10 +13,11 @@ use crate::progress::Progress;
 /// Differences that are printed; more are only counted.
 const LISTED: usize = 20;
 
+/// Say what two stores or dumps differ in
+///
 /// Compares ids, sizes, boxes, labels and features, and names all that is different of an image. Two dumps are read side
 /// by side, so they have to list their images in one order (of two in different orders, convert one into a store first); a
-/// store and a dump may differ in it. Exit codes: 0 equal, 1
-/// different, 2 could not run.
+/// store and a dump may differ in it. Exit codes: 0 equal, 1 different, 2 could not run.
 #[derive(clap::Args)]
 pub struct Args {
     /// A store, or a dump in any format

@@ -8,6 +8,8 @@ use feature_store::formats::Input;
 use feature_store::{Labels, Regions};
 use serde_json::{Value, json};
 
+/// Show the regions of one image
+///
 /// Printed as JSON; boxes are x1, y1, x2, y2 in pixels.
 #[derive(clap::Args)]
 pub struct Args {

@@ -9,6 +9,8 @@ use serde_json::json;
 
 use super::count;
 
+/// Say what a store holds
+///
 /// What a store says about itself, and what its first image looks like; the other records are not read.
 #[derive(clap::Args)]
 pub struct Args {

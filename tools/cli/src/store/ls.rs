@@ -10,6 +10,8 @@ use feature_store::{FeatureStore, StoreError};
 use crate::console::Lines;
 use crate::interrupt;
 
+/// List image ids
+///
 /// Ids of a store come in byte order, so that those of one image set are neighbours; those of a dump in its own order.
 /// Exit codes: 0 done, 1 there are records whose ids cannot be read, 2 could not run.
 #[derive(clap::Args)]

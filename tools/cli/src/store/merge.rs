@@ -14,6 +14,8 @@ use super::target::check_store;
 use crate::interrupt;
 use crate::progress::Progress;
 
+/// Make one store of several stores or dumps
+///
 /// Records of stores are copied as they are: all need the same dim, precision and compression. Those of dumps are
 /// encoded as the stores are, or in f32 if there are none. Exit codes: 0 done, 1 done with findings, 2 could not run.
 #[derive(clap::Args)]

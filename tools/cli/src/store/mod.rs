@@ -24,34 +24,21 @@ use anyhow::bail;
 use clap::Subcommand;
 use feature_store::{FeatureStore, formats};
 
-/// The commands below `xenc store`.
+/// The commands below `xenc store`; what each is for stands at its arguments, where `--help` finds all of it.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Convert a feature dump into a store, or into another format
     Convert(convert::Args),
-    /// Check every record of a store or dump, and whether it covers a data set
     Validate(validate::Args),
-    /// Say what a store holds
     Info(info::Args),
-    /// List image ids
     Ls(ls::Args),
-    /// Show the regions of one image
     Get(get::Args),
-    /// Say what two stores or dumps differ in
     Diff(diff::Args),
-    /// Add images to a store
     Append(append::Args),
-    /// Make one store of several stores or dumps
     Merge(merge::Args),
-    /// Divide a store
     Shard(shard::Args),
-    /// Rewrite a store without unused pages
     Compact(repair::CompactArgs),
-    /// Salvage what can be read of a damaged store
     Repair(repair::RepairArgs),
-    /// Measure how fast a store is read, beside memcpy
     Bench(bench::Args),
-    /// List the descriptions in UNITER's text data base
     Captions(captions::Args),
 }
 

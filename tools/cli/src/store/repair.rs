@@ -16,6 +16,8 @@ use crate::progress::Progress;
 /// Lost records that are printed; more are only counted.
 const LISTED: usize = 20;
 
+/// Salvage what can be read of a damaged store
+///
 /// Every page of the damaged file is looked at; whatever is a record whose checksum fits is written to a new store.
 /// Exit codes: 0 nothing is lost, 1 something is, 2 could not run.
 #[derive(clap::Args)]
@@ -66,6 +68,8 @@ pub fn run_repair(args: RepairArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(u8::from(missing != Some(0))))
 }
 
+/// Rewrite a store without unused pages
+///
 /// A finished store is compact already unless its images came in no order and are very small.
 #[derive(clap::Args)]
 pub struct CompactArgs {

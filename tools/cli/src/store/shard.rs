@@ -12,6 +12,8 @@ use super::outcome::interrupted;
 use crate::interrupt;
 use crate::progress::Progress;
 
+/// Divide a store
+///
 /// Writes stores TARGET-00000-of-0000N and so on, and their names to stdout; `xenc store merge` makes one of them again.
 /// Each appears when it is complete; an interrupted run goes on when the same command is given again.
 #[derive(clap::Args)]

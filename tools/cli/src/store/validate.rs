@@ -16,6 +16,8 @@ use crate::progress::Progress;
 const LISTED: usize = 20;
 const SETS: usize = 5;
 
+/// Check every record of a store or dump, and whether it covers a data set
+///
 /// Checks structure, checksums, values, boxes and confidences of every record, and whether a data set's images are
 /// there. Exit codes: 0 good, 1 findings, 2 could not run.
 #[derive(clap::Args)]
