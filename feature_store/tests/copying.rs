@@ -1,4 +1,5 @@
-//! What a store says of how far its features are from those that were given, whatever was done to it since.
+//! What stores keep when they are copied, extended, merged or repaired: how far their features are from those that were
+//! given, how their boxes are meant, and the progress of other runs.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
