@@ -112,7 +112,7 @@ impl StoreWriter {
         fs::create_dir_all(&partial).map_err(StoreError::io(&partial))?;
         let map_size = fs::metadata(partial.join("data.mdb")).map_or(0, |m| m.len() as usize);
         let map_size = (2 * map_size).max(FIRST_MAP).next_multiple_of(1 << 16);
-        lmdb::make_data_file(&partial)?;
+        lmdb::make_files(&partial)?;
         let mut env_options = EnvOpenOptions::new().read_txn_without_tls();
         env_options.map_size(map_size).max_dbs(4);
         // SAFETY: the directory is this writer's own: `lock` keeps other writers out, and nobody reads a partial.

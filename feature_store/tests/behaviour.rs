@@ -310,3 +310,20 @@ fn the_map_grows_as_often_as_it_must() {
     assert!(bytes / (schema.count as f64 * 36.0 * 20480.0 * 4.0) < 1.03, "{bytes} bytes on disk");
     assert_eq!(FeatureStore::open(&path).unwrap().get("img099").unwrap(), large);
 }
+
+/// The arrays of a dump in several files may change without those that name them.
+#[test]
+fn a_dump_of_several_files_is_another_when_one_of_them_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let dump = folder.path().join("npy");
+    let mut sink = feature_store::formats::npy::NpySink::create(&dump).unwrap();
+    sink.append("a", &regions(1)).unwrap();
+    Box::new(sink).finish().unwrap();
+    let fingerprint = || formats::open(&dump).unwrap().info().fingerprint.clone();
+    let before = fingerprint();
+    assert_eq!(before, fingerprint());
+    let array = dump.join("a.npy");
+    let bytes = std::fs::read(&array).unwrap();
+    std::fs::write(&array, [bytes, vec![0]].concat()).unwrap();
+    assert_ne!(before, fingerprint());
+}
