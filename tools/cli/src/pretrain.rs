@@ -1,6 +1,6 @@
 //! `xenc pretrain`: captions of one's own, and pre-trained weights become better ones.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -12,28 +12,14 @@ use crossencoders::train::pretrain::{
 
 use crate::interrupt;
 use crate::progress::Progress;
+use crate::run_args::RunArgs;
 
 /// An interrupted run goes on where it stopped when the same command is given again. `xenc train` begins with what it has
 /// learnt if its recipe says init = "RUN/checkpoints/best/model.safetensors" (docs/pretraining.md).
 #[derive(clap::Args)]
 pub struct Args {
-    /// The recipe (configs/pretraining/*.toml)
-    recipe: PathBuf,
-    /// Change a value of the recipe, such as train.epochs=3; may be given several times
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    overrides: Vec<String>,
-    /// Folder of the run; runs/pretrain-RECIPE by default
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
-    /// Begin anew if the folder holds a run
-    #[arg(long)]
-    force: bool,
-    /// cpu, cuda or cuda:N
-    #[arg(long, default_value = "cpu")]
-    device: String,
-    /// Print the summary as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    run: RunArgs,
 }
 
 /// Pre-trains, with progress on stderr and the summary on stdout.
@@ -41,17 +27,17 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(Launch { size, .. }) = Launch::detect().filter(|launch| launch.size > 1) {
         anyhow::bail!("pre-training runs in one process, but {size} were started together");
     }
-    let recipe = PretrainRecipe::load(&args.recipe, &args.overrides)?;
-    let name = args.recipe.file_stem().unwrap_or_default().to_string_lossy();
-    let out = args.out.unwrap_or_else(|| Path::new("runs").join(format!("pretrain-{name}")));
-    let device: Device = args.device.parse()?;
-    let pretrainer = Pretrainer::open(recipe, &out, args.force, device.get());
+    let Args { run } = args;
+    let recipe = PretrainRecipe::load(&run.recipe, &run.overrides.values)?;
+    let out = run.out("pretrain-");
+    let device: Device = run.device.parse()?;
+    let pretrainer = Pretrainer::open(recipe, &out, run.force, device.get());
     let mut pretrainer = pretrainer.context("cannot pre-train")?;
     announce(&pretrainer, &out);
     let Some(summary) = pretrain(&mut pretrainer, &out)? else {
         return Ok(interrupt::exit_code());
     };
-    if args.json {
+    if run.json {
         outln!("{}", serde_json::to_string_pretty(&summary)?);
     } else {
         print(&summary, &out);
