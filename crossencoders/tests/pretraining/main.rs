@@ -1,9 +1,8 @@
 //! From a file of captions and a feature store to losses, through the public door.
 
+#[path = "../common/mod.rs"]
+mod common;
 mod run;
-
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crossencoders::config::ModelConfig;
 use crossencoders::data::masking::{RegionMasking, WordMasking};
@@ -14,6 +13,8 @@ use crossencoders::model::pretraining::{PretrainingModel, VisualTarget};
 use feature_store::{FeatureStore, Labels, Regions, StoreWriter, WriterOptions};
 use tch::nn::{self, OptimizerConfig};
 use tch::{Device, Kind, Tensor};
+
+use common::alone;
 
 const DIM: usize = 8;
 const REGIONS: usize = 4;
@@ -41,12 +42,6 @@ fn regions(image: usize) -> Regions {
         extents: None,
         class_probabilities: Some(hot(1601, REGIONS)),
     }
-}
-
-/// libtorch has one random generator for the whole process: whoever seeds it must be alone while it is used.
-fn alone() -> MutexGuard<'static, ()> {
-    static GENERATOR: Mutex<()> = Mutex::new(());
-    GENERATOR.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Data {
@@ -267,7 +262,7 @@ fn captions_say_what_is_wrong_with_them() {
         none.contains("no caption of an image in") && none.contains("1 of other images"),
         "{none}"
     );
-    let missing: PathBuf = data.folder.path().join("none.jsonl");
-    let missing = Captions::load(Path::new(&missing), &data.store, &data.tokenizer, 20);
+    let missing = data.folder.path().join("none.jsonl");
+    let missing = Captions::load(&missing, &data.store, &data.tokenizer, 20);
     assert!(matches!(missing, Err(DataError::Captions { line: 0, .. })));
 }

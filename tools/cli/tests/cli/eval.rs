@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::text;
-use super::train::World;
+use crate::text;
+use crate::world::World;
 
 /// Labelled descriptions: `{set directory: {number: text}}`.
 type Split = BTreeMap<String, BTreeMap<String, String>>;

@@ -18,6 +18,9 @@ mod targets;
 mod train;
 #[cfg(feature = "torch")]
 mod weights;
+#[cfg(feature = "torch")]
+#[path = "../world/mod.rs"]
+mod world;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -1,16 +1,7 @@
 //! `xenc pretrain` through the real binary, up to the training that begins with its weights.
 
 use crate::text;
-use crate::train::{World, stderr};
-
-const MODEL: &str = r#"{
-  "vocab_size": 64, "hidden_size": 16, "v_hidden_size": 16, "num_attention_heads": 2, "v_num_attention_heads": 2,
-  "intermediate_size": 16, "v_intermediate_size": 16, "pooler_size": 16, "v_feature_size": 24,
-  "max_position_embeddings": 64, "add_global_imgfeat": "first", "image_embeddings": "vilbert",
-  "visual_target_weights": {"1": 1.0},
-  "tt_attn_sublayers": [0], "tv_attn_sublayers": [2], "vt_attn_sublayers": [2], "t_ff_sublayers": [1, 3],
-  "v_ff_sublayers": [3]
-}"#;
+use crate::world::{MODEL, World, stderr};
 
 const RECIPE: &str = r#"
 model = "pretrained.json"
@@ -30,7 +21,8 @@ log_steps = 1
 #[test]
 fn captions_become_weights_that_training_begins_with() {
     let world = World::new();
-    std::fs::write(world.path("pretrained.json"), MODEL).unwrap();
+    let model = MODEL.replacen('{', "{\"visual_target_weights\": {\"1\": 1.0},", 1);
+    std::fs::write(world.path("pretrained.json"), model).unwrap();
     std::fs::write(world.path("pretrain.toml"), RECIPE).unwrap();
     let listed = text(&world.run(&["store", "ls", "features.xenc"]).stdout);
     let images: Vec<&str> =

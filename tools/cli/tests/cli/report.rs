@@ -5,7 +5,7 @@ use std::path::Path;
 use feature_store::{FeatureStore, dataset};
 use serde_json::{Value, json};
 
-use crate::train::{World, stderr};
+use crate::world::{World, stderr};
 
 /// Elements that have no end.
 const VOID: [&str; 4] = ["meta", "br", "link", "img"];

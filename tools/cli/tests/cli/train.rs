@@ -1,90 +1,15 @@
 //! `xenc train`, `eval`, `predict` through the real binary, on a data set that is drawn small.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 
 use crossencoders::config::ModelConfig;
-use crossencoders::data::synthetic::{SyntheticConfig, draw};
 use crossencoders::model::{RankingHead, RankingModel};
 use crossencoders::tch::Device;
 use crossencoders::tch::nn::VarStore;
 use crossencoders::weights;
 
-/// A folder with all that `xenc train` needs.
-pub struct World {
-    folder: tempfile::TempDir,
-}
-
-impl World {
-    /// Six sets to train on and three held out, a converted store, and a recipe for a tiny model.
-    pub fn new() -> World {
-        let world = World { folder: tempfile::tempdir().unwrap() };
-        let config = SyntheticConfig {
-            train_sets: 6,
-            valid_sets: 3,
-            descriptions_per_set: 4,
-            regions: 6,
-            dim: 24,
-            ..SyntheticConfig::default()
-        };
-        let cancelled = std::sync::atomic::AtomicBool::new(false);
-        draw(&config, &world.path("data"), &cancelled, &mut |_| ()).unwrap().unwrap();
-        std::fs::write(world.path("model.json"), MODEL).unwrap();
-        std::fs::write(world.path("recipe.toml"), RECIPE).unwrap();
-        let converted = world.run(&["store", "convert", "data/features.lmdb", "features.xenc"]);
-        assert!(converted.status.success(), "{converted:?}");
-        world
-    }
-
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    pub fn run(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().unwrap()
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_xenc"));
-        command.current_dir(self.folder.path()).args(arguments);
-        command
-    }
-
-    pub fn train(&self, out: &str, sets: &[&str]) -> Output {
-        let mut arguments = vec!["train", "recipe.toml", "--out", out];
-        arguments.extend(sets.iter().flat_map(|set| ["--set", set]));
-        self.run(&arguments)
-    }
-}
-
-const MODEL: &str = r#"{
-  "vocab_size": 64, "hidden_size": 16, "v_hidden_size": 16, "num_attention_heads": 2, "v_num_attention_heads": 2,
-  "intermediate_size": 16, "v_intermediate_size": 16, "pooler_size": 16, "v_feature_size": 24,
-  "max_position_embeddings": 64, "add_global_imgfeat": "first", "image_embeddings": "vilbert",
-  "tt_attn_sublayers": [0], "tv_attn_sublayers": [2], "vt_attn_sublayers": [2], "t_ff_sublayers": [1, 3],
-  "v_ff_sublayers": [3]
-}"#;
-
-const RECIPE: &str = r#"
-variant = "contrastive"
-model = "model.json"
-[data]
-features = "features.xenc"
-train = "data/train_data.json"
-valid = "data/valid_data.json"
-tokenizer = "data/vocab.txt"
-max_tokens = 40
-[train]
-epochs = 3
-batch_size = 4
-learning_rate = 1e-3
-checkpoint_steps = 2
-log_steps = 1
-"#;
-
-pub(crate) fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
+use crate::world::{MODEL, RECIPE, World, stderr};
 
 fn weights(run: &Path, name: &str) -> Vec<u8> {
     std::fs::read(run.join("checkpoints").join(name).join("model.safetensors")).unwrap()
