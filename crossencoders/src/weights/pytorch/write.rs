@@ -1,12 +1,14 @@
 //! Writes a state dictionary as PyTorch's zip format: `data.pkl`, and one stored, aligned entry per storage.
 
 use std::collections::HashMap;
-use std::io::{Seek, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 
 use tch::{Kind, Tensor};
 use unpickle::Value;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
+
+use crate::weights::file::{bytes, on_cpu};
 
 /// The folder in the archive; any name will do.
 const ROOT: &str = "archive";
@@ -17,15 +19,52 @@ const ALIGNMENT: u16 = 64;
 pub(in crate::weights) fn write(
     tensors: &[(String, Tensor)],
     file: impl Write + Seek,
-) -> Result<(), String> {
+) -> io::Result<()> {
     let mut storages = Storages::default();
     let mut pairs = Vec::new();
     for (name, tensor) in tensors {
-        let value = storages.refer(tensor).map_err(|reason| format!("`{name}`: {reason}"))?;
+        let value = storages.refer(tensor);
+        let value = value.map_err(|reason| io::Error::other(format!("`{name}`: {reason}")))?;
         pairs.push((Value::Str(name.as_str().into()), value));
     }
-    let pickle = unpickle::write(&Value::Dict(pairs)).map_err(|error| error.to_string())?;
-    write_archive(file, &pickle, &storages).map_err(|error| error.to_string())
+    let pickle = unpickle::write(&Value::Dict(pairs)).map_err(io::Error::other)?;
+    Ok(write_archive(FailsOnce { file, failed: false }, &pickle, &storages)?)
+}
+
+/// A file to which everything after a failure is written in vain: an archive that is given up tries to end itself, and
+/// would tell stderr that it cannot.
+struct FailsOnce<W> {
+    file: W,
+    failed: bool,
+}
+
+impl<W> FailsOnce<W> {
+    fn attempt<T>(
+        &mut self,
+        in_vain: T,
+        attempt: impl FnOnce(&mut W) -> io::Result<T>,
+    ) -> io::Result<T> {
+        if self.failed {
+            return Ok(in_vain);
+        }
+        attempt(&mut self.file).inspect_err(|_| self.failed = true)
+    }
+}
+
+impl<W: Write> Write for FailsOnce<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.attempt(bytes.len(), |file| file.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.attempt((), W::flush)
+    }
+}
+
+impl<W: Seek> Seek for FailsOnce<W> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.attempt(0, |file| file.seek(to))
+    }
 }
 
 fn write_archive(
@@ -50,15 +89,8 @@ fn write_archive(
         entry(&format!("data/{key}"), &bytes(tensor))?;
     }
     entry("version", b"3\n")?;
-    archive.finish()?;
+    archive.finish()?.flush()?;
     Ok(())
-}
-
-/// The tensor's values, C order, little-endian as every machine that libtorch runs on.
-fn bytes(tensor: &Tensor) -> Vec<u8> {
-    let mut bytes = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
-    tensor.copy_data_u8(&mut bytes, tensor.numel());
-    bytes
 }
 
 #[derive(Default)]
@@ -73,7 +105,7 @@ impl Storages {
     fn refer(&mut self, tensor: &Tensor) -> Result<Value, String> {
         let class = storage_class(tensor.kind())
             .ok_or_else(|| format!("{:?} has no place in a PyTorch file", tensor.kind()))?;
-        let tensor = tensor.detach().to_device(tch::Device::Cpu).contiguous();
+        let tensor = on_cpu(tensor);
         let identity = (tensor.data_ptr() as usize, tensor.numel(), class);
         let key = *self.keys.entry(identity).or_insert_with(|| {
             // Kept here, so that its memory cannot be given to another tensor.
