@@ -83,6 +83,9 @@ fn curves(log: &Log) -> Markup {
     html! {
         div.charts {
             (chart("Accuracy", 100.0, " %", &[valid("accuracy"), train("accuracy")]))
+            @if !log.train("pair_accuracy").is_empty() {
+                (chart("Pair accuracy", 100.0, " %", &[train("pair_accuracy")]))
+            }
             (chart("Loss", 1.0, "", &[train("loss")]))
             (chart("Mean reciprocal rank, validation", 1.0, "", &[valid("mrr")]))
             (chart("Learning rate", 1.0, "", &[train("learning_rate")]))

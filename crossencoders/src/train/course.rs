@@ -47,6 +47,11 @@ pub(super) trait Task: Sized {
     /// What the recipe says of training.
     fn settings(&self) -> &Training;
 
+    /// Whether rows are pairs of a description and one image: to tell those apart is another thing than to rank.
+    fn learns_pairs(&self) -> bool {
+        false
+    }
+
     /// The same in every epoch.
     fn steps_per_epoch(&self) -> u64;
 
@@ -283,7 +288,7 @@ impl<T: Task> Course<T> {
         let Training { log_steps, checkpoint_steps, .. } = *self.task.settings();
         let ends_epoch = at.is_multiple_of(self.task.steps_per_epoch());
         if at.is_multiple_of(log_steps) || ends_epoch {
-            self.run.log(&interval.line(at, epoch, step))?;
+            self.run.log(&interval.line(at, epoch, step, self.task.learns_pairs()))?;
             self.state.interval = Interval::default();
         }
         if checkpoint_steps > 0 && at.is_multiple_of(checkpoint_steps) && !ends_epoch {

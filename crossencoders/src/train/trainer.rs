@@ -147,6 +147,10 @@ impl Task for Ranking {
         &self.learner.ranker.recipe.train
     }
 
+    fn learns_pairs(&self) -> bool {
+        self.learner.ranker.recipe.variant == Variant::NonContrastive
+    }
+
     fn steps_per_epoch(&self) -> u64 {
         self.order.steps_per_epoch()
     }
