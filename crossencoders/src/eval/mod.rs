@@ -16,7 +16,7 @@ use feature_store::{BatchSpec, FeatureStore};
 use tch::Kind;
 
 pub use annotations::{AnnotationsError, Annotator, Annotators, Phenomena, phenomenon_name};
-pub use bootstrap::{Bootstrap, Interval};
+pub use bootstrap::{Bootstrap, FEWEST_SETS, Interval};
 pub use comparison::{CompareError, Comparison, Difference, mcnemar};
 pub use evaluation::{ByAnnotator, ByPhenomenon, Estimate, Evaluation, Phenomenon, Row};
 pub use metrics::{Group, Metrics};
