@@ -169,7 +169,7 @@ impl Report {
         let (config, ranking) = match options.curves_only {
             true => (ModelConfig::load(&recipe.model).ok(), None),
             false => {
-                let ranker = Ranker::load(run, options.device)?;
+                let ranker = Ranker::load(run, &[], options.device)?;
                 let Some(ranking) = rank(&ranker, options, cancelled, progress)? else {
                     return Ok(None);
                 };

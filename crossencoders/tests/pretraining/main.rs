@@ -7,7 +7,7 @@ mod run;
 use crossencoders::config::ModelConfig;
 use crossencoders::data::masking::{RegionMasking, WordMasking};
 use crossencoders::data::{
-    Captions, DataError, Drawing, Objective, PretrainingBatch, Tokenizer, pretraining_batch,
+    Captions, DataError, Drawing, Limits, Objective, PretrainingBatch, Tokenizer, pretraining_batch,
 };
 use crossencoders::model::pretraining::{PretrainingModel, VisualTarget};
 use feature_store::{FeatureStore, Labels, Regions, StoreWriter, WriterOptions};
@@ -71,7 +71,7 @@ impl Data {
     fn captions(&self, lines: &str) -> Result<Captions, DataError> {
         let path = self.folder.path().join("captions.jsonl");
         std::fs::write(&path, lines).unwrap();
-        Captions::load(&path, &self.store, &self.tokenizer, 20)
+        Captions::load(&path, &self.store, &self.tokenizer, Limits::new(20, REGIONS))
     }
 
     /// One caption an image.
@@ -263,6 +263,6 @@ fn captions_say_what_is_wrong_with_them() {
         "{none}"
     );
     let missing = data.folder.path().join("none.jsonl");
-    let missing = Captions::load(&missing, &data.store, &data.tokenizer, 20);
+    let missing = Captions::load(&missing, &data.store, &data.tokenizer, Limits::new(20, REGIONS));
     assert!(matches!(missing, Err(DataError::Captions { line: 0, .. })));
 }

@@ -9,13 +9,14 @@ use crossencoders::train::distributed::Launch;
 use crossencoders::train::pretrain::{
     PretrainEvent, PretrainLosses, PretrainOutcome, PretrainRecipe, PretrainSummary, Pretrainer,
 };
+use crossencoders::weights::LoadReport;
 
 use crate::interrupt;
 use crate::progress::Progress;
-use crate::run_args::RunArgs;
+use crate::run_args::{self, RunArgs};
 
 /// An interrupted run goes on where it stopped when the same command is given again. `xenc train` begins with what it has
-/// learnt if its recipe says init = "RUN/checkpoints/best/model.safetensors" (docs/pretraining.md).
+/// learnt if its recipe says init = "RUN" (docs/pretraining.md).
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -76,23 +77,22 @@ fn announce(pretrainer: &Pretrainer, out: &Path) {
                 captions.skipped
             );
         }
+        for remark in captions.limits.remarks("captions") {
+            errln!("{split}: {remark}");
+        }
     }
     let parameters = pretrainer.variables().variables();
     let millions = parameters.values().map(|variable| variable.numel()).sum::<usize>() as f64 / 1e6;
     errln!("model: {millions:.1} million parameters");
-    match (pretrainer.position(), &pretrainer.recipe().init) {
+    match (pretrainer.position(), pretrainer.loaded()) {
         ((0, _), None) => errln!("model: weights begin random: the recipe has no `init`"),
-        ((0, _), Some(init)) => {
-            errln!("model: weights from {}", init.display());
-            if let Some(report) = pretrainer.loaded().filter(|report| !report.missing.is_empty()) {
-                errln!(
-                    "model: {} begin random: {}",
-                    report.missing.len(),
-                    report.missing.join(", ")
-                );
+        ((0, _), Some(LoadReport { path, missing, .. })) => {
+            errln!("model: weights from {}", path.display());
+            if !missing.is_empty() {
+                errln!("model: {} begin random: {}", missing.len(), missing.join(", "));
             }
         }
-        ((step, steps), _) => errln!("{}: goes on after step {step} of {steps}", out.display()),
+        (position, _) => run_args::announce_position(position, out),
     }
 }
 
@@ -103,8 +103,7 @@ fn print(summary: &PretrainSummary, out: &Path) {
         outln!("ended early: no epoch since was better (train.patience)");
     }
     outln!("valid {}", describe(best));
-    let best = out.join("checkpoints/best/model.safetensors");
-    outln!("`xenc train` begins with it: --set init={}", best.display());
+    outln!("`xenc train` begins with it: --set init={}", out.display());
 }
 
 fn describe(losses: &PretrainLosses) -> String {

@@ -39,3 +39,14 @@ impl RunArgs {
         self.out.clone().unwrap_or_else(|| Path::new("runs").join(format!("{prefix}{name}")))
     }
 }
+
+/// Says where a run goes on, or that nothing is left of it.
+pub fn announce_position((step, steps): (u64, u64), out: &Path) {
+    let out = out.display();
+    match step < steps {
+        true => errln!("{out}: goes on after step {step} of {steps}"),
+        false => errln!(
+            "{out}: finished after {steps} steps; to train on, begin another run with what was learnt here: --set init={out}"
+        ),
+    }
+}

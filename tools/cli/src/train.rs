@@ -11,7 +11,7 @@ use crossencoders::train::{Outcome, Recipe, Summary, Trainer};
 use crate::distribution;
 use crate::interrupt;
 use crate::rank;
-use crate::run_args::RunArgs;
+use crate::run_args::{self, RunArgs};
 use crate::watch::Watch;
 
 /// An interrupted run goes on where it stopped when the same command is given again. Under mpirun, srun or their like
@@ -102,9 +102,7 @@ fn announce(trainer: &Trainer, out: &Path) {
             sets.examples.len(),
             sets.sets - sets.skipped.len()
         );
-        if let Some(message) = sets.skip_message() {
-            errln!("{split}: {message}");
-        }
+        sets.remarks().iter().for_each(|remark| errln!("{split}: {remark}"));
     }
     match millions(true) {
         0.0 => errln!("model: {:.1} million parameters", millions(false)),
@@ -115,9 +113,9 @@ fn announce(trainer: &Trainer, out: &Path) {
             );
         }
     }
-    match (trainer.position(), &ranker.recipe.init) {
+    match (trainer.position(), &ranker.loaded) {
         ((0, _), None) => errln!("model: weights begin random: the recipe has no `init`"),
-        ((0, _), Some(init)) => errln!("model: weights from {}", init.display()),
-        ((step, steps), _) => errln!("{}: goes on after step {step} of {steps}", out.display()),
+        ((0, _), Some(report)) => errln!("model: weights from {}", report.path.display()),
+        (position, _) => run_args::announce_position(position, out),
     }
 }

@@ -102,7 +102,7 @@ impl Pretraining {
     fn new(recipe: PretrainRecipe, device: Device) -> Result<Pretraining, TrainError> {
         let learner = Learner::create(recipe, device)?;
         let data = &learner.recipe.data;
-        let store = ranker::open_store(&data.features, &learner.config)?;
+        let store = ranker::open_store(None, data, &learner.config)?;
         let drawing = learner.drawing(learner.recipe.train.seed)?;
         let train = Source::open(&data.train, &store, &learner, drawing)?;
         let valid = Source::open(&data.valid, &store, &learner, learner.drawing(VALID.0)?)?;

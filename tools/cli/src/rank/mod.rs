@@ -16,6 +16,7 @@ use feature_store::FeatureStore;
 
 use crate::interrupt;
 use crate::progress::Progress;
+use crate::run_args::Overrides;
 use model::Model;
 
 /// What is ranked by what.
@@ -31,6 +32,8 @@ pub struct RankArgs {
 /// How it is ranked.
 #[derive(clap::Args)]
 pub struct RankOptions {
+    #[command(flatten)]
+    overrides: Overrides,
     /// The feature store; that of the recipe by default
     #[arg(long, value_name = "STORE")]
     features: Option<PathBuf>,
@@ -80,7 +83,7 @@ pub struct Ranking {
 impl Ranking {
     /// Opens everything; `split` is `train`, `valid` or an annotation file.
     pub fn open(model: &Path, options: &RankOptions, split: &str) -> anyhow::Result<Ranking> {
-        let scorer = Model::open(model, &options.device)
+        let scorer = Model::open(model, &options.overrides.values, &options.device)
             .with_context(|| format!("cannot load the model {}", model.display()))?;
         let store = scorer.open_store(options.features.as_deref())?;
         let data = &scorer.recipe().data;
@@ -106,9 +109,9 @@ fn is_predictions(path: &Path) -> bool {
 
 /// Fails if options are given that only concern ranking, but nothing is to be ranked.
 fn check_options(options: &RankOptions, split: Option<&str>) -> anyhow::Result<()> {
-    if options.features.is_some() || split.is_some() {
+    if options.features.is_some() || split.is_some() || !options.overrides.values.is_empty() {
         bail!(
-            "--features and --split are about ranking with a model, but a predictions file is given"
+            "--features, --split and --set are about ranking with a model, but a predictions file is given"
         );
     }
     Ok(())
@@ -124,9 +127,7 @@ fn predictions(
         return Ok(Some(read_predictions(path)?));
     }
     let mut ranking = Ranking::open(path, options, split.unwrap_or("valid"))?;
-    if let Some(message) = ranking.sets.skip_message() {
-        errln!("{message}");
-    }
+    ranking.sets.remarks().iter().for_each(|remark| errln!("{remark}"));
     let progress = ranking.progress("eval");
     let predictions = crossencoders::eval::predict(
         ranking.scorer.get().as_mut(),

@@ -51,10 +51,10 @@ fn captions_become_weights_that_training_begins_with() {
     assert_eq!(other.status.code(), Some(2));
     assert!(stderr(&other).contains("another recipe"), "{}", stderr(&other));
 
-    let init = "init=run/checkpoints/best/model.safetensors";
-    let trained = world.train("trained", &[init, "train.epochs=1"]);
+    let trained = world.train("trained", &["init=run", "train.epochs=1"]);
     assert!(trained.status.success(), "{}", stderr(&trained));
-    assert!(stderr(&trained).contains("weights from"), "{}", stderr(&trained));
+    let best = "run/checkpoints/best/model.safetensors";
+    assert!(stderr(&trained).contains(best), "{}", stderr(&trained));
     let zero_shot = std::fs::read_to_string(world.path("recipe.toml")).unwrap();
     let zero_shot = zero_shot.replace(
         "variant = \"contrastive\"",
@@ -64,5 +64,23 @@ fn captions_become_weights_that_training_begins_with() {
     let ranked = world.run(&["eval", "zero_shot.toml", "--json"]);
     assert!(ranked.status.success(), "{}", stderr(&ranked));
 
-    assert!(pretrain(&["--force", "--set", "train.epochs=1"]).status.success());
+    // Neither kind of run or recipe is taken for the other.
+    for (arguments, said) in [
+        (["train", "pretrain.toml"].as_slice(), "is a recipe of pre-training: `xenc pretrain`"),
+        (&["eval", "pretrain.toml"], "is a recipe of pre-training"),
+        (&["eval", "run"], "is a recipe of pre-training"),
+        (&["report", "run"], "is a recipe of pre-training"),
+        (&["pretrain", "recipe.toml"], "is a recipe of ranking: `xenc train`"),
+        (&["pretrain", "trained"], "trained is a run, not a recipe"),
+        (&["train", "run"], "run is a run, not a recipe"),
+    ] {
+        let output = world.run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(stderr(&output).contains(said), "{arguments:?}: {}", stderr(&output));
+    }
+
+    let short = ["--force", "--set", "train.epochs=1", "--set", "data.max_tokens=3"];
+    let begun = pretrain(&short);
+    assert!(begun.status.success(), "{}", stderr(&begun));
+    assert!(stderr(&begun).contains("train: 12 captions are cut at 3 word"), "{}", stderr(&begun));
 }
