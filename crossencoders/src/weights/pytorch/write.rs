@@ -5,6 +5,7 @@ use std::io::{self, Seek, SeekFrom, Write};
 
 use tch::{Kind, Tensor};
 use unpickle::Value;
+use zip::result::{ZipError, ZipResult};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
@@ -28,17 +29,25 @@ pub(in crate::weights) fn write(
         pairs.push((Value::Str(name.as_str().into()), value));
     }
     let pickle = unpickle::write(&Value::Dict(pairs)).map_err(io::Error::other)?;
-    Ok(write_archive(FailsOnce { file, failed: false }, &pickle, &storages)?)
+    write_archive(FailsOnce::new(file), &pickle, &storages).map_err(|error| match error {
+        ZipError::Io(error) => error,
+        other => io::Error::other(other),
+    })
 }
 
 /// A file to which everything after a failure is written in vain: an archive that is given up tries to end itself, and
 /// would tell stderr that it cannot.
 struct FailsOnce<W> {
     file: W,
+    position: u64,
     failed: bool,
 }
 
 impl<W> FailsOnce<W> {
+    fn new(file: W) -> FailsOnce<W> {
+        FailsOnce { file, position: 0, failed: false }
+    }
+
     fn attempt<T>(
         &mut self,
         in_vain: T,
@@ -53,7 +62,9 @@ impl<W> FailsOnce<W> {
 
 impl<W: Write> Write for FailsOnce<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.attempt(bytes.len(), |file| file.write(bytes))
+        let written = self.attempt(bytes.len(), |file| file.write(bytes))?;
+        self.position += written as u64;
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -63,17 +74,19 @@ impl<W: Write> Write for FailsOnce<W> {
 
 impl<W: Seek> Seek for FailsOnce<W> {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.attempt(0, |file| file.seek(to))
+        let in_vain = match to {
+            SeekFrom::Start(position) => position,
+            SeekFrom::Current(by) => self.position.saturating_add_signed(by),
+            SeekFrom::End(_) => self.position,
+        };
+        self.position = self.attempt(in_vain, |file| file.seek(to))?;
+        Ok(self.position)
     }
 }
 
-fn write_archive(
-    file: impl Write + Seek,
-    pickle: &[u8],
-    storages: &Storages,
-) -> zip::result::ZipResult<()> {
+fn write_archive(file: impl Write + Seek, pickle: &[u8], storages: &Storages) -> ZipResult<()> {
     let mut archive = ZipWriter::new(file);
-    let mut entry = |name: &str, bytes: &[u8]| -> zip::result::ZipResult<()> {
+    let mut entry = |name: &str, bytes: &[u8]| -> ZipResult<()> {
         let options = SimpleFileOptions::default()
             .compression_method(CompressionMethod::Stored)
             .large_file(bytes.len() as u64 >= u64::from(u32::MAX))
@@ -179,6 +192,42 @@ mod tests {
         let file = std::fs::File::create(&path).unwrap();
         write_archive(file, &pickle, &storages).unwrap();
         super::super::read(&path).map(|(_, _, tensors)| tensors[0].1.numel())
+    }
+
+    /// Takes so many bytes, and no more.
+    struct Small(io::Cursor<Vec<u8>>, usize);
+
+    impl Write for Small {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            match self.0.position() as usize + bytes.len() > self.1 {
+                true => Err(io::ErrorKind::StorageFull.into()),
+                false => self.0.write(bytes),
+            }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Seek for Small {
+        fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+            self.0.seek(to)
+        }
+    }
+
+    #[test]
+    fn wherever_the_room_ends_that_is_the_error() {
+        let tensors = [("weight".to_owned(), Tensor::from_slice(&[1.0f32; 100]))];
+        let small = |bytes| Small(io::Cursor::default(), bytes);
+        let mut whole = small(usize::MAX);
+        write(&tensors, FailsOnce::new(&mut whole)).unwrap();
+        let size = whole.0.into_inner().len();
+        for bytes in 0..size {
+            let error = write(&tensors, small(bytes)).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::StorageFull, "{bytes} of {size}");
+        }
+        write(&tensors, small(size)).unwrap();
     }
 
     #[test]
