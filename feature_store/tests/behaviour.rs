@@ -62,6 +62,25 @@ fn ids_come_in_order_across_pages_and_at_the_length_limit() {
 }
 
 #[test]
+fn images_with_more_regions_than_a_number_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let mut writer = StoreWriter::create(&path, WriterOptions::default()).unwrap();
+    for (id, count) in [("a", 1), ("b", 2), ("c", 1)] {
+        let Regions { boxes, features, dim, .. } = regions(0);
+        let (boxes, features) = (boxes[..count].to_vec(), features[..count * dim].to_vec());
+        writer.append(id, &Regions { boxes, features, ..regions(0) }).unwrap();
+    }
+    writer.finish().unwrap();
+    let store = FeatureStore::open(&path).unwrap();
+    let counted = |ids: &[&str]| [0, 1, 2].map(|most| store.count_larger(ids, most).unwrap());
+    assert_eq!(counted(&["a", "b", "c"]), [3, 1, 0]);
+    assert_eq!(counted(&["a", "c"]), [2, 0, 0]);
+    let missing = store.count_larger(&["a", "nobody"], 1);
+    assert!(matches!(missing, Err(StoreError::NotFound { id, .. }) if id == "nobody"));
+}
+
+#[test]
 fn impossible_ids_and_contradictory_regions_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let mut writer =
