@@ -16,8 +16,9 @@ use crate::formats::tsv::{self, TsvCompression, TsvOrder, TsvSink};
 use crate::formats::uniter::{UniterEncoding, UniterSink};
 use crate::formats::volta::{VoltaEncoding, VoltaSink};
 use crate::formats::{FeatureSink, FeatureSource, FormatError, RecordError, Records, SourceRecord};
+use crate::target::{self, Claim};
 use crate::validate::{Finding, check_regions};
-use crate::{Regions, StoreError, record, target, writer};
+use crate::{Regions, StoreError, record, writer};
 
 /// A foreign format to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,23 +168,18 @@ pub fn export(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<ExportReport, ConvertError> {
     target::check(target, format.name(), overwrite, &[&source.info().path])?;
+    let claim = Claim::take(target)?;
+    let target = claim.target();
     writer::check_progress(target, overwrite)?;
     let partial = target::sibling(target, "export")?;
-    let lock_path = target::sibling(target, "lock")?;
-    if let Some(folder) = target.parent() {
-        std::fs::create_dir_all(folder).map_err(StoreError::io(folder))?;
-    }
-    let lock = target::lock(&lock_path, target)?;
     target::remove(&partial).map_err(StoreError::io(&partial))?;
     let written = write(source, target, &partial, format, on_error, cancelled, progress);
     let report = written.and_then(|report| {
-        target::publish(&partial, target, format.name(), overwrite)?;
+        target::publish(&partial, &claim, format.name(), overwrite)?;
         Ok(report)
     });
     // After a success there is none left; after a failure what is there is of no use.
     let _ = target::remove(&partial);
-    let _ = target::remove(&lock_path);
-    drop(lock);
     report
 }
 

@@ -54,6 +54,10 @@ impl Report {
         fs::create_dir_all(folder).map_err(StoreError::io(folder))?;
         let path = folder.join("report.jsonl");
         let io = || StoreError::io(&path);
+        // A pipe would wait for somebody at its other end, a link lead out of the folder.
+        if path.symlink_metadata().is_ok_and(|there| !there.is_file()) {
+            return Err(io()(std::io::Error::other("it is there, and no regular file")));
+        }
         let file = OpenOptions::new().read(true).append(true).create(true).open(&path);
         let mut file = file.map_err(io())?;
         let mut there = String::new();

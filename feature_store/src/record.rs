@@ -14,6 +14,8 @@ use crate::precision::{self, RoundingError};
 use crate::{Compression, Labels, Precision, Regions, compression};
 
 const HEADER: usize = 64;
+/// Where the number of regions stands in it.
+const REGIONS: usize = 20;
 
 /// Optional parts of a body, in their order: the flag and the bytes per region (class probabilities apart).
 const OBJECT_IDS: u16 = 1;
@@ -179,15 +181,23 @@ fn put_floats(out: &mut Vec<u8>, values: &[f32]) {
     values.iter().for_each(|x| out.extend(x.to_le_bytes()));
 }
 
+/// How many regions a record has, by its header alone.
+pub(crate) fn stored_regions(stored: &[u8]) -> Result<usize, &'static str> {
+    let header = stored.first_chunk::<HEADER>().ok_or("it is shorter than a header")?;
+    Ok(u32_in(header, REGIONS) as usize)
+}
+
+fn u32_in(header: &[u8; HEADER], at: usize) -> u32 {
+    u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+}
+
 impl<'a> RecordView<'a> {
     /// Reads the header, unpacks the body if it is compressed, and checks that every part lies inside it; the checksum
     /// is not computed.
     pub(crate) fn parse(stored: &'a [u8]) -> Result<RecordView<'a>, &'static str> {
         let (header, rest) =
             stored.split_first_chunk::<HEADER>().ok_or("it is shorter than a header")?;
-        let u32_at = |at: usize| {
-            u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
-        };
+        let u32_at = |at: usize| u32_in(header, at);
         if header[8] != VERSION {
             return Err("its version is unknown");
         }
@@ -197,7 +207,7 @@ impl<'a> RecordView<'a> {
         if flags >= CLASS_PROBABILITIES << 1 {
             return Err("it has parts that this version does not know");
         }
-        let (regions, dim, classes) = (u32_at(20) as usize, u32_at(24) as usize, u32_at(28));
+        let (regions, dim, classes) = (u32_at(REGIONS) as usize, u32_at(24) as usize, u32_at(28));
         let (start, length) = body_layout(precision, flags, regions, dim, classes as usize)
             .ok_or("its header counts more than can be")?;
         let body = match compression {

@@ -64,14 +64,14 @@ pub fn shard(
     for (index, (path, options)) in parts.iter().enumerate() {
         // Only what an interrupted run has left complete may be there, and that lacks the last.
         let is_last = index + 1 == parts.len();
-        if is_last || finished(path, options).is_none() {
+        if is_last || overwrite || finished(path, options).is_none() {
             target::check(path, StoreSource::FORMAT, overwrite, &[store.path()])?;
         }
     }
     let (mut shards, mut done) = (Vec::new(), 0);
     for (index, (path, options)) in (0..).zip(parts) {
         // A run that was interrupted has left some shards complete: they are not written again.
-        if let Some(shard) = finished(&path, &options) {
+        if !overwrite && let Some(shard) = finished(&path, &options) {
             shards.push(shard);
             continue;
         }

@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use crate::batch::fill_image;
 use crate::codec::{self, DecodeError};
 use crate::lmdb::{self, Env, LmdbError};
-use crate::record::{Encoded, RecordView};
+use crate::record::{Encoded, RecordView, stored_regions};
 use crate::{BatchSpec, RegionBatch, Regions, Schema, StoreError};
 
 pub(crate) const META: &str = "meta";
@@ -152,6 +152,24 @@ impl FeatureStore {
         })
     }
 
+    /// How many of the images have more than `most` regions, told from the headers of their records alone; none is looked at
+    /// where the schema says that there are no such images.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] for the first missing image, [`StoreError::Damaged`].
+    pub fn count_larger<I: AsRef<str> + Sync>(
+        &self,
+        ids: &[I],
+        most: usize,
+    ) -> Result<usize, StoreError> {
+        if self.shared.schema.max_regions as usize <= most {
+            return Ok(0);
+        }
+        let is_larger = |id: &I| self.with_stored(id.as_ref(), stored_regions).map(|n| n > most);
+        let larger = ids.par_iter().map(|id| is_larger(id).map(usize::from));
+        larger.try_reduce(|| 0, |a, b| Ok(a + b))
+    }
+
     /// Asks the system to read the records of images ahead, for a batch that comes soon; images that are not there are
     /// passed over. Returns at once.
     ///
@@ -217,6 +235,25 @@ impl FeatureStore {
         verify: bool,
         read: impl FnOnce(&RecordView) -> Result<T, &'static str>,
     ) -> Result<T, StoreError> {
+        self.with_stored(id, |bytes| {
+            lmdb::fetch_if_cold(bytes);
+            let record = RecordView::parse(bytes)?;
+            if record.dim != self.shared.schema.dim as usize {
+                return Err("its dim is not the store's");
+            }
+            if verify && !record.is_intact() {
+                return Err("its checksum does not fit");
+            }
+            read(&record)
+        })
+    }
+
+    /// Calls `read` with a record's bytes as they are stored, inside a transaction of its own.
+    fn with_stored<T>(
+        &self,
+        id: &str,
+        read: impl FnOnce(&[u8]) -> Result<T, &'static str>,
+    ) -> Result<T, StoreError> {
         let shared = &self.shared;
         let not_found = || StoreError::NotFound { path: shared.path.clone(), id: id.to_owned() };
         if id.is_empty() || id.len() > crate::MAX_ID_BYTES {
@@ -225,17 +262,9 @@ impl FeatureStore {
         let transaction = shared.read()?;
         let bytes =
             shared.regions.get(&transaction, id).map_err(shared.heed())?.ok_or_else(not_found)?;
-        lmdb::fetch_if_cold(bytes);
         let damaged =
             |what| StoreError::Damaged { path: shared.path.clone(), key: id.to_owned(), what };
-        let record = RecordView::parse(bytes).map_err(damaged)?;
-        if record.dim != shared.schema.dim as usize {
-            return Err(damaged("its dim is not the store's"));
-        }
-        if verify && !record.is_intact() {
-            return Err(damaged("its checksum does not fit"));
-        }
-        read(&record).map_err(damaged)
+        read(bytes).map_err(damaged)
     }
 }
 

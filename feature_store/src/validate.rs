@@ -19,8 +19,9 @@ pub(crate) use check::check_regions;
 use check::{Checked, check_foreign, check_stored};
 pub use statistics::Statistics;
 
-/// Records checked in parallel at a time.
+/// Records checked in parallel at a time, and bytes of features in them, at most.
 const PAGE: usize = 64;
+const PAGE_BYTES: usize = 32 << 20;
 
 /// Image sets that some use of the store needs.
 #[derive(Debug, Clone)]
@@ -129,13 +130,15 @@ pub fn validate_store(
     let store = FeatureStore::open(path)?;
     let mut walk = Walk::new(StoreSource::FORMAT, options);
     let schema = store.schema();
+    let image = 4 * schema.max_regions as usize * schema.dim as usize;
+    let page = (PAGE_BYTES / image.max(1)).clamp(1, PAGE);
     let mut digest = 0u64;
     let mut start = String::new();
     loop {
         if cancelled.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let ids = store.ids_from(&start, PAGE)?;
+        let ids = store.ids_from(&start, page)?;
         let keep = options.quarantine.is_some();
         let checked: Vec<_> = ids.par_iter().map(|id| check_stored(&store, id, keep)).collect();
         for (id, (part, checked)) in ids.iter().zip(checked) {
@@ -144,7 +147,7 @@ pub fn validate_store(
         }
         progress(walk.report.images);
         match ids.last() {
-            Some(last) if ids.len() == PAGE => start = format!("{last}\0"),
+            Some(last) if ids.len() == page => start = format!("{last}\0"),
             _ => break,
         }
     }

@@ -1,6 +1,6 @@
 //! Writing a store: beside its target, in bounded transactions, resumable, renamed into place when complete.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -8,21 +8,22 @@ use std::time::{Duration, Instant};
 use heed::types::{Bytes, Str};
 use heed::{Database, EnvOpenOptions, MdbError, PutFlags};
 
+use crate::codec;
 use crate::formats::StoreSource;
 use crate::lmdb::{self, Env, LmdbError};
 use crate::record::{self, Encoded, RecordView};
 use crate::store::{META, REGIONS, SCHEMA, decode_schema};
+use crate::target::{self, Claim};
 use crate::{
     Compression, Conflict, MAX_ID_BYTES, Precision, Provenance, Regions, Schema, StoreError,
 };
-use crate::{codec, target};
 
 mod committed;
 mod partial;
 
 pub(crate) use committed::Committed;
+pub(crate) use partial::check_progress;
 use partial::difference;
-pub(crate) use partial::{check_progress, discard};
 
 /// Records that are collected at most, however small.
 const MAX_PENDING: usize = 1 << 16;
@@ -67,7 +68,6 @@ impl Default for WriterOptions {
 
 /// Writes one store. Dropped before [`finish`](StoreWriter::finish), it leaves a partial that the next run takes up.
 pub struct StoreWriter {
-    target: PathBuf,
     partial: PathBuf,
     overwrite: bool,
     conflict: Conflict,
@@ -87,8 +87,8 @@ pub struct StoreWriter {
     pending_bytes: usize,
     /// Written while the map moves; see [`Committed`].
     mapped: Arc<RwLock<()>>,
-    /// Held for as long as the writer lives.
-    _lock: File,
+    /// Nobody else writes there meanwhile.
+    claim: Arc<Claim>,
 }
 
 impl StoreWriter {
@@ -98,23 +98,31 @@ impl StoreWriter {
     /// [`StoreError::Exists`], [`StoreError::Locked`] if another process writes the same store,
     /// [`StoreError::OtherPartial`], [`StoreError::Io`].
     pub fn create(target: &Path, options: WriterOptions) -> Result<StoreWriter, StoreError> {
-        match StoreWriter::begin(target, options.clone()) {
+        StoreWriter::claimed(&Arc::new(Claim::take(target)?), options)
+    }
+
+    /// The same for a target that is claimed already.
+    pub(crate) fn claimed(
+        claim: &Arc<Claim>,
+        options: WriterOptions,
+    ) -> Result<StoreWriter, StoreError> {
+        match StoreWriter::begin(claim, options.clone()) {
             Err(StoreError::OtherPartial { partial, .. }) if options.restart => {
-                discard(&partial, target)?;
-                StoreWriter::begin(target, options)
+                target::remove(&partial).map_err(StoreError::io(&partial))?;
+                StoreWriter::begin(claim, options)
             }
             begun => begun,
         }
     }
 
-    fn begin(target: &Path, options: WriterOptions) -> Result<StoreWriter, StoreError> {
+    fn begin(claim: &Arc<Claim>, options: WriterOptions) -> Result<StoreWriter, StoreError> {
+        let target = claim.target();
         target::check(target, StoreSource::FORMAT, options.overwrite, &[])?;
         let partial = target::sibling(target, "partial")?;
         fs::create_dir_all(&partial).map_err(StoreError::io(target))?;
-        let lock = target::lock(&partial.join("writer.lock"), target)?;
         let map_size = fs::metadata(partial.join("data.mdb")).map_or(0, |m| m.len() as usize);
         let map_size = (2 * map_size).max(FIRST_MAP).next_multiple_of(1 << 16);
-        lmdb::make_data_file(&partial)?;
+        lmdb::make_files(&partial)?;
         let mut env_options = EnvOpenOptions::new().read_txn_without_tls();
         env_options.map_size(map_size).max_dbs(4);
         // SAFETY: the directory is this writer's own: `lock` keeps other writers out, and nobody reads a partial.
@@ -141,7 +149,6 @@ impl StoreWriter {
         }
         schema.provenance = options.provenance;
         Ok(StoreWriter {
-            target: target.to_owned(),
             partial,
             overwrite: options.overwrite,
             conflict: options.conflict,
@@ -157,7 +164,7 @@ impl StoreWriter {
             schema,
             pending: Vec::new(),
             pending_bytes: 0,
-            _lock: lock,
+            claim: Arc::clone(claim),
         })
     }
 
@@ -187,7 +194,7 @@ impl StoreWriter {
             env: self.env.clone(),
             regions: self.regions,
             mapped: Arc::clone(&self.mapped),
-            target: self.target.clone(),
+            target: self.claim.target().to_owned(),
         }
     }
 
@@ -255,7 +262,7 @@ impl StoreWriter {
         loop {
             match self.try_commit() {
                 Err(heed::Error::Mdb(MdbError::MapFull)) => self.grow()?,
-                Err(error) => return Err(failed(&self.target, error)),
+                Err(error) => return Err(failed(self.claim.target(), error)),
                 Ok(Err(refused)) => return Err(refused),
                 Ok(Ok((schema, conflicts))) => {
                     self.schema = schema;
@@ -313,7 +320,7 @@ impl StoreWriter {
         let _alone = self.mapped.write().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: no thread has a transaction: the one that found the map full has been dropped, and `Committed` begins
         // and ends its own with `mapped` held.
-        unsafe { self.env.resize(size) }.map_err(|e| failed(&self.target, e))
+        unsafe { self.env.resize(size) }.map_err(|e| failed(self.claim.target(), e))
     }
 
     /// Gives up: nothing is left of what was written.
@@ -321,11 +328,9 @@ impl StoreWriter {
     /// # Errors
     /// [`StoreError::Io`].
     pub fn abandon(self) -> Result<(), StoreError> {
-        let StoreWriter { partial, env, _lock: lock, .. } = self;
+        let StoreWriter { partial, env, claim: _claim, .. } = self;
         env.prepare_for_closing().wait();
-        target::remove(&partial).map_err(StoreError::io(&partial))?;
-        drop(lock);
-        Ok(())
+        target::remove(&partial).map_err(StoreError::io(&partial))
     }
 
     /// Completes the store: commits, marks it complete and renames it into place. Returns its schema.
@@ -336,13 +341,10 @@ impl StoreWriter {
         self.commit()?;
         self.schema.complete = true;
         self.commit()?;
-        let StoreWriter { target, partial, overwrite, env, schema, _lock: lock, .. } = self;
+        let StoreWriter { partial, overwrite, env, schema, claim, .. } = self;
         env.prepare_for_closing().wait();
-        for leftover in ["lock.mdb", "writer.lock"] {
-            let _ = fs::remove_file(partial.join(leftover));
-        }
-        target::publish(&partial, &target, StoreSource::FORMAT, overwrite)?;
-        drop(lock);
+        let _ = fs::remove_file(partial.join("lock.mdb"));
+        target::publish(&partial, &claim, StoreSource::FORMAT, overwrite)?;
         Ok(schema)
     }
 }

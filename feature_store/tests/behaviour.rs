@@ -62,6 +62,25 @@ fn ids_come_in_order_across_pages_and_at_the_length_limit() {
 }
 
 #[test]
+fn images_with_more_regions_than_a_number_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let mut writer = StoreWriter::create(&path, WriterOptions::default()).unwrap();
+    for (id, count) in [("a", 1), ("b", 2), ("c", 1)] {
+        let Regions { boxes, features, dim, .. } = regions(0);
+        let (boxes, features) = (boxes[..count].to_vec(), features[..count * dim].to_vec());
+        writer.append(id, &Regions { boxes, features, ..regions(0) }).unwrap();
+    }
+    writer.finish().unwrap();
+    let store = FeatureStore::open(&path).unwrap();
+    let counted = |ids: &[&str]| [0, 1, 2].map(|most| store.count_larger(ids, most).unwrap());
+    assert_eq!(counted(&["a", "b", "c"]), [3, 1, 0]);
+    assert_eq!(counted(&["a", "c"]), [2, 0, 0]);
+    let missing = store.count_larger(&["a", "nobody"], 1);
+    assert!(matches!(missing, Err(StoreError::NotFound { id, .. }) if id == "nobody"));
+}
+
+#[test]
 fn impossible_ids_and_contradictory_regions_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let mut writer =
@@ -309,4 +328,21 @@ fn the_map_grows_as_often_as_it_must() {
     let bytes = std::fs::metadata(path.join("data.mdb")).unwrap().len() as f64;
     assert!(bytes / (schema.count as f64 * 36.0 * 20480.0 * 4.0) < 1.03, "{bytes} bytes on disk");
     assert_eq!(FeatureStore::open(&path).unwrap().get("img099").unwrap(), large);
+}
+
+/// The arrays of a dump in several files may change without those that name them.
+#[test]
+fn a_dump_of_several_files_is_another_when_one_of_them_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let dump = folder.path().join("npy");
+    let mut sink = feature_store::formats::npy::NpySink::create(&dump).unwrap();
+    sink.append("a", &regions(1)).unwrap();
+    Box::new(sink).finish().unwrap();
+    let fingerprint = || formats::open(&dump).unwrap().info().fingerprint.clone();
+    let before = fingerprint();
+    assert_eq!(before, fingerprint());
+    let array = dump.join("a.npy");
+    let bytes = std::fs::read(&array).unwrap();
+    std::fs::write(&array, [bytes, vec![0]].concat()).unwrap();
+    assert_ne!(before, fingerprint());
 }

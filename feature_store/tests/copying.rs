@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use feature_store::append::AppendOptions;
 use feature_store::convert::{OnError, append, convert};
-use feature_store::formats;
+use feature_store::formats::volta::{VoltaEncoding, VoltaSink};
+use feature_store::formats::{self, FeatureSink as _};
 use feature_store::merge::merge;
 use feature_store::repair::repair;
 use feature_store::shard::{ShardBy, shard};
+use feature_store::validate::{Options, validate_source};
 use feature_store::{
     Compression, Conflict, FeatureStore, Precision, Regions, RoundingError, Schema, StoreWriter,
     WriterOptions,
@@ -186,4 +188,14 @@ fn relative_boxes_and_boxes_in_pixels_do_not_mix() {
     let said = grown.unwrap_err().to_string();
     assert!(said.contains("relative") && said.contains("in pixels"), "{said}");
     assert_eq!(FeatureStore::open(&pixels).unwrap().len(), 4);
+    // A dump may hold both: a validation tells, a conversion takes what goes together.
+    let mut sink = VoltaSink::create(&path("volta"), VoltaEncoding::Raw).unwrap();
+    [("a", &image(1)), ("b", &relative)].map(|(id, image)| sink.append(id, image).unwrap());
+    Box::new(sink).finish().unwrap();
+    let dump = || formats::open(&path("volta")).unwrap();
+    let report = validate_source(dump(), &Options::default(), &RUN, &mut |_| {}).unwrap().unwrap();
+    assert!(report.store_findings[0].contains("mixed"), "{:?}", report.store_findings);
+    let (target, options) = (path("converted"), WriterOptions::default());
+    let report = convert(dump(), &target, options, &OnError::Skip, &RUN, &mut |_| {}).unwrap();
+    assert_eq!((report.schema.count, report.skipped[0].key.as_str()), (1, "b"));
 }

@@ -6,8 +6,9 @@ use std::path::Path;
 
 use feature_store::FeatureStore;
 use feature_store::dataset::{self, Description, SET_SIZE};
+use serde::Serialize;
 
-use super::{DataError, Tokenizer};
+use super::{DataError, Limits, Tokenizer};
 
 /// Sets named in an error or a message.
 const NAMED: usize = 3;
@@ -33,7 +34,7 @@ pub struct Example {
 }
 
 /// A set that cannot be used because images of it are not in the store.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SkippedSet {
     /// Its directory.
     pub directory: String,
@@ -49,7 +50,7 @@ impl fmt::Display for SkippedSet {
 }
 
 /// A split.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct ImageSets {
     /// Descriptions whose set is complete, in the order of the file.
     pub examples: Vec<Example>,
@@ -57,6 +58,8 @@ pub struct ImageSets {
     pub skipped: Vec<SkippedSet>,
     /// Number of sets, those left out included.
     pub sets: usize,
+    /// What of descriptions and images a model is given.
+    pub limits: Limits,
 }
 
 impl ImageSets {
@@ -69,11 +72,11 @@ impl ImageSets {
         annotations: &Path,
         store: &FeatureStore,
         tokenizer: &Tokenizer,
-        max_tokens: usize,
+        limits: Limits,
     ) -> Result<ImageSets, DataError> {
         let mut images: HashMap<String, Vec<String>> = HashMap::new();
         let mut unlabelled: HashMap<String, usize> = HashMap::new();
-        let mut split = ImageSets { examples: Vec::new(), skipped: Vec::new(), sets: 0 };
+        let mut split = ImageSets { limits, ..ImageSets::default() };
         for description in dataset::load_split(annotations)? {
             let directory = &description.directory;
             if !images.contains_key(directory) {
@@ -82,6 +85,8 @@ impl ImageSets {
                 if found.len() != SET_SIZE {
                     let (directory, found) = (directory.clone(), found.len());
                     split.skipped.push(SkippedSet { directory, found });
+                } else {
+                    split.limits.count_images(store, &found)?;
                 }
                 images.insert(directory.clone(), found);
             }
@@ -92,7 +97,8 @@ impl ImageSets {
                     *next += 1;
                     *next - 1
                 });
-                split.examples.push(example(description, number, set, tokenizer, max_tokens));
+                let input_ids = split.limits.encode(tokenizer, &description.text);
+                split.examples.push(example(description, number, set, input_ids));
             }
         }
         if split.examples.is_empty() {
@@ -112,14 +118,16 @@ impl ImageSets {
         self.examples.iter().map(|example| example.input_ids.len()).collect()
     }
 
-    /// Says how many sets are left out and why, if any are.
-    pub fn skip_message(&self) -> Option<String> {
-        let first = self.skipped.first()?;
-        Some(format!(
-            "{} of {} sets are skipped because the store lacks images of them (first: {first})",
-            self.skipped.len(),
-            self.sets
-        ))
+    /// Says how many sets are left out and why, and what is cut, if any are and anything is.
+    pub fn remarks(&self) -> Vec<String> {
+        let skipped = self.skipped.first().map(|first| {
+            format!(
+                "{} of {} sets are skipped because the store lacks images of them (first: {first})",
+                self.skipped.len(),
+                self.sets
+            )
+        });
+        skipped.into_iter().chain(self.limits.remarks("descriptions")).collect()
     }
 }
 
@@ -127,8 +135,7 @@ fn example(
     description: Description,
     number: usize,
     set: &[String],
-    tokenizer: &Tokenizer,
-    max_tokens: usize,
+    input_ids: Vec<i64>,
 ) -> Example {
     let mut candidates: Vec<usize> = match (description.target, description.distractor) {
         (Some(target), Some(distractor)) => vec![target, distractor],
@@ -137,7 +144,7 @@ fn example(
     // In the order of the set, so that the position tells nothing.
     candidates.sort_unstable();
     Example {
-        input_ids: tokenizer.encode(&description.text, max_tokens),
+        input_ids,
         images: candidates.iter().map(|&position| set[position].clone()).collect(),
         target: description
             .target

@@ -3,6 +3,7 @@
 mod batcher;
 mod captions;
 mod image_sets;
+mod limits;
 mod loader;
 pub mod masking;
 mod negatives;
@@ -18,6 +19,7 @@ use feature_store::dataset::DatasetError;
 pub use batcher::{by_length, shuffled};
 pub use captions::{Caption, Captions};
 pub use image_sets::{Example, ImageSets, SkippedSet};
+pub use limits::Limits;
 pub use loader::{Batch, Item, Labels, Loader};
 pub use negatives::negatives;
 pub use pretraining::{Drawing, Objective, PretrainingBatch, pretraining_batch};

@@ -53,18 +53,19 @@ impl Tokenizer {
         Ok(tokenizer)
     }
 
-    /// Word pieces of a text between `[CLS]` and `[SEP]`, at most `max_tokens` with them; what is longer is cut before
-    /// the `[SEP]`. The text is not stripped; special tokens written in it are recognised, as in VOLTA.
-    pub fn encode(&self, text: &str, max_tokens: usize) -> Vec<i64> {
+    /// Word pieces of a text between `[CLS]` and `[SEP]`, at most `max_tokens` with them, and whether it had more; what is
+    /// longer is cut before the `[SEP]`. The text is not stripped; special tokens written in it are recognised, as in VOLTA.
+    pub fn encode(&self, text: &str, max_tokens: usize) -> (Vec<i64>, bool) {
         // Normalisation and WordPiece of a text cannot fail once `load` has seen them work; a word outside the
         // vocabulary is [UNK].
         let mut ids = self.pieces(text).unwrap_or_default();
-        if ids.len() > max_tokens.max(2) {
+        let is_cut = ids.len() > max_tokens.max(2);
+        if is_cut {
             let separator = ids[ids.len() - 1];
             ids.truncate(max_tokens.max(2) - 1);
             ids.push(separator);
         }
-        ids
+        (ids, is_cut)
     }
 
     /// The word piece of an id, such as `##ing`.
@@ -133,7 +134,7 @@ mod tests {
     #[test]
     fn pieces_are_those_of_uncased_bert() {
         let tokenizer = tokenizer(PIECES).unwrap();
-        let ids = |text| tokenizer.encode(text, 120);
+        let ids = |text| tokenizer.encode(text, 120).0;
         assert_eq!(ids("The  Café"), [2, 5, 6, 3]);
         assert_eq!(ids("reddish,RED"), [2, 7, 8, 9, 7, 3]);
         assert_eq!(ids("blue 東red"), [2, 1, 10, 7, 3]);
@@ -145,8 +146,8 @@ mod tests {
     #[test]
     fn a_cut_keeps_the_separator() {
         let tokenizer = tokenizer(PIECES).unwrap();
-        assert_eq!(tokenizer.encode("the red the red", 4), [2, 5, 7, 3]);
-        assert_eq!(tokenizer.encode("the red", 4), [2, 5, 7, 3]);
+        assert_eq!(tokenizer.encode("the red the red", 4), (vec![2, 5, 7, 3], true));
+        assert_eq!(tokenizer.encode("the red", 4), (vec![2, 5, 7, 3], false));
     }
 
     #[test]

@@ -16,11 +16,13 @@ use feature_store::{BatchSpec, FeatureStore};
 use tch::Kind;
 
 pub use annotations::{AnnotationsError, Annotator, Annotators, Phenomena, phenomenon_name};
-pub use bootstrap::{Bootstrap, Interval};
+pub use bootstrap::{Bootstrap, FEWEST_SETS, Interval};
 pub use comparison::{CompareError, Comparison, Difference, mcnemar};
 pub use evaluation::{ByAnnotator, ByPhenomenon, Estimate, Evaluation, Phenomenon, Row};
 pub use metrics::{Group, Metrics};
-pub use predictions::{Prediction, PredictionsError, read_predictions, write_predictions};
+pub use predictions::{
+    Origin, Prediction, Predictions, PredictionsError, read_predictions, write_predictions,
+};
 pub use submission::{SubmissionError, check as check_submission, write_submission};
 
 use crate::data::{Batch, DataError, ImageSets, Item, Loader, by_length};

@@ -10,10 +10,10 @@ use tch::Kind;
 use super::verify::run;
 use super::{ExportError, Form, build, weights};
 use crate::config::ModelConfig;
-use crate::data::{Batch, DataError, ImageSets, Tokenizer};
+use crate::data::{Batch, ImageSets, Tokenizer};
 use crate::eval::{EvalError, Scorer};
 use crate::ranker::{self, Ranker, RankerError};
-use crate::train::Recipe;
+use crate::train::{Recipe, RecipeError};
 
 const CONFIG: &str = "config";
 const RECIPE: &str = "recipe";
@@ -53,6 +53,9 @@ pub enum ExportedError {
     /// ONNX Runtime, or the file.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+    /// Its recipe, or the overrides of it.
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
     /// A file that this program has not exported, or not for ranking.
     #[error("{path} is no cross-encoder that `xenc export` has written for ranking: {what}")]
     Other {
@@ -75,11 +78,15 @@ pub struct ExportedRanker {
 }
 
 impl ExportedRanker {
-    /// Opens a file that [`export`] has made.
+    /// Opens a file that [`export`] has made, with overrides of its recipe; see [`Recipe::parse_exported`].
     ///
     /// # Errors
     /// [`ExportedError`].
-    pub fn open(path: &Path, options: &Options) -> Result<ExportedRanker, ExportedError> {
+    pub fn open(
+        path: &Path,
+        overrides: &[String],
+        options: &Options,
+    ) -> Result<ExportedRanker, ExportedError> {
         let session = Session::open(path, options)?;
         let other = |what: String| ExportedError::Other { path: path.to_owned(), what };
         let text = |key: &str| {
@@ -87,8 +94,7 @@ impl ExportedRanker {
         };
         let config: ModelConfig = serde_json::from_str(&text(CONFIG)?)
             .map_err(|error| other(format!("`{CONFIG}`: {error}")))?;
-        let recipe = Recipe::parse(&text(RECIPE)?, path)
-            .map_err(|error| other(format!("`{RECIPE}`: {error}")))?;
+        let recipe = Recipe::parse_exported(&text(RECIPE)?, path, overrides)?;
         let tokenizer = Tokenizer::parse(&text(TOKENIZER_FILE)?, text(TOKENIZER)?.into_bytes())
             .map_err(|error| other(format!("`{TOKENIZER}`: {error}")))?;
         let by_sets = |wanted: &str| {
@@ -106,15 +112,15 @@ impl ExportedRanker {
     /// # Errors
     /// [`RankerError::FeatureDim`], or the store's own.
     pub fn open_store(&self, path: Option<&Path>) -> Result<FeatureStore, RankerError> {
-        ranker::open_store(path.unwrap_or(&self.recipe.data.features), &self.config)
+        ranker::open_store(path, &self.recipe.data, &self.config)
     }
 
     /// Reads a split for this model.
     ///
     /// # Errors
-    /// [`DataError`].
-    pub fn image_sets(&self, path: &Path, store: &FeatureStore) -> Result<ImageSets, DataError> {
-        ImageSets::load(path, store, &self.tokenizer, self.recipe.data.max_tokens)
+    /// [`RankerError`].
+    pub fn image_sets(&self, path: &Path, store: &FeatureStore) -> Result<ImageSets, RankerError> {
+        ranker::image_sets(path, store, &self.tokenizer, &self.recipe.data)
     }
 }
 

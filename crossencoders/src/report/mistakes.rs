@@ -72,7 +72,7 @@ pub(super) fn look(
 ) -> Result<Vec<Mistake>, ReportError> {
     let examples: Vec<Example> = wrong.iter().map(|p| example(ranker, p)).collect();
     let sets = examples.len();
-    let sets = Arc::new(ImageSets { examples, skipped: Vec::new(), sets });
+    let sets = Arc::new(ImageSets { examples, sets, ..ImageSets::default() });
     let batches = (0..wrong.len()).map(|number| vec![Item::Set(number)]).collect();
     let loader = Loader::start(store.clone(), Arc::clone(&sets), ranker.batch_spec(), batches);
     let mut mistakes = Vec::new();
@@ -106,7 +106,7 @@ fn example(ranker: &Ranker, prediction: &Prediction) -> Example {
         directory: prediction.directory.clone(),
         number: prediction.number,
         text: prediction.text.clone(),
-        input_ids: ranker.tokenizer.encode(&prediction.text, ranker.recipe.data.max_tokens),
+        input_ids: ranker.tokenizer.encode(&prediction.text, ranker.recipe.data.max_tokens).0,
         images: prediction.images.clone(),
         target: prediction.target,
         video: prediction.video,

@@ -28,6 +28,7 @@ pub use error::{Cause, StepIds, TrainError};
 pub use log::{Event, StepLog, ValidLog};
 pub use loss::{contrastive, non_contrastive};
 pub use optimizer::{AdamW, AdamWConfig};
+pub(crate) use recipe::expect;
 pub use recipe::{Context, Data, Recipe, RecipeError, Variant};
 pub use schedule::warmup_linear;
 pub use settings::{Group, Precision, Training};

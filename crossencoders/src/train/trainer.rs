@@ -10,7 +10,6 @@ use tch::nn::VarStore;
 
 use super::course::{Course, Outcome, Task};
 use super::distributed::{Ranks, Share};
-use super::folder::Folder;
 use super::log::{Event, Step};
 use super::order::{Order, StepRows};
 use super::step::{Learner, NoStep, NotFinite, Right};
@@ -50,12 +49,8 @@ impl Trainer {
         replace: bool,
         device: Device,
     ) -> Result<Trainer, TrainError> {
-        ranks.together(|| {
-            let fresh = Ranking::new(&ranks, recipe, device)?;
-            let recipe = fresh.learner.ranker.recipe.to_toml();
-            let run = Folder::open(&ranks, out, &recipe, replace)?;
-            Course::open(&ranks, run, fresh, |fresh, last| fresh.load(last, device)).map(Trainer)
-        })
+        let fresh = || Ranking::new(&ranks, recipe, device);
+        Course::open(&ranks, out, replace, device, fresh).map(Trainer)
     }
 
     /// The model.
@@ -119,13 +114,6 @@ impl Ranking {
         Ok(Ranking { ranks, learner, store, train, valid, valid_share, order })
     }
 
-    /// The same with what a checkpoint's model has learnt.
-    fn load(self, folder: &Path, device: Device) -> Result<Ranking, TrainError> {
-        let mut learner = Learner::new(Ranker::load_checkpoint(folder, device)?, &self.ranks)?;
-        learner.optimisation.load(folder)?;
-        Ok(Ranking { learner, ..self })
-    }
-
     fn diverged(&self, what: NotFinite<(usize, usize)>, rows: &StepRows, step: u64) -> TrainError {
         let learnt_from = match what.batch {
             Some(number) => &rows.batches[number..=number],
@@ -145,8 +133,22 @@ impl Task for Ranking {
     type Gain = Right;
     type Score = Metrics;
 
+    fn recipe(&self) -> String {
+        self.learner.ranker.recipe.to_toml()
+    }
+
+    fn load(self, checkpoint: &Path, device: Device) -> Result<Ranking, TrainError> {
+        let mut learner = Learner::new(Ranker::load_checkpoint(checkpoint, device)?, &self.ranks)?;
+        learner.optimisation.load(checkpoint)?;
+        Ok(Ranking { learner, ..self })
+    }
+
     fn settings(&self) -> &Training {
         &self.learner.ranker.recipe.train
+    }
+
+    fn learns_pairs(&self) -> bool {
+        self.learner.ranker.recipe.variant == Variant::NonContrastive
     }
 
     fn steps_per_epoch(&self) -> u64 {

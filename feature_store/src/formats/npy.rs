@@ -120,11 +120,19 @@ impl NpyFolder {
     /// If a folder cannot be listed.
     pub fn open(path: &Path) -> Result<NpyFolder, FormatError> {
         let infos = Folder::whole(path)?.infos;
-        let fingerprint = super::fingerprint_of_all(&infos);
+        let arrays = infos.iter().map(|info| array_of(info));
+        let files: Vec<PathBuf> = infos.iter().cloned().chain(arrays).collect();
+        let fingerprint = super::fingerprint_of_all(&files);
         let count = Some(infos.len() as u64);
         let info = SourceInfo { format: "npy", path: path.to_owned(), count, fingerprint };
         Ok(NpyFolder { info, infos })
     }
+}
+
+/// The file of features that belongs to one of the rest.
+fn array_of(info: &Path) -> PathBuf {
+    let name = info.to_string_lossy();
+    PathBuf::from(format!("{}.npy", name.strip_suffix(INFO).unwrap_or(&name)))
 }
 
 impl FeatureSource for NpyFolder {

@@ -33,15 +33,19 @@ pub struct UniterSource {
 
 impl UniterSource {
     pub(super) fn new(reader: DumpReader) -> Result<UniterSource, FormatError> {
+        let mut fingerprint = reader.fingerprint()?;
+        let counts = match counts_file(reader.path()) {
+            Some(path) => {
+                fingerprint += &format!("+{}", super::fingerprint(&path)?);
+                read_counts(&path)?
+            }
+            None => HashMap::new(),
+        };
         let info = SourceInfo {
             format: "uniter-lmdb",
             path: reader.path().to_owned(),
             count: Some(reader.entries().saturating_sub(1)),
-            fingerprint: reader.fingerprint()?,
-        };
-        let counts = match counts_file(reader.path()) {
-            Some(path) => read_counts(&path)?,
-            None => HashMap::new(),
+            fingerprint,
         };
         Ok(UniterSource { info, reader, counts })
     }

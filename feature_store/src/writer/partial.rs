@@ -21,29 +21,19 @@ pub(super) fn difference(there: &Schema, options: &WriterOptions) -> Option<Stri
     })
 }
 
-/// Makes sure that nothing is left of a store at `target` that an interrupted run could go on with; drops it if so asked.
+/// Makes sure that nothing is left of a store at a claimed target that an interrupted run could go on with; drops it if so
+/// asked.
 ///
 /// # Errors
-/// [`StoreError::OtherPartial`], [`StoreError::Locked`] if it is still being written.
+/// [`StoreError::OtherPartial`], [`StoreError::Io`].
 pub(crate) fn check_progress(target: &Path, drop_it: bool) -> Result<(), StoreError> {
     let partial = target::sibling(target, "partial")?;
-    if !partial.join("writer.lock").is_file() {
-        return Ok(());
-    }
     if drop_it {
-        return discard(&partial, target);
+        return target::remove(&partial).map_err(StoreError::io(&partial));
+    }
+    if partial.symlink_metadata().is_err() {
+        return Ok(());
     }
     let (target, differs) = (target.to_owned(), "format (store)".into());
     Err(StoreError::OtherPartial { target, partial, differs })
-}
-
-/// Removes what an interrupted run has left.
-///
-/// # Errors
-/// [`StoreError::Locked`] if it is still being written.
-pub(crate) fn discard(partial: &Path, target: &Path) -> Result<(), StoreError> {
-    let lock = target::lock(&partial.join("writer.lock"), target)?;
-    target::remove(partial).map_err(StoreError::io(partial))?;
-    drop(lock);
-    Ok(())
 }

@@ -226,7 +226,7 @@ fn rank_held_out(
     trained: &Trained,
     device: Device,
 ) -> anyhow::Result<Option<ModelSummary>> {
-    let ranker = Ranker::load(&out.join(name), device.get())?;
+    let ranker = Ranker::load(&out.join(name), &[], device.get())?;
     let store = ranker.open_store(None)?;
     let test = out.join("data/test_data_unlabeled.json");
     let sets = Arc::new(ranker.image_sets(&test, &store)?);

@@ -34,6 +34,8 @@ mod progress;
 mod rank;
 #[cfg(feature = "torch")]
 mod report;
+#[cfg(feature = "torch")]
+mod run_args;
 mod store;
 #[cfg(feature = "torch")]
 mod train;
@@ -42,7 +44,7 @@ mod watch;
 #[cfg(feature = "torch")]
 mod weights;
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use anyhow::anyhow;
@@ -207,7 +209,22 @@ fn fail(error: &anyhow::Error) -> ExitCode {
             said = cause;
         }
     }
+    if error.chain().any(is_no_room) {
+        errln!(
+            "  what to do: free some space there or write to another place, and give the command again; what was complete before is as it was"
+        );
+    }
     ExitCode::from(2)
+}
+
+/// Whether a disk, a quota or the limit of a file's size leaves no room to write to.
+fn is_no_room(error: &(dyn std::error::Error + 'static)) -> bool {
+    let Some(error) = error.downcast_ref::<std::io::Error>() else { return false };
+    #[cfg(unix)]
+    if error.raw_os_error() == Some(libc::EFBIG) {
+        return true;
+    }
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
 /// Lets `xenc store ls | head` end quietly: Rust ignores SIGPIPE, and would go on writing to the closed pipe. A limit on

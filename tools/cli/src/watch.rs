@@ -9,6 +9,14 @@ use crossencoders::train::{Event, StepLog, Trainer, Variant};
 use crate::dashboard::{Dashboard, State};
 use crate::progress::Progress;
 
+/// What the variant `non_contrastive` learns from.
+const PAIRS: &str = "pairs";
+
+/// What the part of rows that are right is called: to tell pairs apart is another thing than to rank sets.
+pub fn accuracy_name(rows: &str) -> &'static str {
+    if rows == PAIRS { "pair accuracy" } else { "accuracy" }
+}
+
 /// A view of a run.
 pub struct Watch {
     view: View,
@@ -27,7 +35,7 @@ impl Watch {
     pub fn start(trainer: &Trainer, out: &Path, dashboard: bool) -> anyhow::Result<Watch> {
         let recipe = &trainer.ranker().recipe;
         let rows = match recipe.variant {
-            Variant::NonContrastive => "pairs",
+            Variant::NonContrastive => PAIRS,
             _ => "sets",
         };
         let (step, steps) = trainer.position();
@@ -60,10 +68,11 @@ impl Watch {
                 Event::Step { step, epoch, loss, accuracy, rows_per_second, .. },
             ) => {
                 let (accuracy, rows) = (100.0 * accuracy.unwrap_or_default(), self.rows);
+                let name = accuracy_name(rows);
                 progress.set(
                     *step,
                     &format!(
-                        "epoch {epoch}  loss {loss:.3}  accuracy {accuracy:.0} %  {rows_per_second:.0} {rows}/s"
+                        "epoch {epoch}  loss {loss:.3}  {name} {accuracy:.0} %  {rows_per_second:.0} {rows}/s"
                     ),
                 );
             }
@@ -93,7 +102,8 @@ fn recall(state: &mut State, metrics: &Path) {
     for line in log.lines() {
         if let Ok(step) = serde_json::from_str::<StepLog>(line) {
             state.loss.push(step.step as f64, step.loss);
-            state.accuracy.push(step.step as f64, 100.0 * step.accuracy.unwrap_or_default());
+            let accuracy = step.accuracy.or(step.pair_accuracy).unwrap_or_default();
+            state.accuracy.push(step.step as f64, 100.0 * accuracy);
         } else if let Ok(line) = serde_json::from_str::<serde_json::Value>(line)
             && let Some(step) = line["step"].as_f64()
             && let Some(accuracy) = line["metrics"]["all"]["accuracy"].as_f64()

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crossencoders::data::{DataError, ImageSets};
+use crossencoders::data::ImageSets;
 use crossencoders::device::Device;
 use crossencoders::eval::Scorer;
 use crossencoders::export::ExportedRanker;
@@ -18,14 +18,14 @@ pub enum Model {
 }
 
 impl Model {
-    /// Opens what a path names.
-    pub fn open(path: &Path, device: &str) -> anyhow::Result<Model> {
+    /// Opens what a path names, with overrides of its recipe.
+    pub fn open(path: &Path, overrides: &[String], device: &str) -> anyhow::Result<Model> {
         if path.extension().is_some_and(|extension| extension == "onnx") && !path.is_dir() {
             let options = Options::on(device.parse()?);
-            return Ok(Model::Onnx(Box::new(ExportedRanker::open(path, &options)?)));
+            return Ok(Model::Onnx(Box::new(ExportedRanker::open(path, overrides, &options)?)));
         }
         let device: Device = device.parse()?;
-        Ok(Model::Torch(Box::new(Ranker::load(path, device.get())?)))
+        Ok(Model::Torch(Box::new(Ranker::load(path, overrides, device.get())?)))
     }
 
     pub fn recipe(&self) -> &Recipe {
@@ -42,10 +42,18 @@ impl Model {
         }
     }
 
-    pub fn image_sets(&self, path: &Path, store: &FeatureStore) -> Result<ImageSets, DataError> {
+    pub fn image_sets(&self, path: &Path, store: &FeatureStore) -> Result<ImageSets, RankerError> {
         match self {
             Model::Torch(ranker) => ranker.image_sets(path, store),
             Model::Onnx(ranker) => ranker.image_sets(path, store),
+        }
+    }
+
+    /// The file of the weights of a model that was opened from a path.
+    pub fn weights<'a>(&'a self, model: &'a Path) -> &'a Path {
+        match self {
+            Model::Torch(ranker) => ranker.loaded.as_ref().map_or(model, |loaded| &loaded.path),
+            Model::Onnx(_) => model,
         }
     }
 

@@ -20,6 +20,9 @@ mod targets;
 mod train;
 #[cfg(feature = "torch")]
 mod weights;
+#[cfg(feature = "torch")]
+#[path = "../world/mod.rs"]
+mod world;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

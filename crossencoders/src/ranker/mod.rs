@@ -1,27 +1,31 @@
 //! A ranking model with all it needs to be used: recipe, configuration, tokenizer, weights.
 
-use std::io;
-use std::path::{Path, PathBuf};
+mod error;
+mod parts;
 
-use feature_store::{BatchSpec, FeatureStore, StoreError};
+use std::path::Path;
+
+use feature_store::{BatchSpec, FeatureStore};
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
 
-use crate::config::{ConfigError, ModelConfig};
-use crate::data::{Batch, DataError, ImageSets, Tokenizer};
-use crate::digests::{self, DigestError};
+use crate::config::ModelConfig;
+use crate::data::{Batch, ImageSets, Tokenizer};
+use crate::digests;
 use crate::model::{Activations, Candidates, RankingModel, Text};
 use crate::run;
-use crate::train::{Data, Recipe, RecipeError, Variant};
+use crate::train::{Recipe, Variant};
 use crate::weights::{self, Convention, LoadReport, WeightsError};
+
+pub use error::RankerError;
+pub(crate) use parts::{
+    CONFIG, RECIPE, WEIGHTS, check_fit, image_sets, initial_weights, model_config, open_store,
+    save_parts, saved_tokenizer, tokenizer,
+};
 
 /// Parameters of the ranking heads, which pre-trained weights do not have.
 const HEADS: [&str; 4] =
     ["clfs_dict.", "context_transformer.", "positional_emb.", "prediction_layer."];
-
-pub(crate) const WEIGHTS: &str = "model.safetensors";
-pub(crate) const CONFIG: &str = "config.json";
-pub(crate) const RECIPE: &str = "recipe.toml";
 
 /// Scores the candidates of descriptions.
 #[derive(Debug)]
@@ -39,93 +43,14 @@ pub struct Ranker {
     model: RankingModel,
 }
 
-/// Why a model cannot be made or used.
-#[derive(Debug, thiserror::Error)]
-pub enum RankerError {
-    /// The recipe.
-    #[error(transparent)]
-    Recipe(#[from] RecipeError),
-    /// The configuration.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The weights.
-    #[error(transparent)]
-    Weights(#[from] WeightsError),
-    /// Tokenizer, annotations or features.
-    #[error(transparent)]
-    Data(#[from] DataError),
-    /// The weights of a checkpoint are not what was written.
-    #[error(transparent)]
-    Digest(#[from] DigestError),
-    /// Nothing is there.
-    #[error("{0}: no such file or folder")]
-    Missing(PathBuf),
-    /// A run that has not come to its first validation.
-    #[error(
-        "{run} has no best checkpoint yet, as no epoch is validated; {last} is what was trained so far"
-    )]
-    NotValidated {
-        /// The run.
-        run: PathBuf,
-        /// Its last checkpoint.
-        last: PathBuf,
-    },
-    /// Neither a run, nor a checkpoint, nor a recipe.
-    #[error(
-        "{0} is neither a training run with a checkpoint, nor a checkpoint, nor a recipe (*.toml)"
-    )]
-    NoModel(PathBuf),
-    /// A recipe whose ranking head is still random.
-    #[error(
-        "{0} is a recipe to train with (`xenc train {0}`); only zero_shot recipes rank without training"
-    )]
-    Untrained(PathBuf),
-    /// Ids of word pieces that the model has no embeddings for.
-    #[error("{tokenizer} has ids up to {largest}, but the model's `vocab_size` is {vocab_size}")]
-    Vocabulary {
-        /// The tokenizer's file.
-        tokenizer: PathBuf,
-        /// Its largest id.
-        largest: usize,
-        /// What the configuration says.
-        vocab_size: i64,
-    },
-    /// More word pieces than there are positions for.
-    #[error(
-        "`data.max_tokens` is {0}, but the model has positions for {1} (`max_position_embeddings`, with VL-BERT less the \
-         regions)"
-    )]
-    Positions(usize, i64),
-    /// Features of another width.
-    #[error(
-        "features in {store} have {found} values, but the model's `v_feature_size` is {expected}"
-    )]
-    FeatureDim {
-        /// The store.
-        store: PathBuf,
-        /// Its width.
-        found: u32,
-        /// The model's.
-        expected: i64,
-    },
-    /// The file system refuses.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-}
-
 impl Ranker {
     /// A model as a recipe says: with the recipe's initial weights, or random ones.
     ///
     /// # Errors
     /// [`RankerError`].
     pub fn create(recipe: Recipe, device: Device) -> Result<Ranker, RankerError> {
-        let config = ModelConfig::load(&recipe.model)?;
-        let tokenizer = Tokenizer::load(&recipe.data.tokenizer)?;
+        let config = model_config(&recipe.model)?;
+        let tokenizer = tokenizer(&recipe.data)?;
         tch::manual_seed(recipe.train.seed as i64);
         let mut ranker = Ranker::assemble(recipe, config, tokenizer, device)?;
         if let Some(init) = &ranker.recipe.init {
@@ -134,7 +59,7 @@ impl Ranker {
             if ranker.recipe.variant != Variant::ZeroShot {
                 allowed.extend(HEADS);
             }
-            let file = weights::hub::locate(init).map_err(WeightsError::from)?;
+            let file = initial_weights(init)?;
             let report = weights::initialise(&ranker.variables, &ranker.config, &file, &allowed)?;
             if ranker.recipe.variant == Variant::ZeroShot && report.convention == Convention::Bert {
                 let problems = vec!["zero-shot ranking needs more than BERT's weights".to_owned()];
@@ -145,18 +70,19 @@ impl Ranker {
         Ok(ranker)
     }
 
-    /// The model of a training run (its best checkpoint), of a checkpoint, or of a recipe.
+    /// The model of a training run (its best checkpoint), of a checkpoint, or of a recipe, with overrides of the recipe; see
+    /// [`Recipe::load_trained`] for what a trained model leaves open.
     ///
     /// # Errors
     /// [`RankerError`].
-    pub fn load(path: &Path, device: Device) -> Result<Ranker, RankerError> {
+    pub fn load(path: &Path, overrides: &[String], device: Device) -> Result<Ranker, RankerError> {
         let best = run::checkpoint(path, run::BEST);
         if best.join(WEIGHTS).is_file() {
-            Ranker::load_checkpoint(&best, device)
+            Ranker::load_with(&best, overrides, device)
         } else if path.join(WEIGHTS).is_file() {
-            Ranker::load_checkpoint(path, device)
+            Ranker::load_with(path, overrides, device)
         } else if path.is_file() && path.extension().is_some_and(|extension| extension == "toml") {
-            let recipe = Recipe::load(path, &[])?;
+            let recipe = Recipe::load(path, overrides)?;
             if recipe.variant != Variant::ZeroShot {
                 return Err(RankerError::Untrained(path.to_owned()));
             }
@@ -176,8 +102,16 @@ impl Ranker {
     /// # Errors
     /// [`RankerError`].
     pub fn load_checkpoint(folder: &Path, device: Device) -> Result<Ranker, RankerError> {
+        Ranker::load_with(folder, &[], device)
+    }
+
+    fn load_with(
+        folder: &Path,
+        overrides: &[String],
+        device: Device,
+    ) -> Result<Ranker, RankerError> {
         digests::check(folder)?;
-        let recipe = Recipe::load(&folder.join(RECIPE), &[])?;
+        let recipe = Recipe::load_trained(&folder.join(RECIPE), overrides)?;
         let config = ModelConfig::load(&folder.join(CONFIG))?;
         let tokenizer = saved_tokenizer(folder)?;
         let mut ranker = Ranker::assemble(recipe, config, tokenizer, device)?;
@@ -196,17 +130,17 @@ impl Ranker {
     /// Opens a store, by default the recipe's, and makes sure that the model can read its features.
     ///
     /// # Errors
-    /// [`DataError::Store`], [`RankerError::FeatureDim`].
+    /// [`RecipeError::NotThere`], [`DataError::Store`], [`RankerError::FeatureDim`].
     pub fn open_store(&self, path: Option<&Path>) -> Result<FeatureStore, RankerError> {
-        open_store(path.unwrap_or(&self.recipe.data.features), &self.config)
+        open_store(path, &self.recipe.data, &self.config)
     }
 
     /// Reads a split for this model.
     ///
     /// # Errors
-    /// [`DataError`].
-    pub fn image_sets(&self, path: &Path, store: &FeatureStore) -> Result<ImageSets, DataError> {
-        ImageSets::load(path, store, &self.tokenizer, self.recipe.data.max_tokens)
+    /// [`RecipeError::NotThere`], [`DataError`].
+    pub fn image_sets(&self, path: &Path, store: &FeatureStore) -> Result<ImageSets, RankerError> {
+        image_sets(path, store, &self.tokenizer, &self.recipe.data)
     }
 
     /// How batches of regions are laid out for this model.
@@ -277,70 +211,5 @@ impl Ranker {
         let mut model = RankingModel::new(&variables.root(), &config, &recipe.head())?;
         model.set_kind(recipe.train.precision.kind());
         Ok(Ranker { recipe, config, tokenizer, variables, loaded: None, model })
-    }
-}
-
-/// Makes sure that a model has an embedding for every word piece and every position.
-pub(crate) fn check_fit(
-    config: &ModelConfig,
-    tokenizer: &Tokenizer,
-    data: &Data,
-) -> Result<(), RankerError> {
-    let largest = tokenizer.vocab_size().saturating_sub(1);
-    if largest as i64 >= config.vocab_size {
-        let (tokenizer, vocab_size) = (data.tokenizer.clone(), config.vocab_size);
-        return Err(RankerError::Vocabulary { tokenizer, largest, vocab_size });
-    }
-    let (max_tokens, positions) = (data.max_tokens, config.max_position_embeddings);
-    let regions = config.batch_spec(data.max_regions).rows() as i64;
-    let missing = config.positions_needed(max_tokens as i64, regions) - positions;
-    match missing > 0 {
-        true => Err(RankerError::Positions(max_tokens, max_tokens as i64 - missing)),
-        false => Ok(()),
-    }
-}
-
-/// Opens a store and makes sure that a model can read its features.
-pub(crate) fn open_store(path: &Path, config: &ModelConfig) -> Result<FeatureStore, RankerError> {
-    let store = FeatureStore::open(path).map_err(DataError::from)?;
-    let (found, expected) = (store.schema().dim, config.v_feature_size);
-    match i64::from(found) == expected {
-        true => Ok(store),
-        false => Err(RankerError::FeatureDim { store: store.path().to_owned(), found, expected }),
-    }
-}
-
-/// Writes what a model is made of into a folder that exists.
-pub(crate) fn save_parts(
-    folder: &Path,
-    variables: &VarStore,
-    config: &ModelConfig,
-    recipe: &str,
-    tokenizer: &Tokenizer,
-) -> Result<(), RankerError> {
-    weights::save(variables, &folder.join(WEIGHTS))?;
-    let config = serde_json::to_string_pretty(config).unwrap_or_default();
-    let (tokenizer, contents) = tokenizer.file();
-    for (name, contents) in
-        [(CONFIG, config.as_bytes()), (RECIPE, recipe.as_bytes()), (tokenizer, contents)]
-    {
-        let path = folder.join(name);
-        std::fs::write(&path, contents).map_err(|source| RankerError::Io { path, source })?;
-    }
-    Ok(())
-}
-
-/// The tokenizer that [`save_parts`] has written.
-pub(crate) fn saved_tokenizer(folder: &Path) -> Result<Tokenizer, DataError> {
-    let vocabulary = folder.join("vocab.txt");
-    Tokenizer::load(&match vocabulary.is_file() {
-        true => vocabulary,
-        false => folder.join("tokenizer.json"),
-    })
-}
-
-impl From<StoreError> for RankerError {
-    fn from(error: StoreError) -> Self {
-        RankerError::Data(error.into())
     }
 }

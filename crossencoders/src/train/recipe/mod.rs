@@ -1,13 +1,21 @@
 //! Recipes: everything a training run depends on, as TOML.
 
+mod error;
+mod read;
+
 use std::path::{Path, PathBuf};
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use toml::{Table, Value};
 
+use super::pretrain::PretrainRecipe;
 use super::{AdamWConfig, Training};
+use crate::data::Limits;
 use crate::model::{ContextConfig, Positions, RankingHead};
+
+pub use error::RecipeError;
+pub(crate) use error::expect;
+pub(super) use read::{Kind, read};
+use read::{check_open, parse};
 
 /// How candidates are scored and what is learnt; ImageCoDe's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,41 +98,15 @@ mod defaults {
     }
 }
 
-/// Why a recipe cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum RecipeError {
-    /// The file cannot be read.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// Not TOML, an unknown or a missing key, or a value of the wrong type.
-    #[error("{path}: {reason}")]
-    Toml {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-    /// `--set` with something that is not `key=value`, or a key inside something that is no table.
-    #[error("`{0}` sets nothing: key=value is expected, such as train.epochs=3")]
-    Override(String),
-    /// Values that do not go together.
-    #[error("{path}: {what}")]
-    Contradiction {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        what: &'static str,
-    },
-}
-
-/// Keys whose values are paths.
-const PATHS: [&str; 6] =
-    ["model", "init", "data.features", "data.train", "data.valid", "data.tokenizer"];
+/// What of a recipe a trained model leaves open; of an exported one the precision, which comes first, is that of its graph.
+static OPEN: [&str; 6] = [
+    "train.precision",
+    "data.features",
+    "data.train",
+    "data.valid",
+    "data.max_tokens",
+    "data.max_regions",
+];
 
 impl Recipe {
     /// Reads a recipe and applies overrides `key=value` with dotted keys; paths in overrides are relative to the
@@ -133,21 +115,29 @@ impl Recipe {
     /// # Errors
     /// [`RecipeError`].
     pub fn load(path: &Path, overrides: &[String]) -> Result<Recipe, RecipeError> {
-        read(path, overrides, Recipe::check)
+        read(path, overrides)
     }
 
-    /// What [`to_toml`](Recipe::to_toml) has written.
+    /// The same for the recipe of a checkpoint: of what was trained, only data and precision can be set otherwise.
+    ///
+    /// # Errors
+    /// [`RecipeError`]; [`RecipeError::Fixed`] for all other overrides.
+    pub fn load_trained(path: &Path, overrides: &[String]) -> Result<Recipe, RecipeError> {
+        check_open(&OPEN, overrides)?;
+        read(path, overrides)
+    }
+
+    /// What [`to_toml`](Recipe::to_toml) has written into an exported model, of which only the data can be set otherwise.
     ///
     /// # Errors
     /// [`RecipeError`], in which the file is called `name`.
-    pub fn parse(text: &str, name: &Path) -> Result<Recipe, RecipeError> {
-        let recipe: Recipe = toml::from_str(text).map_err(|error| RecipeError::Toml {
-            path: name.to_owned(),
-            reason: error.to_string(),
-        })?;
-        let contradicts = |what| RecipeError::Contradiction { path: name.to_owned(), what };
-        recipe.check().map_err(contradicts)?;
-        Ok(recipe)
+    pub fn parse_exported(
+        text: &str,
+        name: &Path,
+        overrides: &[String],
+    ) -> Result<Recipe, RecipeError> {
+        check_open(&OPEN[1..], overrides)?;
+        parse(text, name, overrides)
     }
 
     /// As TOML, all values spelt out.
@@ -174,6 +164,12 @@ impl Recipe {
         let Training { betas, eps, weight_decay, .. } = self.train;
         AdamWConfig { betas, eps, weight_decay }
     }
+}
+
+impl Kind for Recipe {
+    type Other = PretrainRecipe;
+    const WHAT: &str =
+        "a recipe of ranking: `xenc train` takes it, or, for zero-shot ranking, `xenc eval`";
 
     fn check(&self) -> Result<(), &'static str> {
         let rules = [
@@ -194,30 +190,6 @@ impl Recipe {
     }
 }
 
-/// Reads a TOML file whose paths are those of a recipe, and applies overrides; see [`Recipe::load`].
-pub(super) fn read<T: DeserializeOwned>(
-    path: &Path,
-    overrides: &[String],
-    check: impl FnOnce(&T) -> Result<(), &'static str>,
-) -> Result<T, RecipeError> {
-    let text = feature_store::text::read_text(path)
-        .map_err(|source| RecipeError::Io { path: path.to_owned(), source })?;
-    let error = |reason: String| RecipeError::Toml { path: path.to_owned(), reason };
-    let mut table: Table = text.parse().map_err(|e: toml::de::Error| error(e.to_string()))?;
-    let folder = path.parent().unwrap_or(Path::new(""));
-    for key in PATHS {
-        if let Some(Value::String(value)) = lookup(&mut table, key) {
-            *value = absolute(folder, value);
-        }
-    }
-    for change in overrides {
-        apply(&mut table, change).ok_or_else(|| RecipeError::Override(change.clone()))?;
-    }
-    let recipe: T = table.try_into().map_err(|e| error(e.to_string().trim().to_owned()))?;
-    check(&recipe).map_err(|what| RecipeError::Contradiction { path: path.to_owned(), what })?;
-    Ok(recipe)
-}
-
 /// What to say of the first rule that does not hold.
 pub(super) fn hold(
     rules: impl IntoIterator<Item = (bool, &'static str)>,
@@ -227,6 +199,29 @@ pub(super) fn hold(
 }
 
 impl Data {
+    /// How much of a text and of an image a model is given.
+    pub fn limits(&self) -> Limits {
+        Limits::new(self.max_tokens, self.max_regions)
+    }
+
+    /// The file of a split: `train` and `valid` are those of the recipe, all else is a path.
+    pub fn split<'a>(&'a self, name: &'a str) -> &'a Path {
+        match name {
+            "train" => &self.train,
+            "valid" => &self.valid,
+            path => Path::new(path),
+        }
+    }
+
+    /// Fails if a split is one of these, and not there.
+    pub(crate) fn expect_split(&self, split: &Path) -> Result<(), RecipeError> {
+        let own = [("data.train", &self.train), ("data.valid", &self.valid)];
+        match own.into_iter().find(|(_, path)| *path == split) {
+            Some((key, path)) => expect(key, path),
+            None => Ok(()),
+        }
+    }
+
     /// What must hold, and what to say where it does not.
     pub(super) fn rules(&self) -> [(bool, &'static str); 2] {
         [
@@ -239,50 +234,10 @@ impl Data {
     }
 }
 
-/// Addresses of the model hub are no paths.
-fn absolute(folder: &Path, value: &str) -> String {
-    if value.starts_with("hf://") {
-        return value.to_owned();
-    }
-    let path = std::path::absolute(folder.join(value)).unwrap_or_else(|_| folder.join(value));
-    path.to_string_lossy().into_owned()
-}
-
-fn lookup<'a>(table: &'a mut Table, key: &str) -> Option<&'a mut Value> {
-    match key.split_once('.') {
-        None => table.get_mut(key),
-        Some((first, rest)) => lookup(table.get_mut(first)?.as_table_mut()?, rest),
-    }
-}
-
-/// Sets one key; a value that is no TOML is a string.
-fn apply(table: &mut Table, change: &str) -> Option<()> {
-    let (key, value) = change.split_once('=')?;
-    let (key, value) = (key.trim(), value.trim());
-    let parsed =
-        format!("value = {value}").parse::<Table>().ok().and_then(|mut t| t.remove("value"));
-    let mut value = parsed.unwrap_or_else(|| Value::String(value.to_owned()));
-    if let (true, Value::String(path)) = (PATHS.contains(&key), &mut value) {
-        *path = absolute(Path::new(""), path);
-    }
-    let mut inner = table;
-    let mut parts = key.split('.').peekable();
-    while let Some(part) = parts.next() {
-        if part.is_empty() {
-            return None;
-        }
-        if parts.peek().is_none() {
-            inner.insert(part.to_owned(), value);
-            return Some(());
-        }
-        inner = inner.entry(part).or_insert_with(|| Value::Table(Table::new())).as_table_mut()?;
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::Precision;
 
     const RECIPE: &str = r#"
         variant = "contrastive"
@@ -360,6 +315,61 @@ mod tests {
             ["train.learning_rate=0", "train.groups=[{match = \"a\", learning_rate = 1}]"];
         assert!(message(RECIPE, &no_rate).contains("above 0"));
         assert!(message("variant = ", &[]).contains("recipe.toml"));
+    }
+
+    #[test]
+    fn another_kind_of_recipe_and_a_run_are_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let (ranking, pretraining) = (folder.path().join("a.toml"), folder.path().join("b.toml"));
+        std::fs::write(&ranking, RECIPE).unwrap();
+        let data = RECIPE.replace("variant = \"contrastive\"", "");
+        std::fs::write(&pretraining, data).unwrap();
+        let said = Recipe::load(&pretraining, &[]).unwrap_err().to_string();
+        assert!(said.contains("b.toml is a recipe of pre-training: `xenc pretrain`"), "{said}");
+        let changed = ["train.epochs=2".to_owned()];
+        let said = PretrainRecipe::load(&ranking, &changed).unwrap_err().to_string();
+        assert!(said.contains("a.toml is a recipe of ranking: `xenc train`"), "{said}");
+        std::fs::copy(&ranking, folder.path().join("recipe.toml")).unwrap();
+        let said = Recipe::load(folder.path(), &[]).unwrap_err().to_string();
+        assert!(said.contains("is a run") && said.contains("/recipe.toml"), "{said}");
+    }
+
+    #[test]
+    fn what_was_trained_stays_and_what_is_ranked_can_be_set() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("recipe.toml");
+        std::fs::write(&path, RECIPE).unwrap();
+        let load = |change: &str| Recipe::load_trained(&path, &[change.to_owned()]);
+        assert_eq!(load("data.max_regions=10").unwrap().data.max_regions, 10);
+        assert_eq!(load(" train.precision = bf16").unwrap().train.precision, Precision::Bf16);
+        for change in ["variant=zero_shot", "train.epochs=9", "data.tokenizer=x", "data", "init=x"]
+        {
+            let said = load(change).unwrap_err().to_string();
+            assert!(said.contains(change) && said.contains("data.max_tokens"), "{said}");
+        }
+        let exported = |change: &str| {
+            Recipe::parse_exported(RECIPE, &path, &[change.to_owned()]).map(|recipe| recipe.data)
+        };
+        assert_eq!(exported("data.max_tokens=10").unwrap().max_tokens, 10);
+        assert!(exported("train.precision=bf16").is_err());
+    }
+
+    #[test]
+    fn what_is_not_there_is_said_with_its_key_and_its_base() {
+        let here = std::env::current_dir().unwrap();
+        let recipe = Recipe::parse_exported(RECIPE, Path::new("a/b"), &[]).unwrap();
+        let said = recipe.data.expect_split(&recipe.data.train).unwrap_err().to_string();
+        let path = here.join("a/train.json");
+        for part in [
+            &format!("`data.train` is {}", path.display()),
+            &format!("working directory ({})", here.display()),
+            "--set data.train=PATH",
+            "data/README.md",
+        ] {
+            assert!(said.contains(part), "{said}");
+        }
+        assert!(recipe.data.expect_split(Path::new("elsewhere.json")).is_ok());
+        assert!(expect("init", Path::new("hf://org/repo/file.bin")).is_ok());
     }
 
     #[test]
