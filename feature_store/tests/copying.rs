@@ -190,7 +190,8 @@ fn relative_boxes_and_boxes_in_pixels_do_not_mix() {
     assert_eq!(FeatureStore::open(&pixels).unwrap().len(), 4);
     // A dump may hold both: a validation tells, a conversion takes what goes together.
     let mut sink = VoltaSink::create(&path("volta"), VoltaEncoding::Raw).unwrap();
-    [("a", &image(1)), ("b", &relative)].map(|(id, image)| sink.append(id, image).unwrap());
+    sink.append("a", &image(1)).unwrap();
+    sink.append("b", &relative).unwrap();
     Box::new(sink).finish().unwrap();
     let dump = || formats::open(&path("volta")).unwrap();
     let report = validate_source(dump(), &Options::default(), &RUN, &mut |_| {}).unwrap().unwrap();
