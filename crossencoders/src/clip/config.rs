@@ -72,7 +72,7 @@ impl ClipConfig {
     /// # Errors
     /// [`ConfigError`]: also for sizes that make no CLIP.
     pub fn load(path: &Path) -> Result<ClipConfig, ConfigError> {
-        let text = std::fs::read_to_string(path)
+        let text = feature_store::text::read_text(path)
             .map_err(|source| ConfigError::Io { path: path.to_owned(), source })?;
         ClipConfig::parse(&text, path)
     }

@@ -16,7 +16,7 @@ use std::sync::atomic::AtomicBool;
 
 use tch::Device;
 
-use crate::config::ModelConfig;
+use crate::config::Config;
 use crate::data::DataError;
 use crate::eval::whole_file::write_whole;
 use crate::eval::{
@@ -122,7 +122,7 @@ pub struct Report {
     name: String,
     recipe: Recipe,
     /// `None` if the model's configuration is not where the recipe says.
-    config: Option<ModelConfig>,
+    config: Option<Config>,
     log: Log,
     ranking: Option<RankingReport>,
 }
@@ -167,7 +167,7 @@ impl Report {
         let name = run.canonicalize().unwrap_or_else(|_| run.to_owned());
         let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let (config, ranking) = match options.curves_only {
-            true => (ModelConfig::load(&recipe.model).ok(), None),
+            true => (Config::load(&recipe.model).ok(), None),
             false => {
                 let ranker = Ranker::load(run, options.device)?;
                 let Some(ranking) = rank(&ranker, options, cancelled, progress)? else {
@@ -201,15 +201,15 @@ fn rank(
     cancelled: &AtomicBool,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Option<RankingReport>, ReportError> {
-    let store = ranker.open_store(options.features.as_deref())?;
+    let images = ranker.open_images(options.features.as_deref())?;
     let split = &ranker.recipe.data.valid;
     let (source, predictions) = match &options.predictions {
         Some(file) => (file, read_predictions(file)?),
         None => {
-            let sets = Arc::new(ranker.image_sets(split, &store)?);
+            let sets = Arc::new(ranker.image_sets(split, &images)?);
             let total = sets.examples.len();
             let mut told = |done| progress(done, total);
-            match eval::predict(&mut &*ranker, &store, &sets, BATCH_SIZE, cancelled, &mut told)? {
+            match eval::predict(&mut &*ranker, &images, &sets, BATCH_SIZE, cancelled, &mut told)? {
                 Some(predictions) => (split, predictions),
                 None => return Ok(None),
             }
@@ -222,7 +222,7 @@ fn rank(
     let wrong = mistakes::most_confident(&predictions);
     let shown = &wrong[..wrong.len().min(options.mistakes)];
     let mut pictures = pictures::Pictures::new(options.images.as_deref());
-    let mistakes = mistakes::look(ranker, &store, shown, &mut pictures)?;
+    let mistakes = mistakes::look(ranker, &images, shown, &mut pictures)?;
     Ok(Some(RankingReport {
         source: source.clone(),
         parameters: ranker.variables.trainable_variables().iter().map(|v| v.numel()).sum(),

@@ -10,9 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use crossencoders::data::ImageSets;
+use crossencoders::data::{ImageSets, ImageSource};
 use crossencoders::eval::{Bootstrap, Group, Metrics, Prediction, read_predictions};
-use feature_store::FeatureStore;
 
 use crate::interrupt;
 use crate::progress::Progress;
@@ -31,7 +30,7 @@ pub struct RankArgs {
 /// How it is ranked.
 #[derive(clap::Args)]
 pub struct RankOptions {
-    /// The feature store; that of the recipe by default
+    /// The feature store, for CLIP also pictures; those of the recipe by default
     #[arg(long, value_name = "STORE")]
     features: Option<PathBuf>,
     /// Descriptions that are ranked at once
@@ -72,7 +71,7 @@ fn parse_confidence(text: &str) -> Result<f64, String> {
 /// A model with a split to rank.
 pub struct Ranking {
     pub scorer: Model,
-    pub store: FeatureStore,
+    pub images: ImageSource,
     pub sets: Arc<ImageSets>,
     pub batch_size: usize,
 }
@@ -82,15 +81,15 @@ impl Ranking {
     pub fn open(model: &Path, options: &RankOptions, split: &str) -> anyhow::Result<Ranking> {
         let scorer = Model::open(model, &options.device)
             .with_context(|| format!("cannot load the model {}", model.display()))?;
-        let store = scorer.open_store(options.features.as_deref())?;
+        let images = scorer.open_images(options.features.as_deref())?;
         let data = &scorer.recipe().data;
         let path = match split {
             "train" => &data.train,
             "valid" => &data.valid,
             other => Path::new(other),
         };
-        let sets = Arc::new(scorer.image_sets(path, &store)?);
-        Ok(Ranking { scorer, store, sets, batch_size: usize::from(options.batch_size) })
+        let sets = Arc::new(scorer.image_sets(path, &images)?);
+        Ok(Ranking { scorer, images, sets, batch_size: usize::from(options.batch_size) })
     }
 
     /// Progress over the descriptions.
@@ -130,7 +129,7 @@ fn predictions(
     let progress = ranking.progress("eval");
     let predictions = crossencoders::eval::predict(
         ranking.scorer.get().as_mut(),
-        &ranking.store,
+        &ranking.images,
         &ranking.sets,
         ranking.batch_size,
         interrupt::flag(),

@@ -1,19 +1,26 @@
 //! A ranking model with all it needs to be used: recipe, configuration, tokenizer, weights.
 
+mod fit;
+mod network;
+
 use std::io;
 use std::path::{Path, PathBuf};
 
-use feature_store::{BatchSpec, FeatureStore, StoreError};
+use feature_store::{BatchSpec, StoreError};
+use serde::Serialize;
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
 
-use crate::config::{ConfigError, ModelConfig};
-use crate::data::{Batch, DataError, ImageSets, Tokenizer};
+use crate::clip;
+use crate::config::{Config, ConfigError, ModelConfig};
+use crate::data::{Batch, DataError, ImageSets, ImageSource, TOKENIZER_FILES, Tokenizer};
 use crate::digests::{self, DigestError};
-use crate::model::{Activations, Candidates, RankingModel, Text};
+use crate::model::Activations;
 use crate::run;
-use crate::train::{Data, Recipe, RecipeError, Variant};
+use crate::train::{Recipe, RecipeError, Variant};
 use crate::weights::{self, Convention, LoadReport, WeightsError};
+pub(crate) use fit::{check_fit, open_store};
+use network::Network;
 
 /// Parameters of the ranking heads, which pre-trained weights do not have.
 const HEADS: [&str; 4] =
@@ -28,15 +35,15 @@ pub(crate) const RECIPE: &str = "recipe.toml";
 pub struct Ranker {
     /// What it was made by.
     pub recipe: Recipe,
-    /// The encoder's configuration.
-    pub config: ModelConfig,
+    /// The model's configuration.
+    pub config: Config,
     /// The tokenizer it was trained with.
     pub tokenizer: Tokenizer,
     /// All parameters.
     pub variables: VarStore,
     /// What loading the initial weights has done; `None` if they are random.
     pub loaded: Option<LoadReport>,
-    model: RankingModel,
+    network: Network,
 }
 
 /// Why a model cannot be made or used.
@@ -51,6 +58,33 @@ pub enum RankerError {
     /// The weights.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// CLIP's weights.
+    #[error(transparent)]
+    ClipWeights(#[from] vision::weights::WeightsError),
+    /// A key of the recipe that does not go with the model.
+    #[error("`{key}` {what}")]
+    Setting {
+        /// The key.
+        key: &'static str,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// A store of regions where embeddings of whole pictures are needed.
+    #[error(
+        "{store} holds up to {regions} regions an image, but CLIP takes the picture as a whole: `xenc clip embed` writes \
+         embeddings, and `data.features` may name the pictures themselves"
+    )]
+    NoEmbeddings {
+        /// The store.
+        store: PathBuf,
+        /// Most regions of an image.
+        regions: u32,
+    },
+    /// Embeddings that another image tower has made.
+    #[error(
+        "the embeddings in {0} were made by another image tower than this model's: run `xenc clip embed` with its weights"
+    )]
+    OtherTower(PathBuf),
     /// Tokenizer, annotations or features.
     #[error(transparent)]
     Data(#[from] DataError),
@@ -97,14 +131,14 @@ pub enum RankerError {
     )]
     Positions(usize, i64),
     /// Features of another width.
-    #[error(
-        "features in {store} have {found} values, but the model's `v_feature_size` is {expected}"
-    )]
+    #[error("features in {store} have {found} values, but the model's `{key}` is {expected}")]
     FeatureDim {
         /// The store.
         store: PathBuf,
         /// Its width.
         found: u32,
+        /// The key of the model's configuration.
+        key: &'static str,
         /// The model's.
         expected: i64,
     },
@@ -124,25 +158,43 @@ impl Ranker {
     /// # Errors
     /// [`RankerError`].
     pub fn create(recipe: Recipe, device: Device) -> Result<Ranker, RankerError> {
-        let config = ModelConfig::load(&recipe.model)?;
+        let config = Config::load(&recipe.model)?;
         let tokenizer = Tokenizer::load(&recipe.data.tokenizer)?;
         tch::manual_seed(recipe.train.seed as i64);
         let mut ranker = Ranker::assemble(recipe, config, tokenizer, device)?;
-        if let Some(init) = &ranker.recipe.init {
-            let mut allowed: Vec<&str> =
-                ranker.recipe.allow_missing.iter().map(String::as_str).collect();
-            if ranker.recipe.variant != Variant::ZeroShot {
-                allowed.extend(HEADS);
-            }
-            let file = weights::hub::locate(init).map_err(WeightsError::from)?;
-            let report = weights::initialise(&ranker.variables, &ranker.config, &file, &allowed)?;
-            if ranker.recipe.variant == Variant::ZeroShot && report.convention == Convention::Bert {
-                let problems = vec!["zero-shot ranking needs more than BERT's weights".to_owned()];
-                return Err(WeightsError::Misfit { path: file, problems }.into());
-            }
-            ranker.loaded = Some(report);
-        }
+        ranker.loaded = match &ranker.config {
+            Config::CrossEncoder(config) => ranker.initialise(config)?,
+            Config::Clip(config) => ranker.initialise_clip(config)?,
+        };
         Ok(ranker)
+    }
+
+    fn initialise(&self, config: &ModelConfig) -> Result<Option<LoadReport>, RankerError> {
+        let Some(init) = &self.recipe.init else { return Ok(None) };
+        let is_zero_shot = self.recipe.variant == Variant::ZeroShot;
+        let mut allowed: Vec<&str> = self.recipe.allow_missing.iter().map(String::as_str).collect();
+        if !is_zero_shot {
+            allowed.extend(HEADS);
+        }
+        let file = weights::hub::locate(init).map_err(WeightsError::from)?;
+        let report = weights::initialise(&self.variables, config, &file, &allowed)?;
+        if is_zero_shot && report.convention == Convention::Bert {
+            let problems = vec!["zero-shot ranking needs more than BERT's weights".to_owned()];
+            return Err(WeightsError::Misfit { path: file, problems }.into());
+        }
+        Ok(Some(report))
+    }
+
+    fn initialise_clip(
+        &self,
+        config: &clip::ClipConfig,
+    ) -> Result<Option<LoadReport>, RankerError> {
+        let Some(init) = &self.recipe.init else {
+            clip::initialise(&self.variables, config, self.recipe.train.seed)?;
+            return Ok(None);
+        };
+        let file = weights::hub::locate(init).map_err(WeightsError::from)?;
+        Ok(Some(clip::load(&self.variables, config, &file)?))
     }
 
     /// The model of a training run (its best checkpoint), of a checkpoint, or of a recipe.
@@ -178,7 +230,7 @@ impl Ranker {
     pub fn load_checkpoint(folder: &Path, device: Device) -> Result<Ranker, RankerError> {
         digests::check(folder)?;
         let recipe = Recipe::load(&folder.join(RECIPE), &[])?;
-        let config = ModelConfig::load(&folder.join(CONFIG))?;
+        let config = Config::load(&folder.join(CONFIG))?;
         let tokenizer = saved_tokenizer(folder)?;
         let mut ranker = Ranker::assemble(recipe, config, tokenizer, device)?;
         ranker.loaded = Some(weights::load(&ranker.variables, &folder.join(WEIGHTS), &[])?);
@@ -193,20 +245,47 @@ impl Ranker {
         save_parts(folder, &self.variables, &self.config, &self.recipe.to_toml(), &self.tokenizer)
     }
 
-    /// Opens a store, by default the recipe's, and makes sure that the model can read its features.
+    /// Opens what candidates come from, by default the recipe's, and makes sure that the model can read it: for a
+    /// cross-encoder a store of regions; for CLIP a store of embeddings, or the pictures themselves.
     ///
     /// # Errors
-    /// [`DataError::Store`], [`RankerError::FeatureDim`].
-    pub fn open_store(&self, path: Option<&Path>) -> Result<FeatureStore, RankerError> {
-        open_store(path.unwrap_or(&self.recipe.data.features), &self.config)
+    /// [`DataError`], [`RankerError::FeatureDim`], [`RankerError::OtherTower`].
+    pub fn open_images(&self, path: Option<&Path>) -> Result<ImageSource, RankerError> {
+        let path = path.unwrap_or(&self.recipe.data.features);
+        fit::open_images(path, &self.config, &self.variables)
     }
 
     /// Reads a split for this model.
     ///
     /// # Errors
     /// [`DataError`].
-    pub fn image_sets(&self, path: &Path, store: &FeatureStore) -> Result<ImageSets, DataError> {
-        ImageSets::load(path, store, &self.tokenizer, self.recipe.data.max_tokens)
+    pub fn image_sets(&self, path: &Path, images: &ImageSource) -> Result<ImageSets, DataError> {
+        ImageSets::load(path, images, &self.tokenizer, self.max_tokens())
+    }
+
+    /// Most word pieces of a description.
+    pub fn max_tokens(&self) -> usize {
+        let of_recipe = self.recipe.data.max_tokens;
+        match &self.config {
+            Config::CrossEncoder(_) => of_recipe,
+            Config::Clip(config) => of_recipe.min(config.text_cfg.context_length as usize),
+        }
+    }
+
+    /// Whether it learns from pairs rather than from sets.
+    pub fn learns_from_pairs(&self) -> bool {
+        self.recipe.variant == Variant::NonContrastive && self.config.cross_encoder().is_some()
+    }
+
+    /// What it learns from, made of a split: for the non-contrastive CLIP sets with
+    /// [distractors of other sets](ImageSets::with_random_distractors).
+    pub fn training_sets(&self, split: ImageSets) -> ImageSets {
+        match (&self.config, self.recipe.variant) {
+            (Config::Clip(_), Variant::NonContrastive) => {
+                split.with_random_distractors(self.recipe.train.seed)
+            }
+            _ => split,
+        }
     }
 
     /// How batches of regions are laid out for this model.
@@ -216,18 +295,13 @@ impl Ranker {
 
     /// Scores `[sets, candidates]` of a batch on the model's device; dropout acts if `train` is set.
     pub fn scores(&self, batch: &Batch, train: bool) -> Tensor {
-        self.model.forward(&batch.text, &batch.candidates, &batch.video, train)
-    }
-
-    /// Scores `[sets, candidates]` of descriptions and candidates on the model's device, without dropout; `video` is bool
-    /// `[sets]`.
-    pub fn scores_of(&self, text: &Text, candidates: &Candidates, video: &Tensor) -> Tensor {
-        self.model.forward(text, candidates, video, false)
+        self.network.forward(batch, train)
     }
 
     /// Scores `[sets, candidates]` of a batch on the model's device, with dropout by a seed, or without, and the loss that `loss` makes of
     /// them; its gradients are added to those of the parameters. Both are cut off from the parameters. With `finished`,
-    /// the backward pass runs in [segments](RankingModel::backward_in_segments) and says which it has done with.
+    /// the backward pass runs in [segments](crate::model::RankingModel::backward_in_segments) and says which it has done
+    /// with.
     pub fn backward(
         &self,
         batch: &Batch,
@@ -235,78 +309,39 @@ impl Ranker {
         loss: &dyn Fn(&Tensor) -> Tensor,
         finished: Option<&mut dyn FnMut(usize)>,
     ) -> (Tensor, Tensor) {
-        let Batch { text, candidates, video, .. } = batch;
         let activations = match self.recipe.train.gradient_checkpointing {
             true => Activations::Recomputed,
             false => Activations::Kept,
         };
-        if finished.is_some() || activations == Activations::Recomputed {
-            let nobody: &mut dyn FnMut(usize) = &mut |_| ();
-            let (inputs, finished) = ((text, candidates, video), finished.unwrap_or(nobody));
-            return self.model.backward_in_segments(inputs, seed, activations, loss, finished);
-        }
-        let scores = self.model.forward_seeded(text, candidates, video, seed);
-        let loss = loss(&scores);
-        loss.backward();
-        (scores.detach(), loss.detach())
+        self.network.backward(batch, seed, activations, loss, finished)
     }
 
-    /// The trainable parameters, each with the number of its [segment](RankingModel::segment_of), by name.
+    /// The trainable parameters, each with the number of its
+    /// [segment](crate::model::RankingModel::segment_of), by name.
     pub fn segmented_parameters(&self) -> Vec<(usize, Tensor)> {
         let mut named: Vec<(String, Tensor)> = self.variables.variables().into_iter().collect();
         named.retain(|(_, parameter)| parameter.requires_grad());
         named.sort_by(|(a, _), (b, _)| a.cmp(b));
-        named.into_iter().map(|(name, tensor)| (self.model.segment_of(&name), tensor)).collect()
+        named.into_iter().map(|(name, tensor)| (self.network.segment_of(&name), tensor)).collect()
     }
 
     /// How much every word attends to every region row of every candidate, f32 `[sets, candidates, tokens, rows]`; `None`
     /// for a model whose text does not attend to regions. Rows are those of [`batch_spec`](Ranker::batch_spec): the mean
     /// of all regions is among them if the model has it.
     pub fn words_to_regions(&self, batch: &Batch) -> Option<Tensor> {
-        tch::no_grad(|| self.model.words_to_regions(&batch.text, &batch.candidates))
+        tch::no_grad(|| self.network.words_to_regions(batch))
     }
 
     fn assemble(
         recipe: Recipe,
-        config: ModelConfig,
+        config: Config,
         tokenizer: Tokenizer,
         device: Device,
     ) -> Result<Ranker, RankerError> {
-        check_fit(&config, &tokenizer, &recipe.data)?;
+        fit::check(&config, &tokenizer, &recipe)?;
         let variables = VarStore::new(device);
-        let mut model = RankingModel::new(&variables.root(), &config, &recipe.head())?;
-        model.set_kind(recipe.train.precision.kind());
-        Ok(Ranker { recipe, config, tokenizer, variables, loaded: None, model })
-    }
-}
-
-/// Makes sure that a model has an embedding for every word piece and every position.
-pub(crate) fn check_fit(
-    config: &ModelConfig,
-    tokenizer: &Tokenizer,
-    data: &Data,
-) -> Result<(), RankerError> {
-    let largest = tokenizer.vocab_size().saturating_sub(1);
-    if largest as i64 >= config.vocab_size {
-        let (tokenizer, vocab_size) = (data.tokenizer.clone(), config.vocab_size);
-        return Err(RankerError::Vocabulary { tokenizer, largest, vocab_size });
-    }
-    let (max_tokens, positions) = (data.max_tokens, config.max_position_embeddings);
-    let regions = config.batch_spec(data.max_regions).rows() as i64;
-    let missing = config.positions_needed(max_tokens as i64, regions) - positions;
-    match missing > 0 {
-        true => Err(RankerError::Positions(max_tokens, max_tokens as i64 - missing)),
-        false => Ok(()),
-    }
-}
-
-/// Opens a store and makes sure that a model can read its features.
-pub(crate) fn open_store(path: &Path, config: &ModelConfig) -> Result<FeatureStore, RankerError> {
-    let store = FeatureStore::open(path).map_err(DataError::from)?;
-    let (found, expected) = (store.schema().dim, config.v_feature_size);
-    match i64::from(found) == expected {
-        true => Ok(store),
-        false => Err(RankerError::FeatureDim { store: store.path().to_owned(), found, expected }),
+        let network = Network::new(&variables.root(), &config, &recipe)?;
+        Ok(Ranker { recipe, config, tokenizer, variables, loaded: None, network })
     }
 }
 
@@ -314,7 +349,7 @@ pub(crate) fn open_store(path: &Path, config: &ModelConfig) -> Result<FeatureSto
 pub(crate) fn save_parts(
     folder: &Path,
     variables: &VarStore,
-    config: &ModelConfig,
+    config: &impl Serialize,
     recipe: &str,
     tokenizer: &Tokenizer,
 ) -> Result<(), RankerError> {
@@ -332,11 +367,9 @@ pub(crate) fn save_parts(
 
 /// The tokenizer that [`save_parts`] has written.
 pub(crate) fn saved_tokenizer(folder: &Path) -> Result<Tokenizer, DataError> {
-    let vocabulary = folder.join("vocab.txt");
-    Tokenizer::load(&match vocabulary.is_file() {
-        true => vocabulary,
-        false => folder.join("tokenizer.json"),
-    })
+    let [first, others @ ..] = TOKENIZER_FILES.map(|name| folder.join(name));
+    let found = others.into_iter().find(|file| file.is_file() && !first.is_file());
+    Tokenizer::load(&found.unwrap_or(first))
 }
 
 impl From<StoreError> for RankerError {
