@@ -9,6 +9,7 @@ use std::path::Path;
 
 use heed::{CompactionOption, EnvOpenOptions};
 
+use crate::formats::StoreSource;
 use crate::lmdb::{self, LmdbError};
 use crate::store::{META, SCHEMA};
 use crate::{
@@ -38,7 +39,7 @@ pub fn reopen(
     let schema = FeatureStore::open(path)?.schema().clone();
     pages::check(path)?;
     // Whatever else lies in its folder would be lost when the successor takes its place.
-    target::check(path, true, &[])?;
+    target::check(path, StoreSource::FORMAT, true, &[])?;
     let partial = target::sibling(path, "partial")?;
     let provenance = Provenance {
         source_format: format!("{}, {}", schema.provenance.source_format, provenance.source_format),
@@ -110,7 +111,7 @@ pub fn compact(path: &Path) -> Result<(u64, u64), StoreError> {
         Ok(fs::metadata(path).map_err(StoreError::io(path))?.len())
     };
     FeatureStore::open(path)?;
-    target::check(path, true, &[])?;
+    target::check(path, StoreSource::FORMAT, true, &[])?;
     pages::check(path)?;
     let before = size(&path.join("data.mdb"))?;
     let copy = target::sibling(path, "compact")?;
@@ -130,7 +131,7 @@ pub fn compact(path: &Path) -> Result<(u64, u64), StoreError> {
     let after = size(&file)?;
     fs::File::open(&file).and_then(|file| file.sync_all()).map_err(StoreError::io(&file))?;
     let _ = fs::remove_file(copy.join("writer.lock"));
-    target::publish(&copy, path, true)?;
+    target::publish(&copy, path, StoreSource::FORMAT, true)?;
     drop(lock);
     Ok((before, after))
 }

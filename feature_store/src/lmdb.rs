@@ -52,6 +52,9 @@ pub enum LmdbError {
         /// What is wrong with it.
         what: &'static str,
     },
+    /// A foreign dump that is being read already: LMDB must not map one file twice in a process.
+    #[error("{0} is named twice; name it once")]
+    Twice(PathBuf),
     /// LMDB itself refuses.
     #[error("{path}: {source}")]
     Heed {
@@ -94,7 +97,10 @@ pub(crate) fn write_error(source: std::io::Error) -> std::io::Error {
 
 impl LmdbError {
     pub(crate) fn heed(path: &Path) -> impl FnOnce(heed::Error) -> LmdbError + '_ {
-        move |source| LmdbError::Heed { path: path.to_owned(), source }
+        move |source| match source {
+            heed::Error::EnvAlreadyOpened => LmdbError::Twice(path.to_owned()),
+            source => LmdbError::Heed { path: path.to_owned(), source },
+        }
     }
 }
 

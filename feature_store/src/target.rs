@@ -34,12 +34,17 @@ pub(crate) fn lock(path: &Path, what: &Path) -> Result<File, StoreError> {
 }
 
 /// Refuses a target that cannot be written, before any work: one that is or holds one of the `sources`; one that is
-/// there and is no output of this program, which nothing here ever replaces; and any other that is there, unless it is
-/// to be replaced.
+/// there and is neither a store nor an export in the `format` that is to be written, which nothing here ever replaces;
+/// and any other that is there, unless it is to be replaced.
 ///
 /// # Errors
 /// [`StoreError::HoldsSource`], [`StoreError::Irreplaceable`], [`StoreError::Exists`].
-pub(crate) fn check(target: &Path, overwrite: bool, sources: &[&Path]) -> Result<(), StoreError> {
+pub(crate) fn check(
+    target: &Path,
+    format: &str,
+    overwrite: bool,
+    sources: &[&Path],
+) -> Result<(), StoreError> {
     // A dangling link is something that is there, too.
     if target.symlink_metadata().is_err() {
         return Ok(());
@@ -55,7 +60,7 @@ pub(crate) fn check(target: &Path, overwrite: bool, sources: &[&Path]) -> Result
         let (path, input) = (target.to_owned(), (*source).to_owned());
         return Err(StoreError::HoldsSource { path, input });
     }
-    if let Err(what) = output::recognise(target) {
+    if let Err(what) = output::recognise(target, format) {
         return Err(StoreError::Irreplaceable { path: target.to_owned(), what });
     }
     if overwrite { Ok(()) } else { Err(StoreError::Exists(target.to_owned())) }
@@ -65,8 +70,13 @@ pub(crate) fn check(target: &Path, overwrite: bool, sources: &[&Path]) -> Result
 ///
 /// # Errors
 /// [`StoreError::Exists`] if the target has appeared meanwhile and is not to be replaced, [`StoreError::Io`].
-pub(crate) fn publish(complete: &Path, target: &Path, overwrite: bool) -> Result<(), StoreError> {
-    check(target, overwrite, &[])?;
+pub(crate) fn publish(
+    complete: &Path,
+    target: &Path,
+    format: &str,
+    overwrite: bool,
+) -> Result<(), StoreError> {
+    check(target, format, overwrite, &[])?;
     let replaced = sibling(target, "replaced")?;
     let directory_there = target.is_dir() && !target.is_symlink();
     if directory_there {

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::convert::{ConvertError, next_chunk};
-use crate::formats::{FeatureSource, RecordError, SourceRecord};
+use crate::formats::{FeatureSource, RecordError, SourceRecord, StoreSource};
 use crate::quarantine::Quarantine;
 use crate::record::RecordView;
 use crate::schema::image_digest;
@@ -124,7 +124,7 @@ pub fn validate_store(
 ) -> Result<Option<Report>, StoreError> {
     pages::check(path)?;
     let store = FeatureStore::open(path)?;
-    let mut walk = Walk::new("store", options)?;
+    let mut walk = Walk::new(StoreSource::FORMAT, options);
     let schema = store.schema();
     let mut digest = 0u64;
     let mut start = String::new();
@@ -167,7 +167,7 @@ pub fn validate_source(
     cancelled: &AtomicBool,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Option<Report>, ConvertError> {
-    let mut walk = Walk::new(source.info().format, options)?;
+    let mut walk = Walk::new(source.info().format, options);
     // Ids are all that is kept of the images, and only to compare them with the sets.
     let mut ids = BTreeSet::new();
     let mut dim = None;
@@ -176,7 +176,7 @@ pub fn validate_source(
         if cancelled.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let chunk = next_chunk(&mut records, &|_| true);
+        let chunk = next_chunk(&mut records);
         if chunk.is_empty() {
             break;
         }
@@ -228,17 +228,17 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(format: &str, options: &'a Options) -> Result<Walk<'a>, StoreError> {
+    fn new(format: &str, options: &'a Options) -> Walk<'a> {
         let sets = options.coverage.iter().flat_map(|split| &split.sets);
-        Ok(Walk {
+        Walk {
             options,
             report: Report { format: format.to_owned(), ..Report::default() },
-            quarantine: options.quarantine.as_deref().map(Quarantine::open).transpose()?,
+            quarantine: options.quarantine.as_deref().map(Quarantine::new),
             statistics: Statistics::default(),
             contents: HashMap::new(),
             prefixes: sets.map(|set| dataset::id_prefix(set)).collect(),
             of_a_set: 0,
-        })
+        }
     }
 
     /// Takes an image, or what is wrong with it, into account.

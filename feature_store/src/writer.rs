@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use heed::types::{Bytes, Str};
 use heed::{Database, EnvOpenOptions, MdbError, PutFlags};
 
+use crate::formats::StoreSource;
 use crate::lmdb::{self, Env, LmdbError};
 use crate::precision::RoundingError;
 use crate::record::{self, Encoded, RecordView};
@@ -18,7 +19,7 @@ use crate::{codec, target};
 
 mod committed;
 
-pub(crate) use committed::CommittedIds;
+pub(crate) use committed::Committed;
 
 /// Records that are collected at most, however small.
 const MAX_PENDING: usize = 1 << 16;
@@ -74,7 +75,7 @@ pub struct StoreWriter {
     schema: Schema,
     pending: Vec<(String, Encoded)>,
     pending_bytes: usize,
-    /// Written while the map moves; see [`CommittedIds`].
+    /// Written while the map moves; see [`Committed`].
     mapped: Arc<RwLock<()>>,
     /// Held for as long as the writer lives.
     _lock: File,
@@ -97,7 +98,7 @@ impl StoreWriter {
     }
 
     fn begin(target: &Path, options: WriterOptions) -> Result<StoreWriter, StoreError> {
-        target::check(target, options.overwrite, &[])?;
+        target::check(target, StoreSource::FORMAT, options.overwrite, &[])?;
         let partial = target::sibling(target, "partial")?;
         fs::create_dir_all(&partial).map_err(StoreError::io(&partial))?;
         let lock = target::lock(&partial.join("writer.lock"), &partial)?;
@@ -165,9 +166,9 @@ impl StoreWriter {
         (self.schema.precision, self.schema.compression)
     }
 
-    /// A handle that tells which images are committed, for another thread.
-    pub(crate) fn committed_ids(&self) -> CommittedIds {
-        CommittedIds {
+    /// A handle to the images that are committed, for another thread.
+    pub(crate) fn committed_images(&self) -> Committed {
+        Committed {
             env: self.env.clone(),
             regions: self.regions,
             mapped: Arc::clone(&self.mapped),
@@ -180,7 +181,7 @@ impl StoreWriter {
     /// # Errors
     /// If LMDB cannot read the page.
     pub fn contains(&self, id: &str) -> Result<bool, StoreError> {
-        self.committed_ids().contains(id)
+        self.committed_images().contains(id)
     }
 
     /// Adds an image. The same image with the same contents may come again.
@@ -283,7 +284,7 @@ impl StoreWriter {
     fn grow(&mut self) -> Result<(), StoreError> {
         let size = self.env.info().map_size.saturating_mul(2);
         let _alone = self.mapped.write().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: no thread has a transaction: the one that found the map full has been dropped, and `CommittedIds` begins
+        // SAFETY: no thread has a transaction: the one that found the map full has been dropped, and `Committed` begins
         // and ends its own with `mapped` held.
         unsafe { self.env.resize(size) }.map_err(|e| failed(&self.partial, e))
     }
@@ -313,7 +314,7 @@ impl StoreWriter {
         for leftover in ["lock.mdb", "writer.lock"] {
             let _ = fs::remove_file(partial.join(leftover));
         }
-        target::publish(&partial, &target, overwrite)?;
+        target::publish(&partial, &target, StoreSource::FORMAT, overwrite)?;
         drop(lock);
         Ok(schema)
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use feature_store::append::AppendOptions;
-use feature_store::convert::{ConvertError, ConvertReport, OnError, append};
+use feature_store::convert::{AppendReport, ConvertError, OnError, append};
 use feature_store::formats::volta::{VoltaEncoding, VoltaSink};
 use feature_store::formats::{self, FeatureSink as _};
 use feature_store::validate::{self, validate_store};
@@ -37,7 +37,7 @@ fn dump(path: &Path, id: &str, image: &Regions) {
     Box::new(sink).finish().unwrap();
 }
 
-fn add(dump: &Path, store: &Path, options: AppendOptions) -> Result<ConvertReport, ConvertError> {
+fn add(dump: &Path, store: &Path, options: AppendOptions) -> Result<AppendReport, ConvertError> {
     append(formats::open(dump).unwrap(), store, options, &OnError::Fail, &RUN, &mut |_| {})
 }
 
@@ -90,4 +90,27 @@ fn an_interrupted_append_of_another_source_is_dropped_on_request() {
     let ids: Vec<String> =
         FeatureStore::open(&path).unwrap().ids().collect::<Result<_, _>>().unwrap();
     assert!(ids.contains(&"img10".to_owned()) && !ids.contains(&"img20".to_owned()), "{ids:?}");
+}
+
+#[test]
+fn a_resumed_append_counts_what_the_store_had_and_not_what_the_first_run_added() {
+    let folder = tempfile::tempdir().unwrap();
+    let [path, more] = ["store", "more"].map(|name| folder.path().join(name));
+    store(&path);
+    let mut sink = VoltaSink::create(&more, VoltaEncoding::Raw).unwrap();
+    (5..40).for_each(|n| sink.append(&format!("img{n}"), &image(n)).unwrap());
+    Box::new(sink).finish().unwrap();
+    let stop = AtomicBool::new(false);
+    let stopped = append(
+        formats::open(&more).unwrap(),
+        &path,
+        AppendOptions::default(),
+        &OnError::Fail,
+        &stop,
+        &mut |at| stop.store(at.images == 20, std::sync::atomic::Ordering::Relaxed),
+    );
+    assert!(matches!(stopped, Err(ConvertError::Interrupted { .. })));
+    let report = add(&more, &path, AppendOptions::default()).unwrap();
+    assert_eq!((report.added, report.present, report.conflicts), (30, 5, 0));
+    assert_eq!(report.schema.count, 40);
 }

@@ -1,6 +1,6 @@
 //! NumPy's `.npy` files, and folders of `<image>.npy` with `<image>_info.npy` (Facebook's extraction script).
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -289,7 +289,7 @@ impl FeatureSink for NpySink {
         folder.sync_all().map_err(FormatError::io(&self.folder))
     }
 
-    fn left_out(&self) -> BTreeSet<&'static str> {
+    fn left_out(&self) -> BTreeMap<&'static str, u64> {
         self.left_out.0.clone()
     }
 }

@@ -3,7 +3,7 @@
 //! Beside the directory `feat_X` (or `feat_X_compressed`) stands `nbb_X.json`, which counts the boxes of each image that
 //! are to be used.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -268,7 +268,7 @@ impl FeatureSink for UniterSink {
         std::fs::write(&path, text).map_err(FormatError::io(&path))
     }
 
-    fn left_out(&self) -> BTreeSet<&'static str> {
+    fn left_out(&self) -> BTreeMap<&'static str, u64> {
         self.left_out.0.clone()
     }
 }

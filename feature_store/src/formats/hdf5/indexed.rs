@@ -230,10 +230,16 @@ impl Fields {
                 let values = spatial.floats(first, count)?;
                 regions.boxes = corners(&values, stored, n, spatial.name)?;
                 (regions.width, regions.height) = (1, 1);
-                let columns = values.len() / stored.max(1);
-                regions.extents = (columns >= 6)
-                    .then(|| values.chunks(columns).take(n).map(|row| [row[4], row[5]]).collect());
             }
+        }
+        // Relative boxes have come with extents of their own; of those in pixels the corners tell as much.
+        if regions.is_relative()
+            && let Some(spatial) = &self.spatial
+        {
+            let values = spatial.floats(first, count)?;
+            let columns = values.len() / stored.max(1);
+            regions.extents = (columns >= 6)
+                .then(|| values.chunks(columns).take(n).map(|row| [row[4], row[5]]).collect());
         }
         regions.check()?;
         Ok(regions)
