@@ -19,7 +19,7 @@ pub struct ImageTower {
 #[derive(Debug)]
 enum Network {
     Vit(Vit),
-    ResNet(ResNet),
+    ResNet(Box<ResNet>),
 }
 
 impl ImageTower {
@@ -27,7 +27,7 @@ impl ImageTower {
     pub(super) fn new(path: &nn::Path, config: &ClipConfig) -> ImageTower {
         let network = match config.vision_cfg.layers {
             Layers::Transformer(layers) => Network::Vit(Vit::new(path, config, layers)),
-            Layers::ResNet(blocks) => Network::ResNet(ResNet::new(path, config, blocks)),
+            Layers::ResNet(blocks) => Network::ResNet(Box::new(ResNet::new(path, config, blocks))),
         };
         ImageTower { network, kind: Kind::Float }
     }

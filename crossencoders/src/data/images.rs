@@ -30,7 +30,7 @@ impl ImageSource {
     pub fn path(&self) -> &Path {
         match self {
             ImageSource::Features(store) => store.path(),
-            ImageSource::Pictures(pictures) => pictures.pictures.root(),
+            ImageSource::Pictures(pictures) => pictures.path(),
         }
     }
 
@@ -87,15 +87,18 @@ impl From<FeatureStore> for ImageSource {
 
 /// Pictures with ImageCoDe's ids, prepared for CLIP.
 #[derive(Clone)]
-pub struct PictureSource {
-    pictures: Arc<Pictures>,
-    numbers: Arc<BTreeMap<String, usize>>,
+pub struct PictureSource(Arc<Listed>);
+
+struct Listed {
+    pictures: Pictures,
+    /// By id.
+    numbers: BTreeMap<String, usize>,
     preprocess: Preprocess,
 }
 
 impl fmt::Debug for PictureSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} pictures of {}", self.pictures.len(), self.pictures.root().display())
+        write!(f, "{} pictures of {}", self.0.pictures.len(), self.path().display())
     }
 }
 
@@ -109,12 +112,16 @@ impl PictureSource {
         let pictures = Pictures::open(path, IdRule::ImageCode)?;
         let numbers = (0..pictures.len()).map(|n| (pictures.id(n).to_owned(), n)).collect();
         let preprocess = Preprocess::new(size);
-        Ok(PictureSource { pictures: Arc::new(pictures), numbers: Arc::new(numbers), preprocess })
+        Ok(PictureSource(Arc::new(Listed { pictures, numbers, preprocess })))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.pictures.root()
     }
 
     fn set_images(&self, directory: &str) -> Vec<String> {
         let from = dataset::id_prefix(directory);
-        let ids = self.numbers.range(from..).map(|(id, _)| id.clone()).take(4 * SET_SIZE);
+        let ids = self.0.numbers.range(from..).map(|(id, _)| id.clone()).take(4 * SET_SIZE);
         dataset::first_images(directory, ids)
     }
 
@@ -125,7 +132,7 @@ impl PictureSource {
         distinct.dedup();
         let crops: Vec<Vec<u8>> =
             distinct.par_iter().map(|id| self.planes(id)).collect::<Result<_, _>>()?;
-        let side = self.preprocess.size() as i64;
+        let side = self.0.preprocess.size() as i64;
         let pixels = Tensor::from_slice(&crops.concat()).view([-1, 3, side, side]);
         let row = |id: &&String| distinct.binary_search(id).unwrap_or_default() as i64;
         let numbers: Vec<i64> = ids.iter().map(row).collect();
@@ -135,11 +142,12 @@ impl PictureSource {
 
     /// Red, then green, then blue, of a picture's crop.
     fn planes(&self, id: &str) -> Result<Vec<u8>, DataError> {
-        let number = self.numbers.get(id).copied();
+        let Listed { pictures, numbers, preprocess } = &*self.0;
+        let number = numbers.get(id).copied();
         let number = number.ok_or_else(|| DataError::NoPicture(id.to_owned()))?;
-        let image = self.pictures.read(number, &Limits::default()).map_err(DataError::Picture)?;
-        let crop = self.preprocess.crop(image);
-        let crop = crop.map_err(|fault| -> ImageError { fault.of(self.pictures.name(number)) });
+        let image = pictures.read(number, &Limits::default()).map_err(DataError::Picture)?;
+        let crop = preprocess.crop(image);
+        let crop = crop.map_err(|fault| -> ImageError { fault.of(pictures.name(number)) });
         let pixels = crop.map_err(DataError::Picture)?.data;
         Ok((0..3).flat_map(|colour| pixels.iter().skip(colour).step_by(3).copied()).collect())
     }

@@ -12,8 +12,8 @@ use crate::train::Recipe;
 
 #[derive(Debug)]
 pub(super) enum Network {
-    CrossEncoder(RankingModel),
-    Clip(ClipRanking),
+    CrossEncoder(Box<RankingModel>),
+    Clip(Box<ClipRanking>),
 }
 
 impl Network {
@@ -21,10 +21,10 @@ impl Network {
     pub fn new(root: &Path, config: &Config, recipe: &Recipe) -> Result<Network, RankerError> {
         let mut network = match config {
             Config::CrossEncoder(config) => {
-                Network::CrossEncoder(RankingModel::new(root, config, &recipe.head())?)
+                Network::CrossEncoder(Box::new(RankingModel::new(root, config, &recipe.head())?))
             }
             Config::Clip(config) => {
-                Network::Clip(ClipRanking::new(root, config, &recipe.clip_head())?)
+                Network::Clip(Box::new(ClipRanking::new(root, config, &recipe.clip_head())?))
             }
         };
         network.set_kind(recipe.train.precision.kind());
