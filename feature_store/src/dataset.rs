@@ -89,15 +89,20 @@ pub fn image_id(directory: &str, number: u64) -> String {
 /// # Errors
 /// If the store cannot be read.
 pub fn set_images(store: &FeatureStore, directory: &str) -> Result<Vec<String>, StoreError> {
-    let prefix = id_prefix(directory);
     // Ids of one set are neighbours; a few more than ten are read so that superfluous ones are seen.
-    let mut images: Vec<(u64, String)> = store
-        .ids_from(&prefix, 4 * SET_SIZE)?
-        .into_iter()
-        .map_while(|id| Some((id.strip_prefix(&prefix)?.parse().ok()?, id)))
-        .collect();
+    let ids = store.ids_from(&id_prefix(directory), 4 * SET_SIZE)?;
+    Ok(first_images(directory, ids))
+}
+
+/// The images of a set among ids in alphabetical order that begin with its first: sorted by number, as
+/// [`set_images`] gives them.
+pub fn first_images(directory: &str, ids: impl IntoIterator<Item = String>) -> Vec<String> {
+    let prefix = id_prefix(directory);
+    let number = |id: &str| id.strip_prefix(&prefix)?.parse().ok();
+    let mut images: Vec<(u64, String)> =
+        ids.into_iter().map_while(|id| Some((number(&id)?, id))).collect();
     images.sort_unstable();
-    Ok(images.into_iter().map(|(_, id)| id).collect())
+    images.into_iter().map(|(_, id)| id).collect()
 }
 
 #[derive(Deserialize)]

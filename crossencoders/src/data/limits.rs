@@ -1,9 +1,9 @@
 //! How much of a text and of an image a model is given.
 
-use feature_store::{FeatureStore, StoreError};
+use feature_store::StoreError;
 use serde::Serialize;
 
-use super::Tokenizer;
+use super::{ImageSource, Tokenizer};
 
 /// The limits of a recipe, and how much of a split is beyond them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -34,10 +34,12 @@ impl Limits {
     /// Counts those of the images that have too many regions.
     pub(super) fn count_images<I: AsRef<str> + Sync>(
         &mut self,
-        store: &FeatureStore,
+        source: &ImageSource,
         images: &[I],
     ) -> Result<(), StoreError> {
-        self.cut_images += store.count_larger(images, self.max_regions)?;
+        if let Some(store) = source.store() {
+            self.cut_images += store.count_larger(images, self.max_regions)?;
+        }
         Ok(())
     }
 

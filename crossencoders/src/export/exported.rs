@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use feature_store::{BatchSpec, FeatureStore};
+use feature_store::BatchSpec;
 use onnx::Model;
 use onnx::runtime::{Options, RuntimeError, Session};
 use tch::Kind;
@@ -10,7 +10,7 @@ use tch::Kind;
 use super::verify::run;
 use super::{ExportError, Form, build, weights};
 use crate::config::ModelConfig;
-use crate::data::{Batch, ImageSets, Tokenizer};
+use crate::data::{Batch, BatchImages, ImageSets, ImageSource, Tokenizer};
 use crate::eval::{EvalError, Scorer};
 use crate::ranker::{self, Ranker, RankerError};
 use crate::train::{Recipe, RecipeError};
@@ -26,15 +26,16 @@ const WEIGHTS_HASH: &str = "weights_xxh3";
 /// # Errors
 /// [`ExportError`].
 pub fn export(ranker: &Ranker, form: Form) -> Result<Model, ExportError> {
+    let config = ranker.config.cross_encoder().ok_or(ExportError::Clip)?;
     let parameters = weights(&ranker.variables);
-    let mut model = build(&parameters, &ranker.config, &ranker.recipe.head(), form, &[])?;
+    let mut model = build(&parameters, config, &ranker.recipe.head(), form, &[])?;
     let mut hash = xxhash_rust::xxh3::Xxh3::new();
     for (name, tensor) in &parameters {
         hash.update(name.as_bytes());
         hash.update(tensor.as_bytes());
     }
     let (file, contents) = ranker.tokenizer.file();
-    let config = serde_json::to_string(&ranker.config).unwrap_or_default();
+    let config = serde_json::to_string(config).unwrap_or_default();
     for (key, value) in [
         (CONFIG, config),
         (RECIPE, ranker.recipe.to_toml()),
@@ -111,16 +112,17 @@ impl ExportedRanker {
     ///
     /// # Errors
     /// [`RankerError::FeatureDim`], or the store's own.
-    pub fn open_store(&self, path: Option<&Path>) -> Result<FeatureStore, RankerError> {
-        ranker::open_store(path, &self.recipe.data, &self.config)
+    pub fn open_images(&self, path: Option<&Path>) -> Result<ImageSource, RankerError> {
+        Ok(ranker::open_store(path, &self.recipe.data, &self.config)?.into())
     }
 
     /// Reads a split for this model.
     ///
     /// # Errors
     /// [`RankerError`].
-    pub fn image_sets(&self, path: &Path, store: &FeatureStore) -> Result<ImageSets, RankerError> {
-        ranker::image_sets(path, store, &self.tokenizer, &self.recipe.data)
+    pub fn image_sets(&self, path: &Path, images: &ImageSource) -> Result<ImageSets, RankerError> {
+        let data = &self.recipe.data;
+        ranker::image_sets(path, images, &self.tokenizer, data, data.limits())
     }
 }
 
@@ -130,7 +132,10 @@ impl Scorer for ExportedRanker {
     }
 
     fn score(&mut self, batch: Batch) -> Result<Vec<Vec<f32>>, EvalError> {
-        let Batch { text, candidates, video, .. } = &batch;
+        let Batch { text, images, video, .. } = &batch;
+        let BatchImages::Regions(candidates) = images else {
+            unreachable!("`open_images` gives a cross-encoder a store of regions")
+        };
         let video = video.to_kind(Kind::Bool);
         let scores = run(&mut self.session, Form::Sets, text, candidates, &video)?;
         let width = scores.shape().last().copied().unwrap_or(1).max(1);

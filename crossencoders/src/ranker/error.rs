@@ -23,6 +23,33 @@ pub enum RankerError {
     /// The weights.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// CLIP's weights.
+    #[error(transparent)]
+    ClipWeights(#[from] vision::weights::WeightsError),
+    /// A key of the recipe that does not go with the model.
+    #[error("`{key}` {what}")]
+    Setting {
+        /// The key.
+        key: &'static str,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// A store of regions where embeddings of whole pictures are needed.
+    #[error(
+        "{store} holds up to {regions} regions an image, but CLIP takes the picture as a whole: `xenc clip embed` writes \
+         embeddings, and `data.features` may name the pictures themselves"
+    )]
+    NoEmbeddings {
+        /// The store.
+        store: PathBuf,
+        /// Most regions of an image.
+        regions: u32,
+    },
+    /// Embeddings that another image tower has made.
+    #[error(
+        "the embeddings in {0} were made by another image tower than this model's: run `xenc clip embed` with its weights"
+    )]
+    OtherTower(PathBuf),
     /// Tokenizer, annotations or features.
     #[error(transparent)]
     Data(#[from] DataError),
@@ -72,14 +99,14 @@ pub enum RankerError {
     )]
     Positions(usize, i64),
     /// Features of another width.
-    #[error(
-        "features in {store} have {found} values, but the model's `v_feature_size` is {expected}"
-    )]
+    #[error("features in {store} have {found} values, but the model's `{key}` is {expected}")]
     FeatureDim {
         /// The store.
         store: PathBuf,
         /// Its width.
         found: u32,
+        /// The key of the model's configuration.
+        key: &'static str,
         /// The model's.
         expected: i64,
     },

@@ -1,26 +1,31 @@
 //! A ranking model with all it needs to be used: recipe, configuration, tokenizer, weights.
 
 mod error;
+mod fit;
+mod network;
 mod parts;
 
 use std::path::Path;
 
-use feature_store::{BatchSpec, FeatureStore};
+use feature_store::BatchSpec;
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
 
-use crate::config::ModelConfig;
-use crate::data::{Batch, ImageSets, Tokenizer};
+use crate::clip;
+use crate::config::{Config, ModelConfig};
+use crate::data::{Batch, ImageSets, ImageSource, Limits, Tokenizer};
 use crate::digests;
-use crate::model::{Activations, Candidates, RankingModel, Text};
+use crate::model::Activations;
 use crate::run;
-use crate::train::{Recipe, Variant};
+use crate::train::{Recipe, Variant, expect};
 use crate::weights::{self, Convention, LoadReport, WeightsError};
+pub(crate) use fit::{check_fit, open_store};
+use network::Network;
 
 pub use error::RankerError;
 pub(crate) use parts::{
-    CONFIG, RECIPE, WEIGHTS, check_fit, image_sets, initial_weights, model_config, open_store,
-    save_parts, saved_tokenizer, tokenizer,
+    CONFIG, RECIPE, WEIGHTS, image_sets, initial_weights, model_config, save_parts,
+    saved_tokenizer, tokenizer,
 };
 
 /// Parameters of the ranking heads, which pre-trained weights do not have.
@@ -32,15 +37,15 @@ const HEADS: [&str; 4] =
 pub struct Ranker {
     /// What it was made by.
     pub recipe: Recipe,
-    /// The encoder's configuration.
-    pub config: ModelConfig,
+    /// The model's configuration.
+    pub config: Config,
     /// The tokenizer it was trained with.
     pub tokenizer: Tokenizer,
     /// All parameters.
     pub variables: VarStore,
     /// What loading the initial weights has done; `None` if they are random.
     pub loaded: Option<LoadReport>,
-    model: RankingModel,
+    network: Network,
 }
 
 impl Ranker {
@@ -49,25 +54,44 @@ impl Ranker {
     /// # Errors
     /// [`RankerError`].
     pub fn create(recipe: Recipe, device: Device) -> Result<Ranker, RankerError> {
-        let config = model_config(&recipe.model)?;
+        expect("model", &recipe.model)?;
+        let config = Config::load(&recipe.model)?;
         let tokenizer = tokenizer(&recipe.data)?;
         tch::manual_seed(recipe.train.seed as i64);
         let mut ranker = Ranker::assemble(recipe, config, tokenizer, device)?;
-        if let Some(init) = &ranker.recipe.init {
-            let mut allowed: Vec<&str> =
-                ranker.recipe.allow_missing.iter().map(String::as_str).collect();
-            if ranker.recipe.variant != Variant::ZeroShot {
-                allowed.extend(HEADS);
-            }
-            let file = initial_weights(init)?;
-            let report = weights::initialise(&ranker.variables, &ranker.config, &file, &allowed)?;
-            if ranker.recipe.variant == Variant::ZeroShot && report.convention == Convention::Bert {
-                let problems = vec!["zero-shot ranking needs more than BERT's weights".to_owned()];
-                return Err(WeightsError::Misfit { path: file, problems }.into());
-            }
-            ranker.loaded = Some(report);
-        }
+        ranker.loaded = match &ranker.config {
+            Config::CrossEncoder(config) => ranker.initialise(config)?,
+            Config::Clip(config) => ranker.initialise_clip(config)?,
+        };
         Ok(ranker)
+    }
+
+    fn initialise(&self, config: &ModelConfig) -> Result<Option<LoadReport>, RankerError> {
+        let Some(init) = &self.recipe.init else { return Ok(None) };
+        let is_zero_shot = self.recipe.variant == Variant::ZeroShot;
+        let mut allowed: Vec<&str> = self.recipe.allow_missing.iter().map(String::as_str).collect();
+        if !is_zero_shot {
+            allowed.extend(HEADS);
+        }
+        let file = initial_weights(init)?;
+        let report = weights::initialise(&self.variables, config, &file, &allowed)?;
+        if is_zero_shot && report.convention == Convention::Bert {
+            let problems = vec!["zero-shot ranking needs more than BERT's weights".to_owned()];
+            return Err(WeightsError::Misfit { path: file, problems }.into());
+        }
+        Ok(Some(report))
+    }
+
+    fn initialise_clip(
+        &self,
+        config: &clip::ClipConfig,
+    ) -> Result<Option<LoadReport>, RankerError> {
+        let Some(init) = &self.recipe.init else {
+            clip::initialise(&self.variables, config, self.recipe.train.seed)?;
+            return Ok(None);
+        };
+        let file = initial_weights(init)?;
+        Ok(Some(clip::load(&self.variables, config, &file)?))
     }
 
     /// The model of a training run (its best checkpoint), of a checkpoint, or of a recipe, with overrides of the recipe; see
@@ -112,7 +136,7 @@ impl Ranker {
     ) -> Result<Ranker, RankerError> {
         digests::check(folder)?;
         let recipe = Recipe::load_trained(&folder.join(RECIPE), overrides)?;
-        let config = ModelConfig::load(&folder.join(CONFIG))?;
+        let config = Config::load(&folder.join(CONFIG))?;
         let tokenizer = saved_tokenizer(folder)?;
         let mut ranker = Ranker::assemble(recipe, config, tokenizer, device)?;
         ranker.loaded = Some(weights::load(&ranker.variables, &folder.join(WEIGHTS), &[])?);
@@ -127,20 +151,49 @@ impl Ranker {
         save_parts(folder, &self.variables, &self.config, &self.recipe.to_toml(), &self.tokenizer)
     }
 
-    /// Opens a store, by default the recipe's, and makes sure that the model can read its features.
+    /// Opens what candidates come from, by default the recipe's, and makes sure that the model can read it: for a
+    /// cross-encoder a store of regions; for CLIP a store of embeddings, or the pictures themselves.
     ///
     /// # Errors
-    /// [`RecipeError::NotThere`], [`DataError::Store`], [`RankerError::FeatureDim`].
-    pub fn open_store(&self, path: Option<&Path>) -> Result<FeatureStore, RankerError> {
-        open_store(path, &self.recipe.data, &self.config)
+    /// [`RecipeError::NotThere`](crate::train::RecipeError::NotThere), [`DataError`](crate::data::DataError),
+    /// [`RankerError::FeatureDim`], [`RankerError::OtherTower`].
+    pub fn open_images(&self, path: Option<&Path>) -> Result<ImageSource, RankerError> {
+        fit::open_images(path, &self.recipe.data, &self.config, &self.variables)
     }
 
     /// Reads a split for this model.
     ///
     /// # Errors
-    /// [`RecipeError::NotThere`], [`DataError`].
-    pub fn image_sets(&self, path: &Path, store: &FeatureStore) -> Result<ImageSets, RankerError> {
-        image_sets(path, store, &self.tokenizer, &self.recipe.data)
+    /// [`RecipeError::NotThere`](crate::train::RecipeError::NotThere), [`DataError`](crate::data::DataError).
+    pub fn image_sets(&self, path: &Path, images: &ImageSource) -> Result<ImageSets, RankerError> {
+        let data = &self.recipe.data;
+        let limits = Limits::new(self.max_tokens(), data.max_regions);
+        image_sets(path, images, &self.tokenizer, data, limits)
+    }
+
+    /// Most word pieces of a description.
+    pub fn max_tokens(&self) -> usize {
+        let of_recipe = self.recipe.data.max_tokens;
+        match &self.config {
+            Config::CrossEncoder(_) => of_recipe,
+            Config::Clip(config) => of_recipe.min(config.text_cfg.context_length as usize),
+        }
+    }
+
+    /// Whether it learns from pairs rather than from sets.
+    pub fn learns_from_pairs(&self) -> bool {
+        self.recipe.variant == Variant::NonContrastive && self.config.cross_encoder().is_some()
+    }
+
+    /// What it learns from, made of a split: for the non-contrastive CLIP sets with
+    /// [distractors of other sets](ImageSets::with_random_distractors).
+    pub fn training_sets(&self, split: ImageSets) -> ImageSets {
+        match (&self.config, self.recipe.variant) {
+            (Config::Clip(_), Variant::NonContrastive) => {
+                split.with_random_distractors(self.recipe.train.seed)
+            }
+            _ => split,
+        }
     }
 
     /// How batches of regions are laid out for this model.
@@ -150,18 +203,13 @@ impl Ranker {
 
     /// Scores `[sets, candidates]` of a batch on the model's device; dropout acts if `train` is set.
     pub fn scores(&self, batch: &Batch, train: bool) -> Tensor {
-        self.model.forward(&batch.text, &batch.candidates, &batch.video, train)
-    }
-
-    /// Scores `[sets, candidates]` of descriptions and candidates on the model's device, without dropout; `video` is bool
-    /// `[sets]`.
-    pub fn scores_of(&self, text: &Text, candidates: &Candidates, video: &Tensor) -> Tensor {
-        self.model.forward(text, candidates, video, false)
+        self.network.forward(batch, train)
     }
 
     /// Scores `[sets, candidates]` of a batch on the model's device, with dropout by a seed, or without, and the loss that `loss` makes of
     /// them; its gradients are added to those of the parameters. Both are cut off from the parameters. With `finished`,
-    /// the backward pass runs in [segments](RankingModel::backward_in_segments) and says which it has done with.
+    /// the backward pass runs in [segments](crate::model::RankingModel::backward_in_segments) and says which it has done
+    /// with.
     pub fn backward(
         &self,
         batch: &Batch,
@@ -169,47 +217,38 @@ impl Ranker {
         loss: &dyn Fn(&Tensor) -> Tensor,
         finished: Option<&mut dyn FnMut(usize)>,
     ) -> (Tensor, Tensor) {
-        let Batch { text, candidates, video, .. } = batch;
         let activations = match self.recipe.train.gradient_checkpointing {
             true => Activations::Recomputed,
             false => Activations::Kept,
         };
-        if finished.is_some() || activations == Activations::Recomputed {
-            let nobody: &mut dyn FnMut(usize) = &mut |_| ();
-            let (inputs, finished) = ((text, candidates, video), finished.unwrap_or(nobody));
-            return self.model.backward_in_segments(inputs, seed, activations, loss, finished);
-        }
-        let scores = self.model.forward_seeded(text, candidates, video, seed);
-        let loss = loss(&scores);
-        loss.backward();
-        (scores.detach(), loss.detach())
+        self.network.backward(batch, seed, activations, loss, finished)
     }
 
-    /// The trainable parameters, each with the number of its [segment](RankingModel::segment_of), by name.
+    /// The trainable parameters, each with the number of its
+    /// [segment](crate::model::RankingModel::segment_of), by name.
     pub fn segmented_parameters(&self) -> Vec<(usize, Tensor)> {
         let mut named: Vec<(String, Tensor)> = self.variables.variables().into_iter().collect();
         named.retain(|(_, parameter)| parameter.requires_grad());
         named.sort_by(|(a, _), (b, _)| a.cmp(b));
-        named.into_iter().map(|(name, tensor)| (self.model.segment_of(&name), tensor)).collect()
+        named.into_iter().map(|(name, tensor)| (self.network.segment_of(&name), tensor)).collect()
     }
 
     /// How much every word attends to every region row of every candidate, f32 `[sets, candidates, tokens, rows]`; `None`
     /// for a model whose text does not attend to regions. Rows are those of [`batch_spec`](Ranker::batch_spec): the mean
     /// of all regions is among them if the model has it.
     pub fn words_to_regions(&self, batch: &Batch) -> Option<Tensor> {
-        tch::no_grad(|| self.model.words_to_regions(&batch.text, &batch.candidates))
+        tch::no_grad(|| self.network.words_to_regions(batch))
     }
 
     fn assemble(
         recipe: Recipe,
-        config: ModelConfig,
+        config: Config,
         tokenizer: Tokenizer,
         device: Device,
     ) -> Result<Ranker, RankerError> {
-        check_fit(&config, &tokenizer, &recipe.data)?;
+        fit::check(&config, &tokenizer, &recipe)?;
         let variables = VarStore::new(device);
-        let mut model = RankingModel::new(&variables.root(), &config, &recipe.head())?;
-        model.set_kind(recipe.train.precision.kind());
-        Ok(Ranker { recipe, config, tokenizer, variables, loaded: None, model })
+        let network = Network::new(&variables.root(), &config, &recipe)?;
+        Ok(Ranker { recipe, config, tokenizer, variables, loaded: None, network })
     }
 }

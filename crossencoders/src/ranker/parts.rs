@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use feature_store::FeatureStore;
+use serde::Serialize;
 use tch::nn::VarStore;
 
 use super::RankerError;
 use crate::config::ModelConfig;
-use crate::data::{DataError, ImageSets, Tokenizer};
+use crate::data::{DataError, ImageSets, ImageSource, Limits, TOKENIZER_FILES, Tokenizer};
 use crate::run;
 use crate::train::{Data, expect};
 use crate::weights::{self, WeightsError};
@@ -15,26 +15,6 @@ use crate::weights::{self, WeightsError};
 pub(crate) const WEIGHTS: &str = "model.safetensors";
 pub(crate) const CONFIG: &str = "config.json";
 pub(crate) const RECIPE: &str = "recipe.toml";
-
-/// Makes sure that a model has an embedding for every word piece and every position.
-pub(crate) fn check_fit(
-    config: &ModelConfig,
-    tokenizer: &Tokenizer,
-    data: &Data,
-) -> Result<(), RankerError> {
-    let largest = tokenizer.vocab_size().saturating_sub(1);
-    if largest as i64 >= config.vocab_size {
-        let (tokenizer, vocab_size) = (data.tokenizer.clone(), config.vocab_size);
-        return Err(RankerError::Vocabulary { tokenizer, largest, vocab_size });
-    }
-    let (max_tokens, positions) = (data.max_tokens, config.max_position_embeddings);
-    let regions = config.batch_spec(data.max_regions).rows() as i64;
-    let missing = config.positions_needed(max_tokens as i64, regions) - positions;
-    match missing > 0 {
-        true => Err(RankerError::Positions(max_tokens, max_tokens as i64 - missing)),
-        false => Ok(()),
-    }
-}
 
 /// The configuration that a recipe names.
 pub(crate) fn model_config(model: &Path) -> Result<ModelConfig, RankerError> {
@@ -60,39 +40,23 @@ pub(crate) fn initial_weights(init: &Path) -> Result<PathBuf, RankerError> {
     files.find(|file| file.is_file()).ok_or_else(|| RankerError::NoWeights(init.to_owned()))
 }
 
-/// Opens a store, by default the recipe's, and makes sure that a model can read its features.
-pub(crate) fn open_store(
-    path: Option<&Path>,
-    data: &Data,
-    config: &ModelConfig,
-) -> Result<FeatureStore, RankerError> {
-    if path.is_none() {
-        expect("data.features", &data.features)?;
-    }
-    let store = FeatureStore::open(path.unwrap_or(&data.features)).map_err(DataError::from)?;
-    let (found, expected) = (store.schema().dim, config.v_feature_size);
-    match i64::from(found) == expected {
-        true => Ok(store),
-        false => Err(RankerError::FeatureDim { store: store.path().to_owned(), found, expected }),
-    }
-}
-
 /// Reads a split, which may be one of the recipe's.
 pub(crate) fn image_sets(
     path: &Path,
-    store: &FeatureStore,
+    images: &ImageSource,
     tokenizer: &Tokenizer,
     data: &Data,
+    limits: Limits,
 ) -> Result<ImageSets, RankerError> {
     data.expect_split(path)?;
-    Ok(ImageSets::load(path, store, tokenizer, data.limits())?)
+    Ok(ImageSets::load(path, images, tokenizer, limits)?)
 }
 
 /// Writes what a model is made of into a folder that exists.
 pub(crate) fn save_parts(
     folder: &Path,
     variables: &VarStore,
-    config: &ModelConfig,
+    config: &impl Serialize,
     recipe: &str,
     tokenizer: &Tokenizer,
 ) -> Result<(), RankerError> {
@@ -110,9 +74,7 @@ pub(crate) fn save_parts(
 
 /// The tokenizer that [`save_parts`] has written.
 pub(crate) fn saved_tokenizer(folder: &Path) -> Result<Tokenizer, DataError> {
-    let vocabulary = folder.join("vocab.txt");
-    Tokenizer::load(&match vocabulary.is_file() {
-        true => vocabulary,
-        false => folder.join("tokenizer.json"),
-    })
+    let [first, others @ ..] = TOKENIZER_FILES.map(|name| folder.join(name));
+    let found = others.into_iter().find(|file| file.is_file() && !first.is_file());
+    Tokenizer::load(&found.unwrap_or(first))
 }

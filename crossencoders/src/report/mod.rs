@@ -18,7 +18,7 @@ use std::sync::atomic::AtomicBool;
 
 use tch::Device;
 
-use crate::config::ModelConfig;
+use crate::config::Config;
 use crate::data::DataError;
 use crate::digests::{self, DigestError};
 use crate::eval::whole_file::write_whole;
@@ -164,7 +164,7 @@ pub struct Report {
     name: String,
     recipe: Recipe,
     /// `None` if the model's configuration is not where the recipe says.
-    config: Option<ModelConfig>,
+    config: Option<Config>,
     log: Log,
     ranking: Option<RankingReport>,
 }
@@ -209,7 +209,7 @@ impl Report {
         let name = run.canonicalize().unwrap_or_else(|_| run.to_owned());
         let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let (config, ranking) = match options.curves_only {
-            true => (ModelConfig::load(&recipe.model).ok(), None),
+            true => (Config::load(&recipe.model).ok(), None),
             false => {
                 let ranker = Ranker::load(run, &[], options.device)?;
                 let Some(ranking) = rank(run, &ranker, options, cancelled, progress)? else {
@@ -252,7 +252,7 @@ fn rank(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Option<RankingReport>, ReportError> {
     let phenomena = options.phenomena.as_deref().map(Phenomena::load).transpose()?;
-    let store = ranker.open_store(options.features.as_deref())?;
+    let images = ranker.open_images(options.features.as_deref())?;
     let split = ranker.recipe.data.split(&options.split);
     let mut remarks = Vec::new();
     let predictions = match &options.predictions {
@@ -263,11 +263,11 @@ fn rank(
             list
         }
         None => {
-            let sets = Arc::new(ranker.image_sets(split, &store)?);
+            let sets = Arc::new(ranker.image_sets(split, &images)?);
             remarks = sets.remarks();
             let total = sets.examples.len();
             let mut told = |done| progress(done, total);
-            match eval::predict(&mut &*ranker, &store, &sets, BATCH_SIZE, cancelled, &mut told)? {
+            match eval::predict(&mut &*ranker, &images, &sets, BATCH_SIZE, cancelled, &mut told)? {
                 Some(predictions) => predictions,
                 None => return Ok(None),
             }
@@ -278,7 +278,7 @@ fn rank(
     let wrong = mistakes::most_confident(&predictions);
     let shown = &wrong[..wrong.len().min(options.mistakes)];
     let mut pictures = pictures::Pictures::new(options.images.as_deref());
-    let mistakes = mistakes::look(ranker, &store, shown, &mut pictures)?;
+    let mistakes = mistakes::look(ranker, &images, shown, &mut pictures)?;
     Ok(Some(RankingReport {
         split: split.to_owned(),
         remarks,

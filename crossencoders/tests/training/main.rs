@@ -1,6 +1,7 @@
 //! What training promises, through the library, on a data set and a model that are tiny.
 
 mod accumulation;
+mod clip;
 #[path = "../common/mod.rs"]
 mod common;
 mod failures;

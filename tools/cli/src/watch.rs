@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use crossencoders::eval::Metrics;
-use crossencoders::train::{Event, StepLog, Trainer, Variant};
+use crossencoders::train::{Event, StepLog, Trainer};
 
 use crate::dashboard::{Dashboard, State};
 use crate::progress::Progress;
@@ -34,10 +34,7 @@ impl Watch {
     /// Begins to show a run; a dashboard needs a terminal, and without one there are lines.
     pub fn start(trainer: &Trainer, out: &Path, dashboard: bool) -> anyhow::Result<Watch> {
         let recipe = &trainer.ranker().recipe;
-        let rows = match recipe.variant {
-            Variant::NonContrastive => PAIRS,
-            _ => "sets",
-        };
+        let rows = if trainer.ranker().learns_from_pairs() { PAIRS } else { "sets" };
         let (step, steps) = trainer.position();
         if dashboard && !Dashboard::is_possible() {
             errln!("--dashboard needs a terminal: lines instead");

@@ -79,7 +79,8 @@ impl Learner {
         }
         model.set_kind(recipe.train.precision.kind());
         let loaded = fill(&recipe, &config, &variables)?;
-        let optimisation = Optimisation::new(&variables, &config, &recipe.train)?;
+        let layers_above = |name: &str| config.layers_above(name);
+        let optimisation = Optimisation::new(&variables, &layers_above, &recipe.train)?;
         Ok(Learner { recipe, config, tokenizer, variables, loaded, model, optimisation })
     }
 

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::pretrain::PretrainRecipe;
+use super::settings::is_default;
 use super::{AdamWConfig, Training};
+use crate::clip::{ClipHead, ContextualHeadConfig, Fusion};
 use crate::data::Limits;
 use crate::model::{ContextConfig, Positions, RankingHead};
 
@@ -23,7 +25,7 @@ use read::{check_open, parse};
 pub enum Variant {
     /// The pre-trained alignment head; nothing is trained.
     ZeroShot,
-    /// Binary cross-entropy of single pairs.
+    /// Binary cross-entropy of single pairs; for CLIP cross-entropy over images of different sets.
     NonContrastive,
     /// Cross-entropy over the candidates of a set.
     Contrastive,
@@ -37,9 +39,10 @@ pub enum Variant {
 pub struct Recipe {
     /// How candidates are scored.
     pub variant: Variant,
-    /// VOLTA's JSON configuration of the model.
+    /// VOLTA's JSON configuration of a cross-encoder, or open_clip's of a CLIP.
     pub model: PathBuf,
-    /// Weights to begin with: safetensors or a PyTorch file. Without, training begins with random ones.
+    /// Weights to begin with: safetensors or a PyTorch file, for CLIP also OpenAI's archives. Without, training begins with
+    /// random ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init: Option<PathBuf>,
     /// Beginnings of parameter names that `init` may lack; the ranking heads are always among them when training.
@@ -59,13 +62,13 @@ pub struct Recipe {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
-    /// The feature store.
+    /// The feature store; for CLIP a store of embeddings, or the pictures: a folder of sets, a zip or tar archive.
     pub features: PathBuf,
     /// Annotations to train on; for pre-training captions.
     pub train: PathBuf,
     /// Annotations, or captions, that choose the best checkpoint.
     pub valid: PathBuf,
-    /// `vocab.txt` or `tokenizer.json`.
+    /// `vocab.txt` or `tokenizer.json`; for CLIP `bpe_simple_vocab_16e6.txt.gz`.
     pub tokenizer: PathBuf,
     /// Longer descriptions are cut, `[CLS]` and `[SEP]` included.
     #[serde(default = "defaults::max_tokens")]
@@ -76,7 +79,7 @@ pub struct Data {
 }
 
 /// The contextual module.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Context {
     /// Number of transformer layers.
@@ -87,6 +90,16 @@ pub struct Context {
     /// Which sets get temporal embeddings.
     #[serde(default)]
     pub positions: Positions,
+    /// How CLIP's embeddings are fused.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub fusion: Fusion,
+    /// What CLIP's multiplied embeddings are multiplied by.
+    #[serde(default = "defaults::logit_scale", skip_serializing_if = "is_one")]
+    pub logit_scale: f64,
+}
+
+fn is_one(value: &f64) -> bool {
+    *value == 1.0
 }
 
 mod defaults {
@@ -95,6 +108,9 @@ mod defaults {
     }
     pub fn max_regions() -> usize {
         36
+    }
+    pub fn logit_scale() -> f64 {
+        1.0
     }
 }
 
@@ -146,23 +162,31 @@ impl Recipe {
         toml::to_string(self).unwrap_or_default()
     }
 
-    /// What turns fused vectors into scores.
+    /// What turns a cross-encoder's fused vectors into scores.
     pub fn head(&self) -> RankingHead {
         match (self.variant, &self.context) {
             (Variant::ZeroShot, _) => RankingHead::Alignment,
-            (Variant::Contextual, Some(context)) => RankingHead::Contextual(ContextConfig {
-                layers: context.layers,
-                add_inputs: context.add_inputs,
-                positions: context.positions,
-            }),
+            (Variant::Contextual, Some(context)) => RankingHead::Contextual(context.module()),
             _ => RankingHead::Linear,
+        }
+    }
+
+    /// What turns CLIP's embeddings into scores.
+    pub fn clip_head(&self) -> ClipHead {
+        match (self.variant, &self.context) {
+            (Variant::Contextual, Some(context)) => ClipHead::Contextual(ContextualHeadConfig {
+                context: context.module(),
+                fusion: context.fusion,
+                logit_scale: context.logit_scale,
+            }),
+            _ => ClipHead::Cosine,
         }
     }
 
     /// The optimiser's constants.
     pub fn optimizer(&self) -> AdamWConfig {
-        let Training { betas, eps, weight_decay, .. } = self.train;
-        AdamWConfig { betas, eps, weight_decay }
+        let Training { betas, eps, weight_decay, optimizer: rule, .. } = self.train;
+        AdamWConfig { betas, eps, weight_decay, rule }
     }
 }
 
@@ -182,11 +206,24 @@ impl Kind for Recipe {
                 "`context.layers` is not between 1 and 100",
             ),
             (
+                self.context.as_ref().is_none_or(|context| {
+                    context.logit_scale.is_finite() && context.logit_scale > 0.0
+                }),
+                "`context.logit_scale` is not above 0",
+            ),
+            (
                 self.variant != Variant::ZeroShot || self.init.is_some(),
                 "zero-shot ranking needs pre-trained weights: give `init`",
             ),
         ];
         hold(rules.into_iter().chain(self.data.rules()).chain(self.train.rules()))
+    }
+}
+
+impl Context {
+    fn module(&self) -> ContextConfig {
+        let Context { layers, add_inputs, positions, .. } = *self;
+        ContextConfig { layers, add_inputs, positions }
     }
 }
 
@@ -380,7 +417,7 @@ mod tests {
         assert!(files.len() >= 10);
         for file in files {
             let recipe = Recipe::load(&file, &[]).unwrap();
-            crate::config::ModelConfig::load(&recipe.model).unwrap();
+            crate::config::Config::load(&recipe.model).unwrap();
         }
     }
 }

@@ -11,9 +11,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use crossencoders::data::{ImageSets, Limits, SkippedSet};
+use crossencoders::data::{ImageSets, ImageSource, Limits, SkippedSet};
 use crossencoders::eval::{Bootstrap, Group, Metrics, Origin, Predictions, read_predictions};
-use feature_store::FeatureStore;
 use serde::Serialize;
 
 use crate::interrupt;
@@ -36,7 +35,7 @@ pub struct RankArgs {
 pub struct RankOptions {
     #[command(flatten)]
     overrides: Overrides,
-    /// The feature store; that of the recipe by default
+    /// The feature store, for CLIP also pictures; those of the recipe by default
     #[arg(long, value_name = "STORE")]
     features: Option<PathBuf>,
     /// Descriptions that are ranked at once
@@ -96,7 +95,7 @@ fn parse_confidence(text: &str) -> Result<f64, String> {
 /// A model with a split to rank.
 pub struct Ranking {
     pub scorer: Model,
-    pub store: FeatureStore,
+    pub images: ImageSource,
     /// The annotation file.
     pub split: PathBuf,
     pub sets: Arc<ImageSets>,
@@ -108,11 +107,11 @@ impl Ranking {
     pub fn open(model: &Path, options: &RankOptions, split: &str) -> anyhow::Result<Ranking> {
         let scorer = Model::open(model, &options.overrides.values, &options.device)
             .with_context(|| format!("cannot load the model {}", model.display()))?;
-        let store = scorer.open_store(options.features.as_deref())?;
+        let images = scorer.open_images(options.features.as_deref())?;
         let split = scorer.recipe().data.split(split).to_owned();
-        let sets = Arc::new(scorer.image_sets(&split, &store)?);
+        let sets = Arc::new(scorer.image_sets(&split, &images)?);
         let batch_size = usize::from(options.batch_size);
-        Ok(Ranking { scorer, store, split, sets, batch_size })
+        Ok(Ranking { scorer, images, split, sets, batch_size })
     }
 
     /// Progress over the descriptions.
@@ -192,7 +191,7 @@ fn ranked(path: &Path, options: &RankOptions, args: &SplitArgs) -> anyhow::Resul
     let progress = ranking.progress("eval");
     let predictions = crossencoders::eval::predict(
         ranking.scorer.get().as_mut(),
-        &ranking.store,
+        &ranking.images,
         &ranking.sets,
         ranking.batch_size,
         interrupt::flag(),

@@ -2,13 +2,12 @@
 
 use std::path::Path;
 
-use crossencoders::data::ImageSets;
+use crossencoders::data::{ImageSets, ImageSource};
 use crossencoders::device::Device;
 use crossencoders::eval::Scorer;
 use crossencoders::export::ExportedRanker;
 use crossencoders::ranker::{Ranker, RankerError};
 use crossencoders::train::Recipe;
-use feature_store::FeatureStore;
 use onnx::runtime::Options;
 
 /// What ranks.
@@ -35,17 +34,17 @@ impl Model {
         }
     }
 
-    pub fn open_store(&self, path: Option<&Path>) -> Result<FeatureStore, RankerError> {
+    pub fn open_images(&self, path: Option<&Path>) -> Result<ImageSource, RankerError> {
         match self {
-            Model::Torch(ranker) => ranker.open_store(path),
-            Model::Onnx(ranker) => ranker.open_store(path),
+            Model::Torch(ranker) => ranker.open_images(path),
+            Model::Onnx(ranker) => ranker.open_images(path),
         }
     }
 
-    pub fn image_sets(&self, path: &Path, store: &FeatureStore) -> Result<ImageSets, RankerError> {
+    pub fn image_sets(&self, path: &Path, images: &ImageSource) -> Result<ImageSets, RankerError> {
         match self {
-            Model::Torch(ranker) => ranker.image_sets(path, store),
-            Model::Onnx(ranker) => ranker.image_sets(path, store),
+            Model::Torch(ranker) => ranker.image_sets(path, images),
+            Model::Onnx(ranker) => ranker.image_sets(path, images),
         }
     }
 

@@ -35,7 +35,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let progress = ranking.progress("predict");
     let scores = eval::score(
         ranking.scorer.get().as_mut(),
-        &ranking.store,
+        &ranking.images,
         &ranking.sets,
         ranking.batch_size,
         interrupt::flag(),

@@ -1,5 +1,7 @@
 //! The real binary, as a user runs it.
 
+#[cfg(feature = "torch")]
+mod clip;
 mod doctor;
 mod dumps;
 #[cfg(feature = "torch")]
