@@ -83,7 +83,7 @@ impl Captions {
         }
         let images: BTreeSet<&String> =
             captions.examples.iter().map(|caption| &caption.image).collect();
-        captions.limits.count_images(store, &Vec::from_iter(images))?;
+        captions.limits.count_images(&store.clone().into(), &Vec::from_iter(images))?;
         Ok(captions)
     }
 

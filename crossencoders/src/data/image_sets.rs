@@ -193,7 +193,8 @@ mod tests {
                 target: Some(3),
                 video: false,
             };
-            ImageSets { examples: (0..4).map(example).collect(), skipped: vec![], sets: 4 }
+            let examples = (0..4).map(example).collect();
+            ImageSets { examples, sets: 4, ..ImageSets::default() }
         };
         let drawn = sets().with_random_distractors(1);
         let mut foreign = 0;

@@ -268,7 +268,7 @@ fn a_clip_run_goes_on_bit_for_bit() {
 fn a_trained_clip_is_loaded_again_ranks_the_same_and_begins_another() {
     let world = Pictures::new(2);
     let summary = world.train("run", &[]);
-    let ranker = Ranker::load(&world.path("run"), Device::Cpu).unwrap();
+    let ranker = Ranker::load(&world.path("run"), &[], Device::Cpu).unwrap();
     let images = ranker.open_images(None).unwrap();
     let sets = Arc::new(ranker.image_sets(&ranker.recipe.data.valid, &images).unwrap());
     let never = AtomicBool::new(false);

@@ -3,7 +3,7 @@
 use std::process::Output;
 
 use crate::text;
-use crate::train::World;
+use crate::world::World;
 
 const MODEL: &str = r#"{"embed_dim": 32, "quick_gelu": true,
     "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
