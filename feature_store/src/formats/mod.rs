@@ -185,6 +185,15 @@ fn place(path: &Path) -> u64 {
     xxhash_rust::xxh3::xxh3_64(real.as_os_str().as_encoded_bytes())
 }
 
+/// Refuses the shape of an array that is neither a plain list nor a matrix with a row for each of `n` regions.
+fn check_rows(shape: &[usize], name: &str, n: usize) -> Result<(), String> {
+    match *shape {
+        [_] => Ok(()),
+        [rows, _] if rows == n => Ok(()),
+        _ => Err(format!("its `{name}` have the shape {shape:?} for {n} boxes")),
+    }
+}
+
 /// Parts of regions that only some formats have a place for, and how many images have them.
 struct LeftOut(BTreeMap<&'static str, u64>);
 
