@@ -13,6 +13,7 @@ mod base64;
 mod detect;
 pub mod hdf5;
 mod input;
+mod listing;
 mod lmdb_dump;
 pub mod npy;
 pub mod npz;
@@ -25,6 +26,7 @@ pub mod volta;
 
 pub use detect::open;
 pub use input::Input;
+pub use listing::Listing;
 pub use store::StoreSource;
 
 /// Largest array of one image that is read; the largest known dumps have 5 MB. Bounds what compressed sources can claim.
@@ -70,6 +72,12 @@ pub type Records = Box<dyn Iterator<Item = Result<Box<dyn SourceRecord>, RecordE
 pub trait FeatureSource: Send {
     /// What is known before reading.
     fn info(&self) -> &SourceInfo;
+
+    /// The lists of its images that a dump of this format carries beside them, or what is wrong with a list; none where the
+    /// format has no such lists.
+    fn listings(&self) -> Vec<Result<Listing, String>> {
+        Vec::new()
+    }
 
     /// Reads everything.
     ///

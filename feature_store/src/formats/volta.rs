@@ -3,13 +3,13 @@
 //! The dictionaries come in several spellings: arrays as base64 (text or bytes) or as NumPy arrays, numbers as `int`, as
 //! NumPy scalars or as text, labels named after the TSV (`objects_id`) or the HDF5 file (`obj_id`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use unpickle::{Dtype, NdArray, Value};
 
 use super::lmdb_dump::{DumpReader, DumpWriter};
-use super::{FeatureSink, FeatureSource, FormatError, LeftOut, RecordError, Records};
+use super::{FeatureSink, FeatureSource, FormatError, LeftOut, Listing, RecordError, Records};
 use super::{SourceInfo, SourceRecord, base64};
 use crate::{Labels, Regions};
 
@@ -39,6 +39,16 @@ impl FeatureSource for VoltaSource {
         &self.info
     }
 
+    fn listings(&self) -> Vec<Result<Listing, String>> {
+        let ids = self.reader.get(KEYS).and_then(|value| listed(&value.ok_or("it is missing")?));
+        let listing = ids.map(|ids| Listing {
+            name: "`keys`".into(),
+            ids,
+            use_of: "VOLTA's readers do not find what it leaves out",
+        });
+        vec![listing.map_err(|what| format!("`keys`, the list of ids: {what}"))]
+    }
+
     fn records(self: Box<Self>) -> Result<Records, FormatError> {
         let path = self.info.path;
         let entries = self.reader.into_entries(&[KEYS]);
@@ -51,6 +61,15 @@ impl FeatureSource for VoltaSource {
             Ok(Box::new(VoltaRecord { path: path.clone(), id, pickle }) as Box<dyn SourceRecord>)
         })))
     }
+}
+
+/// The ids in a pickled list.
+fn listed(pickle: &[u8]) -> Result<BTreeSet<String>, String> {
+    let value = unpickle::read(pickle).map_err(|error| error.to_string())?;
+    let Value::List(ids) = value else { return Err("it is no list".into()) };
+    let id = |id: &Value| Some(str::from_utf8(id.as_bytes()?).ok()?.to_owned());
+    let ids: Option<BTreeSet<String>> = ids.iter().map(id).collect();
+    ids.ok_or_else(|| "it holds something else than ids".into())
 }
 
 struct VoltaRecord {
@@ -272,7 +291,7 @@ impl FeatureSink for VoltaSink {
         let pickle = pickle.map_err(|fault| unwritable(fault.to_string()))?;
         self.left_out.note("extents", regions.extents.is_some());
         self.keys.push(Value::Bytes(id.as_bytes().into()));
-        self.writer.put(id.as_bytes().to_vec(), pickle)
+        self.writer.put_image(id, "", pickle)
     }
 
     fn finish(mut self: Box<Self>) -> Result<(), FormatError> {
