@@ -119,6 +119,7 @@ pub fn convert(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<ConvertReport, ConvertError> {
     target::check(target, StoreSource::FORMAT, options.overwrite, &[&source.info().path])?;
+    on_error.check(target, &source.info().path)?;
     options.provenance = provenance(source.info());
     let conflict = options.conflict;
     if conflict != Conflict::Fail {
@@ -149,6 +150,7 @@ pub fn append(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<AppendReport, ConvertError> {
     target::check(store, StoreSource::FORMAT, true, &[&source.info().path])?;
+    on_error.check(store, &source.info().path)?;
     let before = FeatureStore::open(store)?.len();
     let writer = crate::append::reopen(store, provenance(source.info()), options)?;
     // Every image is compared with what is there: one that differs must not be taken for one that was resumed.

@@ -1,7 +1,8 @@
 //! Comparing two stores or dumps: ids, sizes, boxes, labels, and features within a tolerance.
 //!
 //! Memory is bounded whatever is compared: two stores are walked in the order of their ids, a dump is read once with
-//! each of its images looked up in the store, and two dumps are read side by side, which needs them in one order.
+//! each of its images looked up in the store, and two dumps are read side by side, which needs them in one order. Of a dump
+//! no more than the ids is kept.
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
@@ -12,12 +13,14 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::convert::next_chunk;
-use crate::formats::{FeatureSource, FormatError, Input, RecordError, Records, SourceRecord};
+use crate::formats::{FeatureSource, FormatError, Input, RecordError, SourceRecord};
 use crate::{FeatureStore, StoreError};
 
 mod compare;
+mod reader;
 
 use compare::{Comparison, compare};
+use reader::Reader;
 
 /// Pairs of images compared in parallel at a time, at most, and their bytes while they are not decoded.
 const CHUNK: usize = 32;
@@ -52,8 +55,9 @@ pub enum DiffError {
     Store(#[from] StoreError),
     /// Two dumps whose images cannot be paired while they are read.
     #[error(
-        "the dumps list their images in different orders (`{after}` comes after `{before}` in {path}); make a store of \
-         it with `xenc store convert {path} STORE` and compare that"
+        "the dumps list different images, or in different orders, and {path} is not in the order of its ids (`{after}` \
+         comes after `{before}`), so that what is missing cannot be told; make a store of it with `xenc store convert \
+         {path} STORE` and compare that"
     )]
     Order {
         /// The dump that is not in the order of its ids.
@@ -234,7 +238,8 @@ fn look_up(
 }
 
 /// Compares two sources while both are read. Where their ids differ, the lesser one is missing in the other, provided
-/// that both are in the order of their ids; as long as they are the same, any order will do.
+/// that both are in the order of their ids; as long as they are the same, or where one has ended, any order will do. An id
+/// that one of them repeats is its own fault, whatever the other has.
 fn side_by_side(
     sources: [Box<dyn FeatureSource>; 2],
     options: &Options,
@@ -251,6 +256,13 @@ fn side_by_side(
         }
         let (mut pairs, mut bytes) = (Vec::new(), 0);
         for _ in 0..CHUNK {
+            if first.id() != second.id()
+                && let Some((side, id)) = repeated(&mut first, &mut second)?
+            {
+                report.twice(side, id, options);
+                continue;
+            }
+            let both = first.id().is_some() && second.id().is_some();
             let order = match (first.id(), second.id()) {
                 (Some(a), Some(b)) if bytes < CHUNK_BYTES => a.cmp(b),
                 (Some(_), None) => Ordering::Less,
@@ -260,7 +272,7 @@ fn side_by_side(
             let a = if order.is_le() { first.take()? } else { None };
             let b = if order.is_ge() { second.take()? } else { None };
             done += 1;
-            one_order &= order.is_eq();
+            one_order &= order.is_eq() || !both;
             if !one_order && let Some(error) = first.disorder().or(second.disorder()) {
                 return Err(error);
             }
@@ -286,43 +298,78 @@ fn side_by_side(
     Ok(Some(report))
 }
 
-/// A source at one of its records.
-struct Reader {
-    path: PathBuf,
-    records: Records,
-    head: Option<Box<dyn SourceRecord>>,
-    /// The first two neighbours whose ids do not ascend.
-    descent: Option<[String; 2]>,
+/// Steps over a record whose id has come before on its side.
+fn repeated(
+    first: &mut Reader,
+    second: &mut Reader,
+) -> Result<Option<(Side, String)>, RecordError> {
+    for (side, reader) in [(Side::First, first), (Side::Second, second)] {
+        if reader.repeats() {
+            return Ok(reader.take()?.map(|record| (side, record.id().to_owned())));
+        }
+    }
+    Ok(None)
 }
 
-impl Reader {
-    fn new(source: Box<dyn FeatureSource>) -> Result<Reader, DiffError> {
-        let path = source.info().path.clone();
-        let mut records = source.records()?;
-        let head = records.next().transpose()?;
-        Ok(Reader { path, records, head, descent: None })
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::Regions;
+    use crate::formats::tsv::{TsvCompression, TsvOrder, TsvSink};
+    use crate::formats::{self, FeatureSink as _};
+
+    /// A dump with these images, one letter each, in this order.
+    fn dump(folder: &Path, ids: &str) -> Input {
+        let path = folder.join(format!("{ids}.tsv"));
+        let _ = std::fs::remove_file(&path);
+        let mut sink = TsvSink::create(&path, TsvOrder::BottomUp, TsvCompression::Plain).unwrap();
+        let regions = Regions {
+            width: 9,
+            height: 9,
+            boxes: vec![[0.0, 0.0, 5.0, f32::NAN]],
+            features: vec![1.0],
+            dim: 1,
+            ..Regions::default()
+        };
+        ids.chars().for_each(|id| sink.append(&id.to_string(), &regions).unwrap());
+        Box::new(sink).finish().unwrap();
+        Input::Dump(formats::open(&path).unwrap())
     }
 
-    fn id(&self) -> Option<&str> {
-        self.head.as_ref().map(|record| record.id())
+    /// The numbers of a report and what is said of each image, or the error.
+    fn compared(first: &str, second: &str) -> Result<([u64; 4], String), String> {
+        let folder = tempfile::tempdir().unwrap();
+        let sides = [dump(folder.path(), first), dump(folder.path(), second)];
+        let [first, second] = sides;
+        let run = AtomicBool::new(false);
+        let report = diff(first, second, &Options::default(), &run, &mut |_| {});
+        let report = report.map_err(|error| error.to_string())?.unwrap();
+        let said = report.findings.iter().map(|it| format!("{}: {}", it.id, it.what.join(", ")));
+        let said = said.collect::<Vec<_>>().join("; ");
+        let DiffReport { common, only_first, only_second, different, .. } = report;
+        Ok(([common, only_first, only_second, different], said))
     }
 
-    /// The record it stands at; steps on.
-    fn take(&mut self) -> Result<Option<Box<dyn SourceRecord>>, RecordError> {
-        let next = self.records.next().transpose()?;
-        let taken = std::mem::replace(&mut self.head, next);
-        if let (Some(before), Some(after)) = (taken.as_ref().map(|record| record.id()), self.id())
-            && after <= before
-            && self.descent.is_none()
-        {
-            self.descent = Some([before, after].map(str::to_owned));
-        }
-        Ok(taken)
+    #[test]
+    fn what_follows_the_end_of_the_other_is_only_there() {
+        let only = |side| format!("b: only in the {side}");
+        assert_eq!(compared("za", "zab").unwrap(), ([2, 0, 1, 0], only("second")));
+        assert_eq!(compared("zab", "za").unwrap(), ([2, 1, 0, 0], only("first")));
+        // Where an image is missing before the end, the others may come later.
+        let error = compared("zab", "zb").unwrap_err();
+        assert!(error.contains("`a` comes after `z`") && error.contains("zab.tsv"), "{error}");
+        assert!(compared("ac", "bda").is_err());
     }
 
-    /// The error of a source that is not in the order of its ids.
-    fn disorder(&self) -> Option<DiffError> {
-        let [before, after] = self.descent.clone()?;
-        Some(DiffError::Order { path: self.path.clone(), before, after })
+    #[test]
+    fn a_repeated_id_is_told_as_such() {
+        assert_eq!(compared("zaz", "zaz").unwrap(), ([3, 0, 0, 0], String::new()));
+        let twice = |id: char, side| format!("{id}: it comes twice in the {side}");
+        assert_eq!(compared("zaz", "za").unwrap(), ([2, 0, 0, 1], twice('z', "first")));
+        assert_eq!(compared("zab", "zzab").unwrap(), ([3, 0, 0, 1], twice('z', "second")));
+        // It hides no disorder of the others.
+        assert!(compared("acab", "bc").unwrap_err().contains("`b` comes after `c`"));
     }
 }

@@ -84,6 +84,16 @@ pub enum StoreError {
         /// The source.
         input: PathBuf,
     },
+    /// What is to be written lies inside a store, a dump, or the target itself.
+    #[error("{path} is or lies inside {inside}; choose another place for {what}")]
+    Inside {
+        /// What was to be written.
+        path: PathBuf,
+        /// What it lies in.
+        inside: PathBuf,
+        /// What it is: the target, the quarantine.
+        what: &'static str,
+    },
     /// The target is there and neither a store nor an export like the one to be written.
     #[error(
         "{path} exists and holds {what}; only stores, and exports in the format that is written, are ever replaced: \

@@ -168,6 +168,7 @@ pub fn export(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<ExportReport, ConvertError> {
     target::check(target, format.name(), overwrite, &[&source.info().path])?;
+    on_error.check(target, &source.info().path)?;
     let claim = Claim::take(target)?;
     let target = claim.target();
     writer::check_progress(target, overwrite)?;

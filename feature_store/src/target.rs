@@ -15,6 +15,8 @@ pub(crate) use claim::Claim;
 
 /// What a target is called for as long as its successor takes its place.
 const REPLACED: &str = "replaced";
+/// The file of an LMDB environment.
+const DATA: &str = "data.mdb";
 
 /// `.NAME.SUFFIX` beside a target.
 ///
@@ -28,18 +30,19 @@ pub(crate) fn sibling(target: &Path, suffix: &str) -> Result<PathBuf, StoreError
     Ok(target.with_file_name(format!(".{}.{suffix}", name.to_string_lossy())))
 }
 
-/// Refuses a target that cannot be written, before any work: one that is or holds one of the `sources`; one that is
-/// there and is neither a store nor an export in the `format` that is to be written, which nothing here ever replaces;
+/// Refuses a target that cannot be written, before any work: one inside a store; one that is or holds one of the
+/// `sources`; one that is there and is neither a store nor an export in the `format` that is to be written, which nothing here ever replaces;
 /// and any other that is there, unless it is to be replaced.
 ///
 /// # Errors
-/// [`StoreError::HoldsSource`], [`StoreError::Irreplaceable`], [`StoreError::Exists`].
+/// [`StoreError::Inside`], [`StoreError::HoldsSource`], [`StoreError::Irreplaceable`], [`StoreError::Exists`].
 pub(crate) fn check(
     target: &Path,
     format: &str,
     overwrite: bool,
     sources: &[&Path],
 ) -> Result<(), StoreError> {
+    outside_of_stores(target, "the target")?;
     // A dangling link is something that is there, too.
     if target.symlink_metadata().is_err() {
         return Ok(());
@@ -49,7 +52,6 @@ pub(crate) fn check(
             io::Error::new(io::ErrorKind::InvalidInput, "it is a link; name what it leads to");
         return Err(StoreError::Io { path: target.to_owned(), source });
     }
-    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let place = real(target);
     if let Some(source) = sources.iter().find(|source| real(source).starts_with(&place)) {
         let (path, input) = (target.to_owned(), (*source).to_owned());
@@ -59,6 +61,45 @@ pub(crate) fn check(
         return Err(StoreError::Irreplaceable { path: target.to_owned(), what });
     }
     if overwrite { Ok(()) } else { Err(StoreError::Exists(target.to_owned())) }
+}
+
+/// Refuses a quarantine that lies inside a source or the target, or would be in its place, before any work.
+///
+/// # Errors
+/// [`StoreError::Inside`].
+pub(crate) fn check_quarantine(folder: &Path, others: &[&Path]) -> Result<(), StoreError> {
+    let (what, place) = ("the quarantine", real(folder));
+    if let Some(other) = others.iter().find(|other| place.starts_with(real(other))) {
+        let (path, inside) = (folder.to_owned(), (*other).to_owned());
+        return Err(StoreError::Inside { path, inside, what });
+    }
+    if folder.join(DATA).exists() {
+        let (path, inside) = (folder.to_owned(), folder.to_owned());
+        return Err(StoreError::Inside { path, inside, what });
+    }
+    outside_of_stores(folder, what)
+}
+
+/// Refuses a path below a folder that holds an LMDB environment: nothing else belongs there, and a successor would take
+/// it along.
+fn outside_of_stores(path: &Path, what: &'static str) -> Result<(), StoreError> {
+    match real(path).ancestors().skip(1).find(|folder| folder.join(DATA).exists()) {
+        Some(store) => {
+            let (path, inside) = (path.to_owned(), store.to_owned());
+            Err(StoreError::Inside { path, inside, what })
+        }
+        None => Ok(()),
+    }
+}
+
+/// A path without links, as far as it is there.
+fn real(path: &Path) -> PathBuf {
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let found = whole.ancestors().find_map(|part| Some((part, part.canonicalize().ok()?)));
+    match found {
+        Some((part, place)) => place.join(whole.strip_prefix(part).unwrap_or(&whole)),
+        None => whole,
+    }
 }
 
 /// Puts what is complete in place of the target, durably. What stood there goes only once that is done, and where the file

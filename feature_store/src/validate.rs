@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::convert::{ConvertError, next_chunk};
 use crate::formats::{FeatureSource, RecordError, StoreSource};
 use crate::quarantine::Quarantine;
-use crate::{FeatureStore, Regions, Schema, StoreError, dataset, pages};
+use crate::{FeatureStore, Regions, Schema, StoreError, dataset, pages, target};
 
 mod check;
 mod statistics;
@@ -48,6 +48,14 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Options {
         Options { coverage: Vec::new(), deep: false, quarantine: None, listed: 100 }
+    }
+}
+
+impl Options {
+    /// Refuses to keep bad records inside what is read.
+    fn check_quarantine(&self, source: &Path) -> Result<(), StoreError> {
+        let folder = self.quarantine.as_deref();
+        folder.map_or(Ok(()), |folder| target::check_quarantine(folder, &[source]))
     }
 }
 
@@ -126,6 +134,7 @@ pub fn validate_store(
     cancelled: &AtomicBool,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Option<Report>, StoreError> {
+    options.check_quarantine(path)?;
     pages::check(path)?;
     let store = FeatureStore::open(path)?;
     let mut walk = Walk::new(StoreSource::FORMAT, options);
@@ -173,11 +182,13 @@ pub fn validate_source(
     cancelled: &AtomicBool,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Option<Report>, ConvertError> {
+    options.check_quarantine(&source.info().path)?;
     let mut walk = Walk::new(source.info().format, options);
     let path = source.info().path.clone();
     // Ids are all that is kept of the images, and only to compare them with the sets.
     let mut ids = BTreeSet::new();
     let mut dim = None;
+    let listings = source.listings();
     let mut records = source.records()?;
     loop {
         if cancelled.load(Ordering::Relaxed) {
@@ -211,7 +222,12 @@ pub fn validate_source(
         let of_the_set = ids.range(prefix.clone()..).take_while(|id| id.starts_with(&prefix));
         Ok(of_the_set.filter(|id| id[prefix.len()..].parse::<u64>().is_ok()).count())
     };
-    Ok(Some(walk.finish(&prefix_count)?))
+    let mut report = walk.finish(&prefix_count)?;
+    report.store_findings.extend(listings.into_iter().flat_map(|listing| match listing {
+        Ok(listing) => listing.findings(&ids),
+        Err(what) => vec![what],
+    }));
+    Ok(Some(report))
 }
 
 /// What a validation carries from image to image.

@@ -4,13 +4,15 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use feature_store::convert::{ConvertError, OnError, convert};
+use feature_store::formats::uniter::{UniterEncoding, UniterSink};
 use feature_store::formats::volta::{VoltaEncoding, VoltaSink};
 use feature_store::formats::{self, FeatureSink as _};
 use feature_store::lmdb::LmdbError;
-use feature_store::validate::{Coverage, Options, validate_store};
+use feature_store::validate::{Coverage, Options, validate_source, validate_store};
 use feature_store::{
     FeatureStore, Regions, Schema, StoreError, StoreWriter, WriterOptions, dataset,
 };
+use unpickle::Value;
 
 fn regions(seed: u32) -> Regions {
     Regions {
@@ -345,4 +347,62 @@ fn a_dump_of_several_files_is_another_when_one_of_them_changes() {
     let bytes = std::fs::read(&array).unwrap();
     std::fs::write(&array, [bytes, vec![0]].concat()).unwrap();
     assert_ne!(before, fingerprint());
+}
+
+/// What a validation says of a dump as a whole.
+fn findings(dump: &Path) -> Vec<String> {
+    let source = formats::open(dump).unwrap();
+    let run = AtomicBool::new(false);
+    let report = validate_source(source, &Options::default(), &run, &mut |_| {});
+    let report = report.unwrap().unwrap();
+    assert_eq!(report.is_good(), report.store_findings.is_empty());
+    report.store_findings
+}
+
+#[test]
+fn a_volta_dump_that_lists_other_images_than_it_holds_is_found_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let dump = volta(folder.path(), 2);
+    assert_eq!(findings(&dump), [""; 0]);
+    let text = |id: &str| Value::Str(id.into());
+    let keys = |value: Value| plant(&dump, "keys", &unpickle::write(&value).unwrap());
+    keys(Value::List(vec![text("open1img0"), text("ghost"), text("gone")]));
+    assert_eq!(
+        findings(&dump),
+        [
+            "`keys` names 2 images, `ghost` first, not there",
+            "`keys` does not name the image `open1img1`: VOLTA's readers do not find what it leaves out",
+        ]
+    );
+    keys(Value::Int(7));
+    assert_eq!(findings(&dump), ["`keys`, the list of ids: it is no list"]);
+    keys(Value::List(vec![Value::Int(7)]));
+    assert_eq!(findings(&dump), ["`keys`, the list of ids: it holds something else than ids"]);
+}
+
+#[test]
+fn a_uniter_dump_without_its_counts_is_found_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let dump = folder.path().join("uniter");
+    let mut sink = UniterSink::create(&dump, UniterEncoding::Msgpack, false).unwrap();
+    ["a", "b"].iter().for_each(|id| sink.append(id, &regions(1)).unwrap());
+    Box::new(sink).finish().unwrap();
+    assert_eq!(findings(&dump), [""; 0]);
+    let counts = dump.join("nbb_th0.2_max100_min10.json");
+    std::fs::write(&counts, r#"{"a.npz": 1, "c.npz": 1}"#).unwrap();
+    assert_eq!(
+        findings(&dump),
+        [
+            "the list of counts names the image `c`, not there",
+            "the list of counts does not name the image `b`: no boxes are cut off of it",
+        ]
+    );
+    std::fs::write(&counts, "{}").unwrap();
+    let without = findings(&dump);
+    assert!(without.len() == 1 && without[0].contains("no boxes are cut off"), "{without:?}");
+    std::fs::remove_file(&counts).unwrap();
+    assert_eq!(findings(&dump), without);
+    let environment = dump.join("feat_th0.2_max100_min10");
+    plant(&environment, "__keys__", b"[\"a.npz\", 7]");
+    assert!(findings(&dump)[0].contains("no JSON list of keys"), "{:?}", findings(&dump));
 }

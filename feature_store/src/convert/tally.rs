@@ -1,11 +1,14 @@
 //! What a conversion has taken and what it has left out.
 
+use std::path::Path;
+
 use serde::Serialize;
 
 use super::ConvertError;
 use crate::formats::{RecordError, SourceInfo};
 use crate::quarantine::Quarantine;
 use crate::validate::Finding;
+use crate::{StoreError, target};
 
 /// What to do with a record that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -17,6 +20,16 @@ pub enum OnError {
     Skip,
     /// Leave it out, report it, and keep its bytes and the reason in this folder.
     Quarantine(std::path::PathBuf),
+}
+
+impl OnError {
+    /// Refuses a quarantine in the target or a source, before any work.
+    pub(crate) fn check(&self, target: &Path, source: &Path) -> Result<(), StoreError> {
+        match self {
+            OnError::Quarantine(folder) => target::check_quarantine(folder, &[target, source]),
+            OnError::Fail | OnError::Skip => Ok(()),
+        }
+    }
 }
 
 /// How far a conversion is.

@@ -70,17 +70,34 @@ fn labels(name: &str, a: &Option<Labels>, b: &Option<Labels>) -> impl Iterator<I
     ids.into_iter().chain(confidences)
 }
 
+/// What is the same in both; what is no number is, if its bits are.
+trait Same {
+    fn is_same(&self, other: &Self) -> bool;
+}
+
+impl Same for f32 {
+    fn is_same(&self, other: &f32) -> bool {
+        self.to_bits() == other.to_bits() || self == other
+    }
+}
+
+impl Same for i64 {
+    fn is_same(&self, other: &i64) -> bool {
+        self == other
+    }
+}
+
 /// In how many regions lists with one value for each differ, and the first of them with both values.
-fn values<T: PartialEq + Display>(name: &str, a: &[T], b: &[T]) -> Option<String> {
+fn values<T: Same + Display>(name: &str, a: &[T], b: &[T]) -> Option<String> {
     let what = rows(name, a.len(), a, b)?;
-    match a.iter().zip(b).enumerate().find(|(_, (a, b))| a != b) {
+    match a.iter().zip(b).enumerate().find(|(_, (a, b))| !a.is_same(b)) {
         Some((region, (a, b))) => Some(format!("{what} (region {region}: {a} and {b})")),
         None => Some(what),
     }
 }
 
 /// In how many regions lists with several values for each of `n` differ.
-fn rows<T: PartialEq>(name: &str, n: usize, a: &[T], b: &[T]) -> Option<String> {
+fn rows<T: Same>(name: &str, n: usize, a: &[T], b: &[T]) -> Option<String> {
     let width = |list: &[T]| list.len() / n.max(1);
     match (a, b) {
         ([], []) => None,
@@ -91,7 +108,8 @@ fn rows<T: PartialEq>(name: &str, n: usize, a: &[T], b: &[T]) -> Option<String> 
         }
         _ => {
             let size = width(a).max(1);
-            let differ = a.chunks(size).zip(b.chunks(size)).filter(|(a, b)| a != b).count();
+            let is_same = |(a, b): &(&[T], &[T])| a.iter().zip(*b).all(|(a, b)| a.is_same(b));
+            let differ = a.chunks(size).zip(b.chunks(size)).filter(|rows| !is_same(rows)).count();
             let plural = if differ == 1 { "" } else { "s" };
             (differ > 0).then(|| format!("{name} of {differ} region{plural}"))
         }
@@ -157,6 +175,19 @@ mod tests {
         other.features[0] = f32::NAN;
         let what = compare(&image(), &other, 1.0).1;
         assert_eq!(what.last().unwrap(), "features that are no numbers in one of them");
+    }
+
+    #[test]
+    fn what_is_no_number_in_both_is_the_same() {
+        let mut image = image();
+        image.boxes[0][0] = f32::NAN;
+        image.features[0] = f32::NAN;
+        image.objects.as_mut().unwrap().confidences[1] = f32::NAN;
+        image.class_probabilities.as_mut().unwrap()[0] = f32::NAN;
+        assert_eq!(compare(&image, &image.clone(), 0.0), (0.0, vec![]));
+        let mut other = image.clone();
+        other.boxes[0][0] = 0.0;
+        assert_eq!(compare(&image, &other, 0.0).1, ["boxes of 1 region"]);
     }
 
     #[test]

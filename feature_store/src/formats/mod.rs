@@ -14,6 +14,7 @@ mod detect;
 mod folder;
 pub mod hdf5;
 mod input;
+mod listing;
 mod lmdb_dump;
 pub mod npy;
 pub mod npz;
@@ -26,6 +27,7 @@ pub mod volta;
 
 pub use detect::open;
 pub use input::Input;
+pub use listing::Listing;
 pub use store::StoreSource;
 
 /// Largest array of one image that is read; the largest known dumps have 5 MB. Bounds what compressed sources can claim.
@@ -76,6 +78,12 @@ pub type Records = Box<dyn Iterator<Item = Result<Box<dyn SourceRecord>, RecordE
 pub trait FeatureSource: Send {
     /// What is known before reading.
     fn info(&self) -> &SourceInfo;
+
+    /// The lists of its images that a dump of this format carries beside them, or what is wrong with a list; none where the
+    /// format has no such lists.
+    fn listings(&self) -> Vec<Result<Listing, String>> {
+        Vec::new()
+    }
 
     /// Reads everything.
     ///
@@ -200,6 +208,15 @@ pub(crate) fn fingerprint(file: &Path) -> Result<String, StoreError> {
 fn place(path: &Path) -> u64 {
     let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     xxhash_rust::xxh3::xxh3_64(real.as_os_str().as_encoded_bytes())
+}
+
+/// Refuses the shape of an array that is neither a plain list nor a matrix with a row for each of `n` regions.
+fn check_rows(shape: &[usize], name: &str, n: usize) -> Result<(), String> {
+    match *shape {
+        [_] => Ok(()),
+        [rows, _] if rows == n => Ok(()),
+        _ => Err(format!("its `{name}` have the shape {shape:?} for {n} boxes")),
+    }
 }
 
 /// Parts of regions that only some formats have a place for, and how many images have them.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use regex_lite::Regex;
 
-use super::{FeatureSource, FormatError, RecordError, Records, SourceInfo, SourceRecord};
+use super::{FeatureSource, FormatError, Listing, RecordError, Records, SourceInfo, SourceRecord};
 use crate::{FeatureStore, Regions, dataset};
 
 /// How an id is changed.
@@ -253,6 +253,10 @@ impl Selected {
 impl FeatureSource for Selected {
     fn info(&self) -> &SourceInfo {
         &self.info
+    }
+
+    fn listings(&self) -> Vec<Result<Listing, String>> {
+        self.source.listings()
     }
 
     fn records(self: Box<Self>) -> Result<Records, FormatError> {

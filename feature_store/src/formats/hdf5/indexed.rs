@@ -193,6 +193,20 @@ impl Fields {
                 self.features.name, self.features.rows
             ));
         }
+        for boxes in [&self.boxes, &self.spatial].into_iter().flatten() {
+            // As many regions as there are features of, and corners in the first four columns.
+            let is_alike = match (&boxes.inner[..], &self.features.inner[..]) {
+                ([columns], [_]) => *columns >= 4,
+                ([regions, columns], [of_features, _]) => regions == of_features && *columns >= 4,
+                _ => false,
+            };
+            if !is_alike {
+                return Err(format!(
+                    "an image of `{}` has the shape {:?}, one of `{}` {:?}",
+                    boxes.name, boxes.inner, self.features.name, self.features.inner
+                ));
+            }
+        }
         let sized = self.boxes.is_some() && self.width.is_some() && self.height.is_some();
         if !sized && self.spatial.is_none() {
             return Err(

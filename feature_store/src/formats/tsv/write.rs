@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use super::BYTE_ORDER_MARK;
 use crate::formats::base64::encode;
 use crate::formats::{FeatureSink, FormatError, LeftOut};
 use crate::{Labels, Regions};
@@ -70,6 +71,13 @@ impl TsvSink {
     fn line(&self, id: &str, regions: &Regions) -> Result<String, &'static str> {
         if id.contains(['\t', '\n', '\r', '"']) {
             return Err("its id would need quotes; rename it with --rename");
+        }
+        // Text begins with neither: readers would take the file for something else, or leave the mark out.
+        if id.contains(|c| c < ' ') || id.starts_with(BYTE_ORDER_MARK) {
+            return Err(
+                "its id has control characters or begins with a byte order mark, and the file could not be read \
+                        back; rename it with --rename",
+            );
         }
         let (w, h, n) = (regions.width, regions.height, regions.len());
         let boxes = encode(regions.boxes.as_flattened());

@@ -98,7 +98,8 @@ impl OnErrorArgs {
     /// What was asked for, for an output at `target`.
     pub fn resolve(&self, target: &Path) -> OnError {
         let beside = || {
-            let mut name = target.as_os_str().to_owned();
+            // Without a slash at its end, which would put it inside.
+            let mut name = target.components().collect::<PathBuf>().into_os_string();
             name.push(".quarantine");
             PathBuf::from(name)
         };

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use feature_store::diff::{Options, diff};
 use feature_store::formats::Input;
+use feature_store::text::visible;
 
 use crate::interrupt;
 use crate::progress::Progress;
@@ -61,7 +62,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         outln!("different    {}", report.different);
         outln!("features     differ by at most {}", report.largest_difference);
         for difference in &report.findings {
-            outln!("  {}: {}", difference.id, difference.what.join("; "));
+            outln!("  {}: {}", visible(&difference.id), difference.what.join("; "));
         }
         let all = report.only_first + report.only_second + report.different;
         if all > report.findings.len() as u64 {

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 
 use feature_store::formats::{FeatureSource, Input};
+use feature_store::text::visible;
 use feature_store::{FeatureStore, StoreError};
 
 use crate::console::Lines;
@@ -13,7 +14,7 @@ use crate::interrupt;
 /// List image ids
 ///
 /// Ids of a store come in byte order, so that those of one image set are neighbours; those of a dump in its own order.
-/// Exit codes: 0 done, 1 there are records whose ids cannot be read, 2 could not run.
+/// Control characters in an id are spelled out, so that each stays on its line; --json has it as it is. Exit codes: 0 done, 1 there are records whose ids cannot be read, 2 could not run.
 #[derive(clap::Args)]
 pub struct Args {
     /// The store, or a dump in any format
@@ -50,7 +51,7 @@ impl Listing {
 
     fn add(&mut self, id: &str) {
         match self {
-            Listing::Lines(lines) => lines.line(id),
+            Listing::Lines(lines) => lines.line(visible(id)),
             Listing::Json(ids) => ids.push(id.to_owned()),
         }
     }
@@ -95,7 +96,7 @@ fn of_dump(
             Ok(record) if record.id().starts_with(prefix) => listing.add(record.id()),
             Ok(_) => {}
             Err(error) => {
-                errln!("unreadable: {error}");
+                errln!("unreadable: {}", visible(&error.to_string()));
                 unreadable = true;
             }
         }

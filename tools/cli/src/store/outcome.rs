@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::anyhow;
 use feature_store::convert::{ConvertError, Findings, OnError, SkippedRecord};
+use feature_store::text::visible;
 use feature_store::validate::Finding;
 use serde::Serialize;
 use serde_json::Value;
@@ -24,7 +25,7 @@ pub fn skipped_remark(skipped: u64) -> String {
 /// Says which records were left out, the first of them one by one.
 pub fn say_skipped(skipped: &[SkippedRecord], on_error: &OnError, json: bool) {
     for record in skipped.iter().take(TOLD) {
-        errln!("skipped: {}", record.reason);
+        errln!("skipped: {}", visible(&record.reason));
     }
     let more = skipped.len().saturating_sub(TOLD);
     if more > 0 {
@@ -73,8 +74,10 @@ pub fn verdict(
 pub fn say_findings(findings: &Findings, target: &Path) -> bool {
     if let Some(Finding { id, what }) = &findings.first {
         errln!(
-            "{} with findings, taken as they are; `{id}` first: {what}; `xenc store validate {}` lists them",
+            "{} with findings, taken as they are; `{}` first: {}; `xenc store validate {}` lists them",
             count(findings.images, "image"),
+            visible(id),
+            visible(what),
             target.display()
         );
     }

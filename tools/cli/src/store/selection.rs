@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use feature_store::dataset::{self, DatasetError, Description};
 use feature_store::formats::FeatureSource;
 use feature_store::formats::select::{Rename, Selected, Selection, Unmet, Watch};
-use feature_store::text::read_list;
+use feature_store::text::{read_list, visible};
 use feature_store::validate::Coverage;
 
 /// Ids that are named one by one; more are only counted.
@@ -45,6 +45,12 @@ impl SelectionArgs {
         &self,
         source: Box<dyn FeatureSource>,
     ) -> anyhow::Result<(Box<dyn FeatureSource>, Asked)> {
+        let path = source.info().path.display();
+        source
+            .listings()
+            .into_iter()
+            .filter_map(Result::err)
+            .for_each(|what| errln!("{path}: {what}"));
         let mut selection = Selection { rename: self.rename.clone(), ..Selection::default() };
         if let Some(path) = &self.ids {
             let ids: HashSet<String> = read_list(path)
@@ -123,7 +129,8 @@ impl Asked {
 
 /// The first names, in quotes, and how many more there are.
 fn quoted(names: &[String]) -> String {
-    let first: Vec<String> = names.iter().take(NAMED).map(|name| format!("`{name}`")).collect();
+    let first: Vec<String> =
+        names.iter().take(NAMED).map(|name| format!("`{}`", visible(name))).collect();
     let more = names.len().saturating_sub(NAMED);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     first.join(", ") + &more

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use feature_store::formats::Input;
+use feature_store::text::visible;
 use feature_store::validate::{Options, Report, validate_source, validate_store};
 
 use super::outcome::say_quarantined;
@@ -73,14 +74,14 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 fn print(report: &Report) {
     outln!("images       {} read, {} bad", report.images, report.bad_images);
     for finding in &report.findings {
-        outln!("  {}: {}", finding.id, finding.what);
+        outln!("  {}: {}", visible(&finding.id), visible(&finding.what));
     }
     let unlisted = report.bad_images - report.findings.len() as u64;
     if unlisted > 0 {
         outln!("  and {unlisted} more (--json lists all)");
     }
     for finding in &report.store_findings {
-        outln!("store        {finding}");
+        outln!("store        {}", visible(finding));
     }
     for split in &report.coverage {
         outln!(

@@ -104,3 +104,47 @@ fn dumps_are_merged_with_stores_and_with_each_other() {
     let (code, _, said) = run(&["store", "merge", &place.path("fail"), &npy, &all]);
     assert!(code == 2 && said.contains("--on-conflict"), "{said}");
 }
+
+#[test]
+fn ids_stay_on_their_lines_and_move_no_cursor() {
+    let place = Place::new();
+    let (store, id) = (place.path("store"), "a\nb\u{1b}[31m");
+    let options = feature_store::WriterOptions::default();
+    let mut writer = feature_store::StoreWriter::create(store.as_ref(), options).unwrap();
+    let regions = feature_store::Regions {
+        width: 9,
+        height: 9,
+        boxes: vec![[0.0, 0.0, 5.0, 5.0]],
+        features: vec![f32::NAN],
+        dim: 1,
+        ..Default::default()
+    };
+    writer.append(id, &regions).unwrap();
+    writer.finish().unwrap();
+    let spelled = r"a\nb\u{1b}[31m";
+    assert_eq!(run(&["store", "ls", &store]).1, format!("{spelled}\n"));
+    let json: Vec<String> =
+        serde_json::from_str(&run(&["store", "ls", &store, "--json"]).1).unwrap();
+    assert_eq!(json, [id]);
+    let (_, out, _) = run(&["store", "validate", &store]);
+    assert!(out.contains(&format!("  {spelled}: region 0")), "{out}");
+    let (_, out, _) = run(&["store", "diff", &store, &fixture("volta.h5")]);
+    assert!(out.contains(&format!("  {spelled}: only in the first")), "{out}");
+    // No text file can hold it.
+    let (code, _, said) =
+        run(&["store", "convert", &store, &place.path("a.tsv"), "--to", "tsv-bottomup"]);
+    assert!(code == 2 && said.contains("--rename") && !said.contains('\u{1b}'), "{said}");
+}
+
+#[test]
+fn a_uniter_dump_without_counts_is_converted_with_a_word() {
+    let place = Place::new();
+    let (uniter, store) = (place.path("uniter"), place.path("store"));
+    assert_eq!(run(&["store", "convert", &fixture("volta.h5"), &uniter, "--to", "uniter"]).0, 0);
+    let said = run(&["store", "convert", &uniter, &store]).2;
+    assert!(!said.contains("cut off"), "{said}");
+    std::fs::remove_file(format!("{uniter}/nbb_th0.2_max100_min10.json")).unwrap();
+    let (code, _, said) = run(&["store", "convert", &uniter, &store, "--force"]);
+    assert!(code == 0 && said.contains("no boxes are cut off"), "{said}");
+    assert_eq!(run(&["store", "validate", &uniter]).0, 1);
+}
