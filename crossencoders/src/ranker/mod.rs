@@ -130,7 +130,7 @@ impl Ranker {
     /// Opens a store, by default the recipe's, and makes sure that the model can read its features.
     ///
     /// # Errors
-    /// [`RecipeError::NotThere`], [`DataError::Store`], [`RankerError::FeatureDim`].
+    /// [`RankerError::Recipe`] where the recipe's is not there, [`RankerError::Data`], [`RankerError::FeatureDim`].
     pub fn open_store(&self, path: Option<&Path>) -> Result<FeatureStore, RankerError> {
         open_store(path, &self.recipe.data, &self.config)
     }
@@ -138,7 +138,7 @@ impl Ranker {
     /// Reads a split for this model.
     ///
     /// # Errors
-    /// [`RecipeError::NotThere`], [`DataError`].
+    /// [`RankerError::Recipe`] where the recipe's is not there, [`RankerError::Data`].
     pub fn image_sets(&self, path: &Path, store: &FeatureStore) -> Result<ImageSets, RankerError> {
         image_sets(path, store, &self.tokenizer, &self.recipe.data)
     }
