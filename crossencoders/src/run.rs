@@ -13,6 +13,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::digests::{self, DigestError};
+use crate::eval::whole_file::write_whole;
 use crate::ranker::RECIPE;
 use crate::train::tensorboard::{self, EventLog};
 
@@ -85,7 +86,7 @@ impl Run {
         };
         let recipe_file = path.join(RECIPE);
         let is_run = recipe_file.is_file();
-        if !is_run && path.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
+        if !is_run && !is_vacant(path) {
             return Err(RunError::NotARun(path.to_owned()));
         }
         let checkpoints = path.join("checkpoints");
@@ -104,7 +105,8 @@ impl Run {
                 return Err(RunError::OtherRecipe { path: path.to_owned(), difference });
             }
         }
-        fs::write(&recipe_file, recipe).map_err(io(&recipe_file))?;
+        write_whole(&recipe_file, |file| file.write_all(recipe.as_bytes()))
+            .map_err(io(&recipe_file))?;
         recover(&checkpoints).map_err(io(&checkpoints))?;
         let metrics = File::options().create(true).append(true).open(&metrics_file);
         let metrics = metrics.map_err(io(&metrics_file))?;
@@ -166,6 +168,17 @@ impl Run {
     fn metrics_error(&self, source: io::Error) -> RunError {
         RunError::Io { path: self.path.join("metrics.jsonl"), source }
     }
+}
+
+/// Whether a folder is not there, or holds no more than a run that was killed before it had a recipe.
+fn is_vacant(path: &Path) -> bool {
+    let holds_only = |path: &Path, known: &dyn Fn(&std::ffi::OsStr) -> bool| {
+        path.read_dir().map_or(true, |mut entries| {
+            entries.all(|entry| entry.is_ok_and(|entry| known(&entry.file_name())))
+        })
+    };
+    holds_only(path, &|name| name == "checkpoints" || name == ".recipe.toml.partial")
+        && holds_only(&path.join("checkpoints"), &|name| name == ".lock")
 }
 
 fn lock(path: &Path) -> Result<File, RunError> {
@@ -267,6 +280,19 @@ mod tests {
         let last = checkpoint(&path, LAST);
         fs::rename(&last, beside(&last, "old")).unwrap();
         assert_eq!(read(&Run::open(&path, "a = 1\n", false).unwrap()), "first");
+    }
+
+    #[test]
+    fn a_run_that_was_killed_at_its_beginning_can_begin_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run");
+        drop(Run::open(&path, "a = 1\n", false).unwrap());
+        fs::rename(path.join(RECIPE), path.join(".recipe.toml.partial")).unwrap();
+        fs::remove_file(path.join("metrics.jsonl")).unwrap();
+        drop(Run::open(&path, "a = 1\n", false).unwrap());
+        fs::remove_file(path.join(RECIPE)).unwrap();
+        fs::write(path.join("checkpoints/mine"), "").unwrap();
+        assert!(matches!(Run::open(&path, "a = 1\n", false), Err(RunError::NotARun(_))));
     }
 
     #[test]

@@ -78,10 +78,10 @@ pub enum StoreError {
         /// The source.
         input: PathBuf,
     },
-    /// The target is there and no output of this program.
+    /// The target is there and neither a store nor an export like the one to be written.
     #[error(
-        "{path} exists and holds {what}; only stores and exports are ever replaced: choose another target, or move it \
-         away"
+        "{path} exists and holds {what}; only stores, and exports in the format that is written, are ever replaced: \
+         choose another target, or move it away"
     )]
     Irreplaceable {
         /// The target.

@@ -1,6 +1,6 @@
 //! From any source to a foreign format: written beside the target, renamed into place when complete.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -15,8 +15,9 @@ use crate::formats::tsv::{self, TsvCompression, TsvOrder, TsvSink};
 use crate::formats::uniter::{UniterEncoding, UniterSink};
 use crate::formats::volta::{VoltaEncoding, VoltaSink};
 use crate::formats::{FeatureSink, FeatureSource, FormatError, RecordError, Records};
+use crate::target::{self, Claim};
 use crate::validate::{Finding, check_regions};
-use crate::{Regions, StoreError, target};
+use crate::{Regions, StoreError};
 
 /// A foreign format to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +47,18 @@ pub enum ForeignFormat {
 }
 
 impl ForeignFormat {
+    /// What [`SourceInfo::format`](crate::formats::SourceInfo::format) says of what is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            ForeignFormat::Volta(_) => "volta-lmdb",
+            ForeignFormat::Uniter { .. } => "uniter-lmdb",
+            ForeignFormat::Npz { .. } => "npz",
+            ForeignFormat::Tsv(..) => "tsv",
+            ForeignFormat::Hdf5 | ForeignFormat::IndexedHdf5 => "hdf5",
+            ForeignFormat::Npy => "npy",
+        }
+    }
+
     /// Begins an output, which must not exist yet.
     ///
     /// # Errors
@@ -81,7 +94,7 @@ impl ForeignFormat {
 
 /// The next records, decoded in parallel; none at the end.
 fn decode_next(records: &mut Records) -> Vec<Result<(String, Regions), RecordError>> {
-    let chunk = next_chunk(records, &|_| true);
+    let chunk = next_chunk(records);
     chunk.into_par_iter().map(|record| record?.decode()).collect()
 }
 
@@ -94,8 +107,8 @@ pub struct ExportReport {
     pub skipped: Vec<SkippedRecord>,
     /// Images written as they are that [`validate`](crate::validate) finds something wrong with.
     pub findings: Findings,
-    /// Parts of the images that the format has no place for.
-    pub left_out: BTreeSet<&'static str>,
+    /// Parts that the format has no place for, and how many images have them.
+    pub left_out: BTreeMap<&'static str, u64>,
 }
 
 /// Writes a source in a foreign format at `target`. An interrupted export starts anew.
@@ -111,23 +124,18 @@ pub fn export(
     cancelled: &AtomicBool,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<ExportReport, ConvertError> {
-    target::check(target, overwrite, &[&source.info().path])?;
+    target::check(target, format.name(), overwrite, &[&source.info().path])?;
+    let claim = Claim::take(target)?;
+    let target = claim.target();
     let partial = target::sibling(target, "partial")?;
-    let lock_path = target::sibling(target, "lock")?;
-    if let Some(folder) = target.parent() {
-        std::fs::create_dir_all(folder).map_err(StoreError::io(folder))?;
-    }
-    let lock = target::lock(&lock_path, &partial)?;
     target::remove(&partial).map_err(StoreError::io(&partial))?;
     let written = write(source, target, &partial, format, on_error, cancelled, progress);
     let report = written.and_then(|report| {
-        target::publish(&partial, target, overwrite)?;
+        target::publish(&partial, &claim, format.name(), overwrite)?;
         Ok(report)
     });
     // After a success there is none left; after a failure what is there is of no use.
     let _ = target::remove(&partial);
-    let _ = target::remove(&lock_path);
-    drop(lock);
     report
 }
 

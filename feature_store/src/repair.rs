@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 
+use crate::formats::StoreSource;
 use crate::lmdb::LmdbError;
 use crate::pages::{self, PageFile};
 use crate::record::{Encoded, RecordView};
@@ -42,7 +43,7 @@ pub fn repair(
     if !data.is_file() {
         return Err(LmdbError::NotADirectory(damaged.to_owned()).into());
     }
-    target::check(target, overwrite, &[damaged])?;
+    target::check(target, StoreSource::FORMAT, overwrite, &[damaged])?;
     let file = PageFile::open(&data, page_size(&data)?)?;
     let mut writer: Option<StoreWriter> = None;
     let mut lost: BTreeMap<String, &'static str> = BTreeMap::new();

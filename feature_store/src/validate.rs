@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::convert::{ConvertError, next_chunk};
-use crate::formats::{FeatureSource, RecordError, SourceRecord};
+use crate::formats::{FeatureSource, RecordError, SourceRecord, StoreSource};
 use crate::quarantine::Quarantine;
 use crate::record::RecordView;
 use crate::schema::image_digest;
@@ -18,8 +18,9 @@ mod statistics;
 
 pub use statistics::Statistics;
 
-/// Records checked in parallel at a time.
+/// Records checked in parallel at a time, and bytes of features in them, at most.
 const PAGE: usize = 64;
+const PAGE_BYTES: usize = 32 << 20;
 
 /// Image sets that some use of the store needs.
 #[derive(Debug, Clone)]
@@ -124,15 +125,17 @@ pub fn validate_store(
 ) -> Result<Option<Report>, StoreError> {
     pages::check(path)?;
     let store = FeatureStore::open(path)?;
-    let mut walk = Walk::new("store", options)?;
+    let mut walk = Walk::new(StoreSource::FORMAT, options);
     let schema = store.schema();
+    let image = 4 * schema.max_regions as usize * schema.dim as usize;
+    let page = (PAGE_BYTES / image.max(1)).clamp(1, PAGE);
     let mut digest = 0u64;
     let mut start = String::new();
     loop {
         if cancelled.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let ids = store.ids_from(&start, PAGE)?;
+        let ids = store.ids_from(&start, page)?;
         let checked: Vec<_> = ids.par_iter().map(|id| check_stored(&store, id)).collect();
         for (id, (part, checked)) in ids.iter().zip(checked) {
             digest = digest.wrapping_add(part);
@@ -141,7 +144,7 @@ pub fn validate_store(
         }
         progress(walk.report.images);
         match ids.last() {
-            Some(last) if ids.len() == PAGE => start = format!("{last}\0"),
+            Some(last) if ids.len() == page => start = format!("{last}\0"),
             _ => break,
         }
     }
@@ -167,7 +170,7 @@ pub fn validate_source(
     cancelled: &AtomicBool,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Option<Report>, ConvertError> {
-    let mut walk = Walk::new(source.info().format, options)?;
+    let mut walk = Walk::new(source.info().format, options);
     // Ids are all that is kept of the images, and only to compare them with the sets.
     let mut ids = BTreeSet::new();
     let mut dim = None;
@@ -176,7 +179,7 @@ pub fn validate_source(
         if cancelled.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let chunk = next_chunk(&mut records, &|_| true);
+        let chunk = next_chunk(&mut records);
         if chunk.is_empty() {
             break;
         }
@@ -228,17 +231,17 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(format: &str, options: &'a Options) -> Result<Walk<'a>, StoreError> {
+    fn new(format: &str, options: &'a Options) -> Walk<'a> {
         let sets = options.coverage.iter().flat_map(|split| &split.sets);
-        Ok(Walk {
+        Walk {
             options,
             report: Report { format: format.to_owned(), ..Report::default() },
-            quarantine: options.quarantine.as_deref().map(Quarantine::open).transpose()?,
+            quarantine: options.quarantine.as_deref().map(Quarantine::new),
             statistics: Statistics::default(),
             contents: HashMap::new(),
             prefixes: sets.map(|set| dataset::id_prefix(set)).collect(),
             of_a_set: 0,
-        })
+        }
     }
 
     /// Takes an image, or what is wrong with it, into account.

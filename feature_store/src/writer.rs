@@ -1,24 +1,26 @@
 //! Writing a store: beside its target, in bounded transactions, resumable, renamed into place when complete.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use heed::types::{Bytes, Str};
 use heed::{Database, EnvOpenOptions, MdbError, PutFlags};
 
+use crate::codec;
+use crate::formats::StoreSource;
 use crate::lmdb::{self, Env, LmdbError};
 use crate::precision::RoundingError;
 use crate::record::{self, Encoded, RecordView};
 use crate::store::{META, REGIONS, SCHEMA, decode_schema};
+use crate::target::{self, Claim};
 use crate::{
     Compression, Conflict, MAX_ID_BYTES, Precision, Provenance, Regions, Schema, StoreError,
 };
-use crate::{codec, target};
 
 mod committed;
 
-pub(crate) use committed::CommittedIds;
+pub(crate) use committed::Committed;
 
 /// Records that are collected at most, however small.
 const MAX_PENDING: usize = 1 << 16;
@@ -60,7 +62,6 @@ impl Default for WriterOptions {
 
 /// Writes one store. Dropped before [`finish`](StoreWriter::finish), it leaves a partial that the next run takes up.
 pub struct StoreWriter {
-    target: PathBuf,
     partial: PathBuf,
     overwrite: bool,
     conflict: Conflict,
@@ -74,10 +75,10 @@ pub struct StoreWriter {
     schema: Schema,
     pending: Vec<(String, Encoded)>,
     pending_bytes: usize,
-    /// Written while the map moves; see [`CommittedIds`].
+    /// Written while the map moves; see [`Committed`].
     mapped: Arc<RwLock<()>>,
-    /// Held for as long as the writer lives.
-    _lock: File,
+    /// Nobody else writes there meanwhile.
+    claim: Arc<Claim>,
 }
 
 impl StoreWriter {
@@ -87,23 +88,31 @@ impl StoreWriter {
     /// [`StoreError::Exists`], [`StoreError::Locked`] if another process writes the same store,
     /// [`StoreError::OtherPartial`], [`StoreError::Io`].
     pub fn create(target: &Path, options: WriterOptions) -> Result<StoreWriter, StoreError> {
-        match StoreWriter::begin(target, options.clone()) {
+        StoreWriter::claimed(&Arc::new(Claim::take(target)?), options)
+    }
+
+    /// The same for a target that is claimed already.
+    pub(crate) fn claimed(
+        claim: &Arc<Claim>,
+        options: WriterOptions,
+    ) -> Result<StoreWriter, StoreError> {
+        match StoreWriter::begin(claim, options.clone()) {
             Err(StoreError::OtherPartial(partial)) if options.restart => {
-                discard(&partial)?;
-                StoreWriter::begin(target, options)
+                target::remove(&partial).map_err(StoreError::io(&partial))?;
+                StoreWriter::begin(claim, options)
             }
             begun => begun,
         }
     }
 
-    fn begin(target: &Path, options: WriterOptions) -> Result<StoreWriter, StoreError> {
-        target::check(target, options.overwrite, &[])?;
+    fn begin(claim: &Arc<Claim>, options: WriterOptions) -> Result<StoreWriter, StoreError> {
+        let target = claim.target();
+        target::check(target, StoreSource::FORMAT, options.overwrite, &[])?;
         let partial = target::sibling(target, "partial")?;
         fs::create_dir_all(&partial).map_err(StoreError::io(&partial))?;
-        let lock = target::lock(&partial.join("writer.lock"), &partial)?;
         let map_size = fs::metadata(partial.join("data.mdb")).map_or(0, |m| m.len() as usize);
         let map_size = (2 * map_size).max(FIRST_MAP).next_multiple_of(1 << 16);
-        lmdb::make_data_file(&partial)?;
+        lmdb::make_files(&partial)?;
         let mut env_options = EnvOpenOptions::new().read_txn_without_tls();
         env_options.map_size(map_size).max_dbs(4);
         // SAFETY: the directory is this writer's own: `lock` keeps other writers out, and nobody reads a partial.
@@ -133,7 +142,6 @@ impl StoreWriter {
         }
         schema.provenance = options.provenance;
         Ok(StoreWriter {
-            target: target.to_owned(),
             partial,
             overwrite: options.overwrite,
             conflict: options.conflict,
@@ -146,7 +154,7 @@ impl StoreWriter {
             schema,
             pending: Vec::new(),
             pending_bytes: 0,
-            _lock: lock,
+            claim: Arc::clone(claim),
         })
     }
 
@@ -165,9 +173,9 @@ impl StoreWriter {
         (self.schema.precision, self.schema.compression)
     }
 
-    /// A handle that tells which images are committed, for another thread.
-    pub(crate) fn committed_ids(&self) -> CommittedIds {
-        CommittedIds {
+    /// A handle to the images that are committed, for another thread.
+    pub(crate) fn committed_images(&self) -> Committed {
+        Committed {
             env: self.env.clone(),
             regions: self.regions,
             mapped: Arc::clone(&self.mapped),
@@ -180,7 +188,7 @@ impl StoreWriter {
     /// # Errors
     /// If LMDB cannot read the page.
     pub fn contains(&self, id: &str) -> Result<bool, StoreError> {
-        self.committed_ids().contains(id)
+        self.committed_images().contains(id)
     }
 
     /// Adds an image. The same image with the same contents may come again.
@@ -283,7 +291,7 @@ impl StoreWriter {
     fn grow(&mut self) -> Result<(), StoreError> {
         let size = self.env.info().map_size.saturating_mul(2);
         let _alone = self.mapped.write().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: no thread has a transaction: the one that found the map full has been dropped, and `CommittedIds` begins
+        // SAFETY: no thread has a transaction: the one that found the map full has been dropped, and `Committed` begins
         // and ends its own with `mapped` held.
         unsafe { self.env.resize(size) }.map_err(|e| failed(&self.partial, e))
     }
@@ -293,11 +301,9 @@ impl StoreWriter {
     /// # Errors
     /// [`StoreError::Io`].
     pub fn abandon(self) -> Result<(), StoreError> {
-        let StoreWriter { partial, env, _lock: lock, .. } = self;
+        let StoreWriter { partial, env, claim: _claim, .. } = self;
         env.prepare_for_closing().wait();
-        target::remove(&partial).map_err(StoreError::io(&partial))?;
-        drop(lock);
-        Ok(())
+        target::remove(&partial).map_err(StoreError::io(&partial))
     }
 
     /// Completes the store: commits, marks it complete and renames it into place. Returns its schema.
@@ -308,26 +314,12 @@ impl StoreWriter {
         self.commit()?;
         self.schema.complete = true;
         self.commit()?;
-        let StoreWriter { target, partial, overwrite, env, schema, _lock: lock, .. } = self;
+        let StoreWriter { partial, overwrite, env, schema, claim, .. } = self;
         env.prepare_for_closing().wait();
-        for leftover in ["lock.mdb", "writer.lock"] {
-            let _ = fs::remove_file(partial.join(leftover));
-        }
-        target::publish(&partial, &target, overwrite)?;
-        drop(lock);
+        let _ = fs::remove_file(partial.join("lock.mdb"));
+        target::publish(&partial, &claim, StoreSource::FORMAT, overwrite)?;
         Ok(schema)
     }
-}
-
-/// Removes what an interrupted run has left.
-///
-/// # Errors
-/// [`StoreError::Locked`] if it is still being written.
-pub(crate) fn discard(partial: &Path) -> Result<(), StoreError> {
-    let lock = target::lock(&partial.join("writer.lock"), partial)?;
-    target::remove(partial).map_err(StoreError::io(partial))?;
-    drop(lock);
-    Ok(())
 }
 
 /// The record of an image: the work that several threads can share.

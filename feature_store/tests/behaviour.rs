@@ -147,6 +147,35 @@ fn an_interrupted_conversion_resumes_to_the_same_digest() {
 }
 
 #[test]
+fn a_resumed_conversion_tells_the_findings_of_the_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("volta");
+    let mut sink = VoltaSink::create(&source, VoltaEncoding::Raw).unwrap();
+    for image in 0..100 {
+        let mut regions = regions(image);
+        if image % 10 == 0 {
+            regions.features[5] = f32::NAN;
+        }
+        sink.append(&format!("img{image:02}"), &regions).unwrap();
+    }
+    Box::new(sink).finish().unwrap();
+    let cancelled = AtomicBool::new(false);
+    let run = |stop_at: u64| {
+        cancelled.store(false, std::sync::atomic::Ordering::Relaxed);
+        let (source, target) = (formats::open(&source).unwrap(), folder.path().join("store"));
+        let options = WriterOptions::default();
+        convert(source, &target, options, &OnError::Fail, &cancelled, &mut |progress| {
+            let stop = progress.images == stop_at;
+            cancelled.store(stop, std::sync::atomic::Ordering::Relaxed);
+        })
+    };
+    assert!(matches!(run(40), Err(ConvertError::Interrupted { images: 40 })));
+    let report = run(u64::MAX).unwrap();
+    assert_eq!((report.resumed, report.schema.count, report.findings.images), (40, 100, 10));
+    assert_eq!(report.findings.first.unwrap().id, "img00");
+}
+
+#[test]
 fn a_malicious_record_is_named_and_nothing_else_is_lost() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("volta");
@@ -299,4 +328,21 @@ fn the_map_grows_as_often_as_it_must() {
     let bytes = std::fs::metadata(path.join("data.mdb")).unwrap().len() as f64;
     assert!(bytes / (schema.count as f64 * 36.0 * 20480.0 * 4.0) < 1.03, "{bytes} bytes on disk");
     assert_eq!(FeatureStore::open(&path).unwrap().get("img099").unwrap(), large);
+}
+
+/// The arrays of a dump in several files may change without those that name them.
+#[test]
+fn a_dump_of_several_files_is_another_when_one_of_them_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let dump = folder.path().join("npy");
+    let mut sink = feature_store::formats::npy::NpySink::create(&dump).unwrap();
+    sink.append("a", &regions(1)).unwrap();
+    Box::new(sink).finish().unwrap();
+    let fingerprint = || formats::open(&dump).unwrap().info().fingerprint.clone();
+    let before = fingerprint();
+    assert_eq!(before, fingerprint());
+    let array = dump.join("a.npy");
+    let bytes = std::fs::read(&array).unwrap();
+    std::fs::write(&array, [bytes, vec![0]].concat()).unwrap();
+    assert_ne!(before, fingerprint());
 }

@@ -82,19 +82,26 @@ impl Attention {
         }
     }
 
-    /// The next states of both streams; one without queries here comes back unchanged. With `First`, only the states of
+    /// Whether words and regions go through the same layers and all attend to all.
+    pub(crate) fn is_single_stream(&self) -> bool {
+        self.gates == [true; 4] && self.projections.are_shared() && self.output.is_shared()
+    }
+
+    /// The next states of both streams, or of the one that holds words and regions; one without queries here comes back unchanged. With `First`, only the states of
     /// position 0 are computed, `[batch, 1, width]`: all positions are attended to, but only those attend.
     pub(crate) fn forward(
         &self,
         text: &Stream,
-        vision: &Stream,
+        vision: Option<&Stream>,
         queries: Queries,
         train: bool,
-    ) -> (Tensor, Tensor) {
+    ) -> (Tensor, Option<Tensor>) {
         let [tt, tv, vt, vv] = self.gates;
         let text_keys = Keys::new(self.projections.text(), text, tt || vt);
-        let vision_keys = Keys::new(self.projections.vision(), vision, tv || vv);
-        let (text, vision) = (queries.of(&text.states), queries.of(&vision.states));
+        let vision_keys =
+            vision.and_then(|vision| Keys::new(self.projections.vision(), vision, tv || vv));
+        let text = queries.of(&text.states);
+        let vision = vision.map(|vision| queries.of(&vision.states));
         let attend = |projections: Option<&Projections>,
                       x: &Tensor,
                       keys: [Option<&Keys>; 2],
@@ -110,11 +117,14 @@ impl Attention {
             .then(|| attend(self.projections.text(), &text, from_text, self.dropout.0))
             .flatten()
             .and_then(|context| self.output.text(&context, &text, train));
-        let next_vision = (vt || vv)
-            .then(|| attend(self.projections.vision(), &vision, from_vision, self.dropout.1))
-            .flatten()
-            .and_then(|context| self.output.vision(&context, &vision, train));
-        (next_text.unwrap_or(text), next_vision.unwrap_or(vision))
+        let next_vision = vision.map(|vision| {
+            (vt || vv)
+                .then(|| attend(self.projections.vision(), &vision, from_vision, self.dropout.1))
+                .flatten()
+                .and_then(|context| self.output.vision(&context, &vision, train))
+                .unwrap_or(vision)
+        });
+        (next_text.unwrap_or(text), next_vision)
     }
 }
 
@@ -123,6 +133,12 @@ impl Attention {
 pub(crate) struct Stream {
     pub(crate) states: Tensor,
     pub(crate) mask: Tensor,
+}
+
+impl Stream {
+    pub(crate) fn shallow_clone(&self) -> Stream {
+        Stream { states: self.states.shallow_clone(), mask: self.mask.shallow_clone() }
+    }
 }
 
 /// Which positions attend.

@@ -22,6 +22,8 @@ pub struct CrossEncoder {
     first_cross_modal: usize,
     /// Index of the last sublayer that attends: after it, no position depends on another.
     last_attention: usize,
+    /// Whether no sublayer tells words from regions (UNITER, VisualBERT, VL-BERT): both go through as one sequence.
+    is_single_stream: bool,
     /// What the sublayers compute in.
     kind: Kind,
     /// Missing where the fusion method has no use for it.
@@ -34,6 +36,16 @@ pub struct CrossEncoder {
 enum Sublayer {
     Attention(Attention),
     FeedForward(FeedForward),
+}
+
+impl Sublayer {
+    /// Whether words and regions go through the same layers and see each other alike.
+    fn is_single_stream(&self) -> bool {
+        match self {
+            Sublayer::Attention(attention) => attention.is_single_stream(),
+            Sublayer::FeedForward(feed_forward) => feed_forward.is_single_stream(),
+        }
+    }
 }
 
 /// What the encoder makes of pairs of a description and an image.
@@ -49,12 +61,16 @@ pub struct Encoded {
     pub pooled_vision: Option<Tensor>,
 }
 
-/// The two streams between sublayers.
+/// The states between sublayers.
 #[derive(Debug)]
 pub(super) struct States {
-    /// A row for each description before the first cross-modal sublayer, then one for each image.
+    /// Words: a row for each description before the first cross-modal sublayer, then one for each image. In a
+    /// single-stream encoder, words and after them regions, a row for each image.
     pub text: Stream,
-    pub vision: Stream,
+    /// Regions, unless they follow the words.
+    pub vision: Option<Stream>,
+    /// Word pieces of a row.
+    words: i64,
     /// Images per row of the text.
     candidates: i64,
     /// Position of the text that is pooled, i64 `[images, 1]`, if it is not the first.
@@ -63,18 +79,20 @@ pub(super) struct States {
 
 impl States {
     /// Other states with the same masks.
-    pub fn with(&self, text: Tensor, vision: Tensor) -> States {
+    pub fn with(&self, text: Tensor, vision: Option<Tensor>) -> States {
         let stream = |states, old: &Stream| Stream { states, mask: old.mask.shallow_clone() };
         States {
             text: stream(text, &self.text),
-            vision: stream(vision, &self.vision),
+            vision: vision.zip(self.vision.as_ref()).map(|(states, old)| stream(states, old)),
+            words: self.words,
             candidates: self.candidates,
             pooled: self.pooled.as_ref().map(Tensor::shallow_clone),
         }
     }
 
     pub fn shallow_clone(&self) -> States {
-        self.with(self.text.states.shallow_clone(), self.vision.states.shallow_clone())
+        let vision = self.vision.as_ref().map(|vision| vision.states.shallow_clone());
+        self.with(self.text.states.shallow_clone(), vision)
     }
 
     /// The text repeated for every image.
@@ -83,6 +101,31 @@ impl States {
             states: expand(&self.text.states, self.candidates),
             mask: expand(&self.text.mask, self.candidates),
         }
+    }
+
+    /// Words and regions as one sequence.
+    fn joined(self) -> States {
+        let text = self.expanded_text();
+        let joined = match &self.vision {
+            None => text,
+            Some(vision) => Stream {
+                states: Tensor::cat(&[&text.states, &vision.states], 1),
+                mask: Tensor::cat(&[&text.mask, &vision.mask], 3),
+            },
+        };
+        States { text: joined, vision: None, candidates: 1, ..self }
+    }
+
+    /// Words and regions apart. Of a sequence cut down to its first position, no region is left.
+    fn apart(&self) -> (Stream, Stream) {
+        if let Some(vision) = &self.vision {
+            return (self.text.shallow_clone(), vision.shallow_clone());
+        }
+        let part = |start: i64, end: i64| Stream {
+            states: self.text.states.slice(1, start, end, 1),
+            mask: self.text.mask.slice(3, start, end, 1),
+        };
+        (part(0, self.words), part(self.words, i64::MAX))
     }
 }
 
@@ -103,11 +146,13 @@ impl CrossEncoder {
                 Sublayer::FeedForward(FeedForward::new(&path, config, index))
             }
         });
+        let sublayers: Vec<Sublayer> = sublayers.collect();
         let cross_modal = config.tv_attn_sublayers.iter().chain(&config.vt_attn_sublayers).min();
         let pooled = config.pooler_size;
         Ok(CrossEncoder {
             embeddings: Embeddings::new(&bert, config),
-            sublayers: sublayers.collect(),
+            is_single_stream: sublayers.iter().all(Sublayer::is_single_stream),
+            sublayers,
             first_cross_modal: cross_modal.map_or(usize::MAX, |&index| index as usize),
             last_attention: (0..config.num_sublayers())
                 .rfind(|&index| config.is_attention(index))
@@ -144,7 +189,7 @@ impl CrossEncoder {
 
     /// The same for those who need the pooled vectors only: after the last attention, nothing is computed for other
     /// positions than the first of each stream. `text` and `vision` of what comes back hold that one position (all, if
-    /// another than the first is pooled).
+    /// another than the first is pooled; of a single stream, no region).
     pub fn forward_pooled(&self, text: &Text, vision: &Vision, train: bool) -> Encoded {
         self.encode(text, vision, Queries::First, train, &mut |_, _, _| {})
     }
@@ -157,11 +202,15 @@ impl CrossEncoder {
         train: bool,
         observe: &mut dyn FnMut(Option<usize>, &Tensor, &Tensor),
     ) -> Encoded {
+        let mut observe = |index, states: &States| {
+            let (text, vision) = states.apart();
+            observe(index, &text.states, &vision.states);
+        };
         let mut states = self.start(text, vision, train);
-        observe(None, &states.text.states, &states.vision.states);
+        observe(None, &states);
         for index in 0..self.sublayers.len() {
             states = self.advance(index, &states, last_queries, train);
-            observe(Some(index), &states.text.states, &states.vision.states);
+            observe(Some(index), &states);
         }
         self.finish(states)
     }
@@ -177,19 +226,21 @@ impl CrossEncoder {
         let Embedded { text: words, vision: regions, per_image } =
             self.embeddings.forward(text, vision, self.kind, train);
         let mask = additive_mask(&text.mask, self.kind);
-        States {
+        let states = States {
             text: Stream {
                 states: words.to_kind(self.kind),
                 mask: if per_image { expand(&mask, candidates) } else { mask },
             },
-            vision: Stream {
+            vision: Some(Stream {
                 states: regions.to_kind(self.kind),
                 mask: additive_mask(&vision.mask, self.kind),
-            },
+            }),
+            words: text.mask.size()[1],
             candidates: if per_image { 1 } else { candidates },
             pooled: (self.fusion == FusionMethod::VlBertVqa)
                 .then(|| expand(&(text_end(&text.input_ids) - 2).clamp_min(0), candidates)),
-        }
+        };
+        if self.is_single_stream { states.joined() } else { states }
     }
 
     /// The states after a sublayer; in the last attention, `last_queries` attend.
@@ -206,11 +257,13 @@ impl CrossEncoder {
         }
         let States { text: t, vision: v, .. } = &after;
         let is_last = index == self.last_attention && before.pooled.is_none();
+        // The first region of a sequence is not its first position.
+        let is_last = is_last && (v.is_some() || self.v_pooler.is_none());
         let queries = if is_last { last_queries } else { Queries::All };
         let (text, vision) = match &self.sublayers[index] {
-            Sublayer::Attention(attention) => attention.forward(t, v, queries, train),
+            Sublayer::Attention(attention) => attention.forward(t, v.as_ref(), queries, train),
             Sublayer::FeedForward(feed_forward) => {
-                feed_forward.forward(&t.states, &v.states, train)
+                feed_forward.forward(&t.states, v.as_ref().map(|v| &v.states), train)
             }
         };
         after.with(text, vision)
@@ -221,7 +274,7 @@ impl CrossEncoder {
         if self.first_cross_modal >= self.sublayers.len() {
             states.text = states.expanded_text();
         }
-        let (text, vision) = (states.text.states, states.vision.states);
+        let (Stream { states: text, .. }, Stream { states: vision, .. }) = states.apart();
         let pool =
             |pooler: &Linear, state: Tensor| pooler.forward(&state.to_kind(Kind::Float)).relu();
         let pooled_text = self.t_pooler.as_ref().map(|pooler| {
@@ -262,7 +315,8 @@ impl CrossEncoder {
         }
         match &self.sublayers[last] {
             Sublayer::Attention(attention) => {
-                attention.words_to_regions(&states.text, &states.vision)
+                let (text, vision) = states.apart();
+                attention.words_to_regions(&text, &vision)
             }
             Sublayer::FeedForward(_) => None,
         }

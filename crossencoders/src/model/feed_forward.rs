@@ -44,17 +44,30 @@ impl FeedForward {
         }
     }
 
-    /// The next states; a stream without this sublayer comes back unchanged.
-    pub(crate) fn forward(&self, text: &Tensor, vision: &Tensor, train: bool) -> (Tensor, Tensor) {
+    /// Whether words and regions go through the same layers.
+    pub(crate) fn is_single_stream(&self) -> bool {
+        self.has == (true, true) && self.intermediate.are_shared() && self.output.is_shared()
+    }
+
+    /// The next states of both streams, or of the one that holds words and regions; a stream without this sublayer comes
+    /// back unchanged.
+    pub(crate) fn forward(
+        &self,
+        text: &Tensor,
+        vision: Option<&Tensor>,
+        train: bool,
+    ) -> (Tensor, Option<Tensor>) {
         let next_text = self.intermediate.text().filter(|_| self.has.0).and_then(|dense| {
             self.output.text(&activate(self.activations.0, &dense.forward(text)), text, train)
         });
-        let next_vision = self.intermediate.vision().filter(|_| self.has.1).and_then(|dense| {
-            self.output.vision(&activate(self.activations.1, &dense.forward(vision)), vision, train)
-        });
+        let next_vision = |vision: &Tensor| {
+            let dense = self.intermediate.vision().filter(|_| self.has.1)?;
+            let active = activate(self.activations.1, &dense.forward(vision));
+            self.output.vision(&active, vision, train)
+        };
         (
             next_text.unwrap_or_else(|| text.shallow_clone()),
-            next_vision.unwrap_or_else(|| vision.shallow_clone()),
+            vision.map(|vision| next_vision(vision).unwrap_or_else(|| vision.shallow_clone())),
         )
     }
 }

@@ -93,6 +93,11 @@ impl<T> Streams<T> {
         Streams { text, vision, shared }
     }
 
+    /// Whether vision uses the text's.
+    pub(crate) fn are_shared(&self) -> bool {
+        self.shared
+    }
+
     pub(crate) fn text(&self) -> Option<&T> {
         self.text.as_ref()
     }
@@ -151,6 +156,11 @@ impl SublayerOutput {
         );
         let (text, vision) = (config.hidden_dropout_prob, config.v_hidden_dropout_prob);
         SublayerOutput { dense, norm, dropout: (text, sharing.of_vision(text, vision)) }
+    }
+
+    /// Whether both streams go through the same layers.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.dense.are_shared() && self.norm.are_shared()
     }
 
     pub(crate) fn text(&self, x: &Tensor, residual: &Tensor, train: bool) -> Option<Tensor> {

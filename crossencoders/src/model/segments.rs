@@ -9,7 +9,7 @@
 
 use tch::Tensor;
 
-use super::attention::Queries;
+use super::attention::{Queries, Stream};
 use super::encoder::States;
 use super::{Candidates, RankingModel, Text};
 
@@ -124,35 +124,33 @@ impl Activations {
 
 /// The same streams, cut off from what they were computed from, and ready to collect gradients.
 fn leaves(states: &States) -> States {
-    let leaf = |x: &Tensor| x.detach().set_requires_grad(true);
-    states.with(leaf(&states.text.states), leaf(&states.vision.states))
+    let leaf = |x: &Stream| x.states.detach().set_requires_grad(true);
+    states.with(leaf(&states.text), states.vision.as_ref().map(leaf))
 }
 
-/// Of the loss by the two streams; undefined where the loss does not depend on a stream.
-struct Gradients {
-    text: Tensor,
-    vision: Tensor,
-}
+/// Of the loss by the streams; undefined where the loss does not depend on one.
+struct Gradients(Vec<Tensor>);
 
 impl Gradients {
     fn of(leaves: &States) -> Gradients {
-        Gradients { text: leaves.text.states.grad(), vision: leaves.vision.states.grad() }
+        Gradients(streams(leaves).map(|stream| stream.states.grad()).collect())
     }
 
     /// Hands the gradients on to what the streams were computed from.
     fn backward(&self, outputs: &States) {
         // The gradient of sum(x · g) by x is g, exactly.
-        let inner = |x: &Tensor, gradient: &Tensor| {
+        let inner = streams(outputs).zip(&self.0).filter_map(|(stream, gradient)| {
+            let x = &stream.states;
             (gradient.defined() && x.requires_grad()).then(|| (x * gradient).sum(x.kind()))
-        };
-        let text = inner(&outputs.text.states, &self.text);
-        let vision = inner(&outputs.vision.states, &self.vision);
-        match (text, vision) {
-            (Some(text), Some(vision)) => (text + vision).backward(),
-            (Some(one), None) | (None, Some(one)) => one.backward(),
-            (None, None) => {}
+        });
+        if let Some(sum) = inner.reduce(|a, b| a + b) {
+            sum.backward();
         }
     }
+}
+
+fn streams(states: &States) -> impl Iterator<Item = &Stream> {
+    std::iter::once(&states.text).chain(&states.vision)
 }
 
 /// Prepares a segment's dropout and says whether there is any. Neighbouring seeds and segments have nothing in common:

@@ -122,7 +122,7 @@ impl DumpWriter {
     /// Begins a directory, which must not exist yet.
     pub(super) fn create(path: &Path) -> Result<DumpWriter, FormatError> {
         std::fs::create_dir(path).map_err(FormatError::io(path))?;
-        lmdb::make_data_file(path)?;
+        lmdb::make_files(path)?;
         let mut options = EnvOpenOptions::new().read_txn_without_tls();
         options.map_size(64 << 20);
         // SAFETY: the directory was just created by this call; nobody else knows of it.

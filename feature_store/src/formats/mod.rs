@@ -2,7 +2,7 @@
 //!
 //! `docs/formats.md` in the repository describes every one of them byte by byte.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +12,7 @@ use crate::{Regions, StoreError};
 mod base64;
 mod detect;
 pub mod hdf5;
+mod input;
 mod lmdb_dump;
 pub mod npy;
 pub mod npz;
@@ -23,6 +24,7 @@ pub mod uniter_text;
 pub mod volta;
 
 pub use detect::open;
+pub use input::Input;
 pub use store::StoreSource;
 
 /// Largest array of one image that is read; the largest known dumps have 5 MB. Bounds what compressed sources can claim.
@@ -90,8 +92,8 @@ pub trait FeatureSink {
     /// As [`append`](FeatureSink::append).
     fn finish(self: Box<Self>) -> Result<(), FormatError>;
 
-    /// Parts of the images so far that this format has no place for.
-    fn left_out(&self) -> BTreeSet<&'static str>;
+    /// Parts that this format has no place for, and how many of the images so far have them.
+    fn left_out(&self) -> BTreeMap<&'static str, u64>;
 }
 
 /// A source that cannot be read, or a target that cannot be written.
@@ -183,18 +185,18 @@ fn place(path: &Path) -> u64 {
     xxhash_rust::xxh3::xxh3_64(real.as_os_str().as_encoded_bytes())
 }
 
-/// Parts of regions that only some formats have a place for.
-struct LeftOut(BTreeSet<&'static str>);
+/// Parts of regions that only some formats have a place for, and how many images have them.
+struct LeftOut(BTreeMap<&'static str, u64>);
 
 impl LeftOut {
     fn new() -> LeftOut {
-        LeftOut(BTreeSet::new())
+        LeftOut(BTreeMap::new())
     }
 
-    /// Notes a part that is there although the format has no place for it.
+    /// Notes a part of an image that is there although the format has no place for it.
     fn note(&mut self, name: &'static str, is_there: bool) {
         if is_there {
-            self.0.insert(name);
+            *self.0.entry(name).or_default() += 1;
         }
     }
 }

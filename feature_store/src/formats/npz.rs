@@ -1,7 +1,7 @@
 //! UNITER's `.npz` files: a zip of `norm_bb` `[n, 6]`, `features` `[n, dim]`, `conf` `[n]` and `soft_labels`
 //! `[n, classes]`, in f32 or f16. Boxes are relative to an image whose size is not stored.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io::{Cursor, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -292,7 +292,7 @@ impl FeatureSink for NpzSink {
         folder.sync_all().map_err(FormatError::io(&self.folder))
     }
 
-    fn left_out(&self) -> BTreeSet<&'static str> {
+    fn left_out(&self) -> BTreeMap<&'static str, u64> {
         self.left_out.0.clone()
     }
 }

@@ -13,13 +13,16 @@ pub struct StoreSource {
 }
 
 impl StoreSource {
+    /// Name of the format.
+    pub(crate) const FORMAT: &str = "store";
+
     /// Takes a store as source.
     ///
     /// # Errors
     /// If its file cannot be looked at.
     pub fn new(store: FeatureStore) -> Result<StoreSource, FormatError> {
         let info = SourceInfo {
-            format: "store",
+            format: StoreSource::FORMAT,
             path: store.path().to_owned(),
             count: Some(store.len()),
             fingerprint: format!("{:016x}-{}", store.schema().digest, store.len()),

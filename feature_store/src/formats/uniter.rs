@@ -3,7 +3,7 @@
 //! Beside the directory `feat_X` (or `feat_X_compressed`) stands `nbb_X.json`, which counts the boxes of each image that
 //! are to be used.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -33,15 +33,19 @@ pub struct UniterSource {
 
 impl UniterSource {
     pub(super) fn new(reader: DumpReader) -> Result<UniterSource, FormatError> {
+        let mut fingerprint = reader.fingerprint()?;
+        let counts = match counts_file(reader.path()) {
+            Some(path) => {
+                fingerprint += &format!("+{}", super::fingerprint(&path)?);
+                read_counts(&path)?
+            }
+            None => HashMap::new(),
+        };
         let info = SourceInfo {
             format: "uniter-lmdb",
             path: reader.path().to_owned(),
             count: Some(reader.entries().saturating_sub(1)),
-            fingerprint: reader.fingerprint()?,
-        };
-        let counts = match counts_file(reader.path()) {
-            Some(path) => read_counts(&path)?,
-            None => HashMap::new(),
+            fingerprint,
         };
         Ok(UniterSource { info, reader, counts })
     }
@@ -268,7 +272,7 @@ impl FeatureSink for UniterSink {
         std::fs::write(&path, text).map_err(FormatError::io(&path))
     }
 
-    fn left_out(&self) -> BTreeSet<&'static str> {
+    fn left_out(&self) -> BTreeMap<&'static str, u64> {
         self.left_out.0.clone()
     }
 }

@@ -3,7 +3,7 @@
 //! The dictionaries come in several spellings: arrays as base64 (text or bytes) or as NumPy arrays, numbers as `int`, as
 //! NumPy scalars or as text, labels named after the TSV (`objects_id`) or the HDF5 file (`obj_id`).
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use unpickle::{Dtype, NdArray, Value};
@@ -269,7 +269,7 @@ impl FeatureSink for VoltaSink {
         self.writer.finish()
     }
 
-    fn left_out(&self) -> BTreeSet<&'static str> {
+    fn left_out(&self) -> BTreeMap<&'static str, u64> {
         self.left_out.0.clone()
     }
 }

@@ -50,7 +50,13 @@ impl Hdf5Source {
             Layout::Indexed(index) => Some(index.len()),
             Layout::Grouped => None,
         };
-        let (fingerprint, path) = (super::fingerprint(path)?, path.to_owned());
+        let mut fingerprint = super::fingerprint(path)?;
+        if let Layout::Indexed(_) = layout
+            && let Some(index) = indexed::index_beside(path)
+        {
+            fingerprint += &format!("+{}", super::fingerprint(&index)?);
+        }
+        let path = path.to_owned();
         Ok(Hdf5Source {
             info: SourceInfo { format: "hdf5", path, count, fingerprint },
             file,

@@ -1,6 +1,6 @@
 //! Writes the TSV as Python's `csv` does.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -127,7 +127,7 @@ impl FeatureSink for TsvSink {
         out.flush().and_then(|()| out.get_ref().sync_all()).map_err(io())
     }
 
-    fn left_out(&self) -> BTreeSet<&'static str> {
+    fn left_out(&self) -> BTreeMap<&'static str, u64> {
         self.left_out.0.clone()
     }
 }

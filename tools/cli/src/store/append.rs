@@ -9,7 +9,7 @@ use feature_store::convert::{ConvertError, append};
 use feature_store::formats;
 
 use super::choices::{ConflictArg, OnErrorArgs};
-use super::outcome::{explain, report_json, say_skipped, skipped_remark, verdict};
+use super::outcome::{explain, interrupted, report_json, say_skipped, skipped_remark, verdict};
 use super::selection::SelectionArgs;
 use super::{count, open_store};
 use crate::interrupt;
@@ -51,10 +51,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     });
     progress.finish();
     let report = match appended {
-        Err(error @ ConvertError::Interrupted { .. }) => {
-            errln!("{error}");
-            return Ok(interrupt::exit_code());
-        }
+        Err(error @ ConvertError::Interrupted { .. }) => return Ok(interrupted(&error)),
         other => other
             .map_err(|error| explain(error, &asked))
             .with_context(|| format!("cannot append to {}", args.store.display()))?,
@@ -64,11 +61,13 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         outln!("{}", report_json(&report, &asked)?);
     } else {
         outln!(
-            "{}: now {}, {} skipped, {} of other contents",
+            "{}: {} added, {} already there, {} of other contents, {} skipped; now {}",
             args.store.display(),
-            count(report.schema.count, "image"),
+            count(report.added, "image"),
+            report.present,
+            report.conflicts,
             report.skipped.len(),
-            report.conflicts
+            count(report.schema.count, "image")
         );
     }
     Ok(verdict(&report.skipped, &report.findings, &args.store, &asked))

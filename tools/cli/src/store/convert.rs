@@ -16,7 +16,7 @@ use feature_store::{WriterOptions, formats};
 
 use super::choices::{CompressionArg, ConflictArg, OnErrorArgs, PrecisionArg};
 use super::count;
-use super::outcome::{explain, report_json, say_skipped, skipped_remark, verdict};
+use super::outcome::{explain, interrupted, report_json, say_skipped, skipped_remark, verdict};
 use super::selection::{Asked, SelectionArgs};
 use crate::interrupt;
 use crate::progress::Progress;
@@ -45,8 +45,8 @@ pub struct Args {
     /// What to do with an image that comes twice in the source, with different contents
     #[arg(long, value_enum, default_value_t = ConflictArg::Fail)]
     on_conflict: ConflictArg,
-    /// Replace the target if it exists, once the new one is complete, and drop what an interrupted run with other
-    /// options has left
+    /// Replace the target if it is a store or of the format that is written, once the new one is complete, and drop what
+    /// an interrupted run with other options has left
     #[arg(long)]
     force: bool,
     /// Print the report as JSON
@@ -108,8 +108,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     match outcome {
         Err(error) => match error.downcast_ref::<ConvertError>() {
             Some(stopped @ (ConvertError::Interrupted { .. } | ConvertError::Abandoned)) => {
-                errln!("{stopped}");
-                Ok(interrupt::exit_code())
+                Ok(interrupted(stopped))
             }
             _ => Err(error.context(format!("cannot convert {}", args.source.display()))),
         },
@@ -239,7 +238,8 @@ fn to_foreign(
     let report = exported.map_err(|error| explain(error, asked))?;
     say_skipped(&report.skipped, args.json);
     if !report.left_out.is_empty() {
-        let parts: Vec<&str> = report.left_out.iter().copied().collect();
+        let part = |(name, &images)| format!("{name} ({})", count(images, "image"));
+        let parts: Vec<String> = report.left_out.iter().map(part).collect();
         errln!("the format has no place for: {}", parts.join(", "));
     }
     if args.json {

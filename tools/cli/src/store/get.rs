@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::bail;
-use feature_store::formats;
-use feature_store::{FeatureStore, Labels, Regions};
+use feature_store::formats::Input;
+use feature_store::{Labels, Regions};
 use serde_json::{Value, json};
 
 /// Printed as JSON; boxes are x1, y1, x2, y2 in pixels.
@@ -42,10 +42,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 fn find(args: &Args) -> anyhow::Result<Regions> {
-    let source = formats::open(&args.store)?;
-    if source.info().format == "store" {
-        return Ok(FeatureStore::open(&source.info().path)?.get(&args.id)?);
-    }
+    let source = match Input::open(&args.store)? {
+        Input::Store(store) => return Ok(store.get(&args.id)?),
+        Input::Dump(source) => source,
+    };
     // Records that cannot be read are not the one that was asked for.
     match source.records()?.flatten().find(|record| record.id() == args.id) {
         Some(record) => Ok(record.decode()?.1),

@@ -1,9 +1,9 @@
 //! `xenc store info`: what a store, or a dump in another format, holds.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use feature_store::formats::{self, FeatureSource};
+use feature_store::formats::{FeatureSource, Input};
 use feature_store::{FeatureStore, Precision, Regions, Schema};
 use serde_json::json;
 
@@ -21,21 +21,16 @@ pub struct Args {
 
 /// Prints the schema and the size on disk.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let source = formats::open(&args.store)?;
-    if source.info().format == "store" {
-        // Named by its data.mdb, it is the directory that is meant.
-        let path = source.info().path.clone();
-        of_store(&path, args.json)?;
-    } else {
-        of_dump(source, args.json)?;
+    match Input::open(&args.store)? {
+        Input::Store(store) => of_store(&store, args.json)?,
+        Input::Dump(source) => of_dump(source, args.json)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn of_store(path: &Path, as_json: bool) -> anyhow::Result<()> {
-    let store = FeatureStore::open(path)?;
+fn of_store(store: &FeatureStore, as_json: bool) -> anyhow::Result<()> {
     let schema = store.schema();
-    let bytes = std::fs::metadata(path.join("data.mdb"))?.len();
+    let bytes = std::fs::metadata(store.path().join("data.mdb"))?.len();
     // A damaged first record is for `validate` to tell; the rest is still worth saying.
     let first = store.ids_from("", 1)?.first().and_then(|id| store.get(id).ok());
     let relative = first.as_ref().map(Regions::is_relative);

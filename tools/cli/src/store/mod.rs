@@ -13,6 +13,7 @@ mod merge;
 mod outcome;
 mod repair;
 mod selection;
+mod shard;
 mod validate;
 
 use std::path::Path;
@@ -35,14 +36,14 @@ pub enum Command {
     Ls(ls::Args),
     /// Show the regions of one image
     Get(get::Args),
-    /// Say what two stores differ in
+    /// Say what two stores or dumps differ in
     Diff(diff::Args),
     /// Add images to a store
     Append(append::Args),
-    /// Make one store of several
-    Merge(merge::MergeArgs),
+    /// Make one store of several stores or dumps
+    Merge(merge::Args),
     /// Divide a store
-    Shard(merge::ShardArgs),
+    Shard(shard::Args),
     /// Rewrite a store without unused pages
     Compact(repair::CompactArgs),
     /// Salvage what can be read of a damaged store
@@ -63,8 +64,8 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Get(args) => get::run(args),
         Command::Diff(args) => diff::run(args),
         Command::Append(args) => append::run(args),
-        Command::Merge(args) => merge::run_merge(args),
-        Command::Shard(args) => merge::run_shard(args),
+        Command::Merge(args) => merge::run(args),
+        Command::Shard(args) => shard::run(args),
         Command::Compact(args) => repair::run_compact(args),
         Command::Repair(args) => repair::run_repair(args),
         Command::Bench(args) => bench::run(args),

@@ -1,4 +1,4 @@
-//! What is said of a conversion or an append that is over.
+//! What is said of a conversion, an append or a merge that is over.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::count;
 use super::selection::Asked;
+use crate::interrupt;
 
 /// Skipped records that are told one by one; more are only counted.
 const TOLD: usize = 20;
@@ -50,6 +51,12 @@ pub fn verdict(
     asked: &Asked,
 ) -> ExitCode {
     let unmet = asked.say_unmet();
+    let found = say_findings(findings, target);
+    ExitCode::from(u8::from(unmet || found || !skipped.is_empty()))
+}
+
+/// Says how many images of the target have something wrong; whether there are any.
+pub fn say_findings(findings: &Findings, target: &Path) -> bool {
     if let Some(Finding { id, what }) = &findings.first {
         errln!(
             "{} with findings, taken as they are; `{id}` first: {what}; `xenc store validate {}` lists them",
@@ -57,7 +64,13 @@ pub fn verdict(
             target.display()
         );
     }
-    ExitCode::from(u8::from(unmet || findings.images > 0 || !skipped.is_empty()))
+    findings.images > 0
+}
+
+/// Says that the user has stopped a command, and where it goes on.
+pub fn interrupted(error: &ConvertError) -> ExitCode {
+    errln!("{error}");
+    interrupt::exit_code()
 }
 
 /// Why nothing was taken: perhaps nothing that was asked for is there.

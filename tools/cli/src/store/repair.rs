@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use feature_store::append::compact;
 use feature_store::repair::repair;
+use serde_json::json;
 
 use super::{count, open_store};
 use crate::interrupt;
@@ -21,7 +22,7 @@ pub struct RepairArgs {
     damaged: PathBuf,
     /// The store to write
     target: PathBuf,
-    /// Replace the target if it exists, once the new store is complete
+    /// Replace the target if it is a store, once the new one is complete
     #[arg(long)]
     force: bool,
     /// Print the report as JSON
@@ -63,12 +64,20 @@ pub fn run_repair(args: RepairArgs) -> anyhow::Result<ExitCode> {
 pub struct CompactArgs {
     /// The store
     store: PathBuf,
+    /// Print the sizes as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Compacts.
 pub fn run_compact(args: CompactArgs) -> anyhow::Result<ExitCode> {
     open_store(&args.store)?;
     let (before, after) = compact(&args.store)?;
-    outln!("{}: {before} bytes before, {after} after", args.store.display());
+    if args.json {
+        let sizes = json!({ "bytes_before": before, "bytes_after": after });
+        outln!("{}", serde_json::to_string_pretty(&sizes)?);
+    } else {
+        outln!("{}: {before} bytes before, {after} after", args.store.display());
+    }
     Ok(ExitCode::SUCCESS)
 }

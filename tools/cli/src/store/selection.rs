@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use feature_store::dataset::{self, DatasetError};
+use feature_store::dataset::{self, DatasetError, Description};
 use feature_store::formats::FeatureSource;
 use feature_store::formats::select::{Rename, Selected, Selection, Unmet, Watch};
 use feature_store::text::read_list;
@@ -19,7 +19,7 @@ pub struct SelectionArgs {
     /// Take only the ids in this file, one a line
     #[arg(long, value_name = "FILE")]
     ids: Option<PathBuf>,
-    /// Take only images of the sets in this ImageCoDe annotation file, or in those of a directory
+    /// Take only images of the sets in this ImageCoDe annotation file, or in the splits of a directory
     #[arg(long, value_name = "PATH")]
     dataset: Option<PathBuf>,
     /// Rename ids, before choosing: `stem` (a/007.jpg -> 007), `imagecode` (set/img5.jpg -> setimg5), or
@@ -127,10 +127,10 @@ fn quoted(names: &[String]) -> String {
     first.join(", ") + &more
 }
 
-/// The sets that each annotation file names; files of a directory that are no annotations are left out, with a word.
+/// The sets of an annotation file, or of each split in a directory; what else lies there is left out, with a word.
 pub fn splits(path: &Path) -> anyhow::Result<Vec<Coverage>> {
     if !path.is_dir() {
-        return Ok(vec![coverage(path)?]);
+        return Ok(vec![coverage(path, dataset::load_split(path)?)]);
     }
     let entries =
         std::fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -138,29 +138,40 @@ pub fn splits(path: &Path) -> anyhow::Result<Vec<Coverage>> {
         entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
     files.retain(|file| is_annotation(file));
     files.sort();
-    let mut splits = Vec::new();
+    let (mut splits, mut others) = (Vec::new(), Vec::new());
     for file in files {
-        match coverage(&file) {
-            Ok(split) => splits.push(split),
+        match dataset::load_split(&file) {
+            // ImageCoDe-simple's pairs are of the sets of a split, which is a file of its own.
+            Ok(pairs) if pairs.iter().all(|pair| pair.distractor.is_some()) => {
+                others.push(file_name(&file));
+            }
+            Ok(descriptions) => splits.push(coverage(&file, descriptions)),
+            Err(DatasetError::Annotators(_)) => others.push(file_name(&file)),
             Err(error) => errln!("left out: {error}"),
         }
     }
+    if !others.is_empty() {
+        errln!("left out, since they are no splits: {}", others.join(", "));
+    }
     if splits.is_empty() {
-        bail!("{} holds no ImageCoDe annotation file (*.json)", path.display());
+        bail!("{} holds no split of ImageCoDe (*.json)", path.display());
     }
     Ok(splits)
 }
 
 /// By its name; ImageCoDe's folder holds tables for its scripts, too (`counter2key_val.json`).
 fn is_annotation(file: &Path) -> bool {
-    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let name = file_name(file);
     name.ends_with(".json") && !name.starts_with("counter2key")
 }
 
-fn coverage(file: &Path) -> Result<Coverage, DatasetError> {
-    let descriptions = dataset::load_split(file)?;
+fn file_name(file: &Path) -> String {
+    file.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn coverage(file: &Path, descriptions: Vec<Description>) -> Coverage {
     let sets: BTreeSet<String> =
         descriptions.into_iter().map(|description| description.directory).collect();
     let split = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(Coverage { split, sets: sets.into_iter().collect() })
+    Coverage { split, sets: sets.into_iter().collect() }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use feature_store::formats;
+use feature_store::formats::Input;
 use feature_store::validate::{Options, Report, validate_source, validate_store};
 
 use super::selection::splits;
@@ -21,7 +21,7 @@ const SETS: usize = 5;
 pub struct Args {
     /// The store, or a dump in any format: nothing is converted
     store: PathBuf,
-    /// An ImageCoDe annotation file, or a directory with some (*.json): are all its sets' images there?
+    /// An ImageCoDe annotation file, or a directory with splits (*.json): are all images of their sets there?
     #[arg(long)]
     dataset: Option<PathBuf>,
     /// Also look for images that are there twice, and for statistics that no sound dump has
@@ -43,14 +43,14 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let listed = if args.json { usize::MAX } else { LISTED };
     let options = Options { coverage, deep: args.deep, quarantine: args.quarantine, listed };
-    let source = formats::open(&args.store)?;
-    let is_store = source.info().format == "store";
-    let progress = Progress::start("validate", "images", source.info().count);
+    let input = Input::open(&args.store)?;
+    let progress = Progress::start("validate", "images", input.count());
     let mut tell = |done| progress.set(done, "");
-    let checked = if is_store {
-        validate_store(&args.store, &options, interrupt::flag(), &mut tell).map_err(Into::into)
-    } else {
-        validate_source(source, &options, interrupt::flag(), &mut tell)
+    let checked = match input {
+        Input::Store(store) => {
+            validate_store(store.path(), &options, interrupt::flag(), &mut tell).map_err(Into::into)
+        }
+        Input::Dump(source) => validate_source(source, &options, interrupt::flag(), &mut tell),
     };
     progress.finish();
     let checked = checked.with_context(|| format!("cannot validate {}", args.store.display()))?;

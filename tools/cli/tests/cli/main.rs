@@ -1,6 +1,7 @@
 //! The real binary, as a user runs it.
 
 mod doctor;
+mod dumps;
 #[cfg(feature = "torch")]
 mod eval;
 #[cfg(feature = "onnx")]
@@ -42,4 +43,29 @@ fn fixtures() -> PathBuf {
 /// One of the reference's VOLTA LMDBs.
 fn volta_lmdb(name: &str) -> PathBuf {
     fixtures().join("features/lmdb").join(name)
+}
+
+/// One of the reference's files of features.
+fn fixture(name: &str) -> String {
+    let path = fixtures().join("features").join(name);
+    path.canonicalize().unwrap().to_str().unwrap().to_owned()
+}
+
+/// A folder of its own, and paths in it.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Place {
+        Place(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).to_str().unwrap().to_owned()
+    }
+}
+
+/// Exit code, stdout and stderr.
+fn run(arguments: &[&str]) -> (i32, String, String) {
+    let output = xenc(arguments);
+    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
 }
