@@ -155,8 +155,8 @@ impl Ranker {
     /// cross-encoder a store of regions; for CLIP a store of embeddings, or the pictures themselves.
     ///
     /// # Errors
-    /// [`RecipeError::NotThere`](crate::train::RecipeError::NotThere), [`DataError`](crate::data::DataError),
-    /// [`RankerError::FeatureDim`], [`RankerError::OtherTower`].
+    /// [`RankerError::Recipe`] where the recipe's is not there, [`RankerError::Data`], [`RankerError::FeatureDim`],
+    /// [`RankerError::OtherTower`].
     pub fn open_images(&self, path: Option<&Path>) -> Result<ImageSource, RankerError> {
         fit::open_images(path, &self.recipe.data, &self.config, &self.variables)
     }
@@ -164,7 +164,7 @@ impl Ranker {
     /// Reads a split for this model.
     ///
     /// # Errors
-    /// [`RecipeError::NotThere`](crate::train::RecipeError::NotThere), [`DataError`](crate::data::DataError).
+    /// [`RankerError::Recipe`] where the recipe's is not there, [`RankerError::Data`].
     pub fn image_sets(&self, path: &Path, images: &ImageSource) -> Result<ImageSets, RankerError> {
         let data = &self.recipe.data;
         let limits = Limits::new(self.max_tokens(), data.max_regions);
