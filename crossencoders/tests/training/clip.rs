@@ -171,7 +171,8 @@ fn digest(ranker: &Ranker, world: &Pictures) -> String {
     std::fs::create_dir_all(&folder).unwrap();
     ranker.save(&folder).unwrap();
     let file = vision::weights::Weights::open(&folder.join("model.safetensors")).unwrap();
-    format!("a file {EMBEDDED_BY}{}", vision::clip::image_tower_digest(&file).unwrap())
+    let digest = vision::clip::image_tower_digest(&file).unwrap();
+    format!("a file, {EMBEDDED_BY}{digest}-0123456789abcdef")
 }
 
 #[test]
@@ -179,7 +180,7 @@ fn clip_learns_the_sets_it_is_shown_from_pictures_by_both_kinds_of_towers() {
     let world = Pictures::new(3);
     // The sets that validate are those that are learnt: what is asked is whether it learns at all.
     let valid = format!("data.valid={}", world.path("data/train_data.json").display());
-    for (model, epochs, rate) in [("vit", 60, "2e-3"), ("resnet", 60, "5e-3")] {
+    for (model, batch_size, epochs, rate) in [("vit", 3, 25, "2e-3"), ("resnet", 9, 60, "5e-3")] {
         let summary = world.train(
             model,
             &[
@@ -187,7 +188,7 @@ fn clip_learns_the_sets_it_is_shown_from_pictures_by_both_kinds_of_towers() {
                 &format!("model={}", world.path(&format!("{model}.json")).display()),
                 &format!("train.epochs={epochs}"),
                 &format!("train.learning_rate={rate}"),
-                "train.batch_size=9",
+                &format!("train.batch_size={batch_size}"),
                 WORDS_STAY,
                 "train.accumulate=1",
             ],
