@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crossencoders::data::{ImageSets, Item, Labels, Loader, by_length, shuffled};
+use crossencoders::data::{ImageSets, ImageSource, Item, Labels, Loader, by_length, shuffled};
 use crossencoders::ranker::Ranker;
 use crossencoders::train::{AdamW, Recipe, contrastive};
-use feature_store::{FeatureStore, Regions, StoreWriter, WriterOptions, dataset};
+use feature_store::{Regions, StoreWriter, WriterOptions, dataset};
 use tch::Device;
 
 /// The program's own.
@@ -141,16 +141,16 @@ impl Files {
 
 struct Bench {
     ranker: Ranker,
-    store: FeatureStore,
+    images: ImageSource,
     sets: Arc<ImageSets>,
 }
 
 impl Bench {
     fn open(recipe: Recipe) -> Result<Bench, Box<dyn Error>> {
         let ranker = Ranker::create(recipe, Device::Cpu)?;
-        let store = ranker.open_store(None)?;
-        let sets = Arc::new(ranker.image_sets(&ranker.recipe.data.train, &store)?);
-        Ok(Bench { ranker, store, sets })
+        let images = ranker.open_images(None)?;
+        let sets = Arc::new(ranker.image_sets(&ranker.recipe.data.train, &images)?);
+        Ok(Bench { ranker, images, sets })
     }
 
     /// So many full batches, spread over all that there are.
@@ -160,7 +160,12 @@ impl Bench {
         let batches = batches.into_iter().filter(|batch| batch.len() == size).step_by(step);
         let items = |batch: Vec<usize>| batch.into_iter().map(Item::Set).collect();
         let batches = batches.take(count).map(items).collect();
-        Loader::start(self.store.clone(), Arc::clone(&self.sets), self.ranker.batch_spec(), batches)
+        Loader::start(
+            self.images.clone(),
+            Arc::clone(&self.sets),
+            self.ranker.batch_spec(),
+            batches,
+        )
     }
 
     fn train(&mut self, rounds: usize) -> Result<Vec<f64>, Box<dyn Error>> {

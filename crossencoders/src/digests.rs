@@ -65,7 +65,7 @@ pub(crate) fn check(folder: &Path) -> Result<(), DigestError> {
 }
 
 /// XXH3 of a file, in hexadecimal digits.
-fn digest(path: &Path) -> Result<String, DigestError> {
+pub(crate) fn digest(path: &Path) -> Result<String, DigestError> {
     let io = |source| DigestError::Io { path: path.to_owned(), source };
     let mut file = File::open(path).map_err(io)?;
     let (mut hash, mut buffer) = (Xxh3::new(), vec![0; 1 << 20]);

@@ -18,6 +18,7 @@
 //! ```
 #![warn(missing_docs)]
 
+pub mod clip;
 pub mod config;
 pub mod data;
 pub mod device;

@@ -49,7 +49,8 @@ pub enum RunError {
     NotARun(PathBuf),
     /// A run of another recipe.
     #[error(
-        "{path} was begun with another recipe ({difference}); choose another --out, or --force to begin anew"
+        "{path} was begun with another recipe ({difference}), and its learning rate falls over all the steps of that one: \
+         choose another --out, where `--set init={path}` begins with what was learnt here, or --force to begin anew"
     )]
     OtherRecipe {
         /// The run.

@@ -6,14 +6,17 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use heed::{CompactionOption, EnvOpenOptions};
 
+use crate::formats::StoreSource;
 use crate::lmdb::{self, LmdbError};
 use crate::store::{META, SCHEMA};
 use crate::{
     Conflict, FeatureStore, Provenance, Schema, StoreError, StoreWriter, WriterOptions, codec,
-    pages, target, writer,
+    pages,
+    target::{self, Claim},
 };
 
 /// How images are added to a store.
@@ -35,10 +38,14 @@ pub fn reopen(
     provenance: Provenance,
     options: AppendOptions,
 ) -> Result<StoreWriter, StoreError> {
+    FeatureStore::open(path)?;
+    // Another append may just have ended: what counts is what the store says from now on.
+    let claim = Arc::new(Claim::take(path)?);
+    let path = claim.target();
     let schema = FeatureStore::open(path)?.schema().clone();
     pages::check(path)?;
     // Whatever else lies in its folder would be lost when the successor takes its place.
-    target::check(path, true, &[])?;
+    target::check(path, StoreSource::FORMAT, true, &[])?;
     let partial = target::sibling(path, "partial")?;
     let provenance = Provenance {
         source_format: format!("{}, {}", schema.provenance.source_format, provenance.source_format),
@@ -62,11 +69,11 @@ pub fn reopen(
     if !partial.exists() {
         copy_as_partial(path, &partial, began.clone())?;
     }
-    match StoreWriter::create(path, writer_options.clone()) {
-        Err(StoreError::OtherPartial(other)) if options.restart => {
-            writer::discard(&other)?;
+    match StoreWriter::claimed(&claim, writer_options.clone()) {
+        Err(StoreError::OtherPartial { .. }) if options.restart => {
+            target::remove(&partial).map_err(StoreError::io(&partial))?;
             copy_as_partial(path, &partial, began)?;
-            StoreWriter::create(path, writer_options)
+            StoreWriter::claimed(&claim, writer_options)
         }
         created => created,
     }
@@ -74,63 +81,81 @@ pub fn reopen(
 
 /// Copies a store's file, marks the copy incomplete and renames it to where a writer looks for a partial.
 fn copy_as_partial(path: &Path, partial: &Path, schema: Schema) -> Result<(), StoreError> {
-    let copy = target::sibling(path, "copy")?;
-    fs::create_dir_all(&copy).map_err(StoreError::io(&copy))?;
-    let lock = target::lock(&copy.join("writer.lock"), &copy)?;
-    let (from, to) = (path.join("data.mdb"), copy.join("data.mdb"));
-    fs::copy(&from, &to).map_err(StoreError::io(&to))?;
+    in_a_folder(path, "copy", |copy| {
+        let (from, to) = (path.join("data.mdb"), copy.join("data.mdb"));
+        fs::copy(&from, &to).map_err(StoreError::io(&to))?;
+        mark_incomplete(copy, &schema)?;
+        fs::rename(copy, partial).map_err(StoreError::io(partial))
+    })
+}
+
+/// Writes a schema into a store that nobody else has opened.
+fn mark_incomplete(copy: &Path, schema: &Schema) -> Result<(), StoreError> {
+    let file = copy.join("data.mdb");
     let mut options = EnvOpenOptions::new();
-    let size = fs::metadata(&to).map_err(StoreError::io(&to))?.len() as usize;
+    let size = fs::metadata(&file).map_err(StoreError::io(&file))?.len() as usize;
     options.map_size((size + (1 << 24)).next_multiple_of(1 << 16)).max_dbs(4);
-    {
-        let failed = || LmdbError::heed(&copy);
-        // SAFETY: the copy is this call's own, as the lock on its directory says.
-        let env = unsafe { options.open(&copy) }.map_err(failed())?;
-        let mut transaction = env.write_txn().map_err(failed())?;
-        let meta =
-            env.open_database::<heed::types::Str, heed::types::Bytes>(&transaction, Some(META));
-        if let Some(meta) = meta.map_err(failed())? {
-            meta.put(&mut transaction, SCHEMA, &codec::encode(&schema)).map_err(failed())?;
-        }
-        transaction.commit().map_err(failed())?;
-        env.prepare_for_closing().wait();
+    let failed = || LmdbError::heed(copy);
+    // SAFETY: the copy is this call's own, as the claim on its store says.
+    let env = unsafe { options.open(copy) }.map_err(failed())?;
+    let mut transaction = env.write_txn().map_err(failed())?;
+    let meta = env.open_database::<heed::types::Str, heed::types::Bytes>(&transaction, Some(META));
+    if let Some(meta) = meta.map_err(failed())? {
+        meta.put(&mut transaction, SCHEMA, &codec::encode(schema)).map_err(failed())?;
     }
+    transaction.commit().map_err(failed())?;
+    env.prepare_for_closing().wait();
     let _ = fs::remove_file(copy.join("lock.mdb"));
-    fs::rename(&copy, partial).map_err(StoreError::io(partial))?;
-    drop(lock);
     Ok(())
+}
+
+/// Makes the successor of a store in a folder beside it, with its permissions; after an error nothing is left of it.
+fn in_a_folder<T>(
+    path: &Path,
+    suffix: &str,
+    make: impl FnOnce(&Path) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let folder = target::sibling(path, suffix)?;
+    target::remove(&folder).map_err(StoreError::io(&folder))?;
+    fs::create_dir(&folder).map_err(StoreError::io(&folder))?;
+    let made = target::inherit_permissions(&folder, path).and_then(|()| make(&folder));
+    if made.is_err() {
+        // A disk that is full is no fuller afterwards; that it cannot be removed would hide the cause.
+        let _ = target::remove(&folder);
+    }
+    made
 }
 
 /// Rewrites a store without unused pages, pages in the order of ids; returns its size before and after, in bytes.
 ///
 /// # Errors
-/// What [`FeatureStore::open`] says; [`StoreError::Io`].
+/// What [`FeatureStore::open`] says; [`StoreError::Locked`], [`StoreError::Io`].
 pub fn compact(path: &Path) -> Result<(u64, u64), StoreError> {
+    FeatureStore::open(path)?;
+    let claim = Claim::take(path)?;
+    let path = claim.target();
+    target::check(path, StoreSource::FORMAT, true, &[])?;
+    pages::check(path)?;
     let size = |path: &Path| -> Result<u64, StoreError> {
         Ok(fs::metadata(path).map_err(StoreError::io(path))?.len())
     };
-    FeatureStore::open(path)?;
-    target::check(path, true, &[])?;
-    pages::check(path)?;
-    let before = size(&path.join("data.mdb"))?;
-    let copy = target::sibling(path, "compact")?;
-    fs::create_dir_all(&copy).map_err(StoreError::io(&copy))?;
-    let lock = target::lock(&copy.join("writer.lock"), &copy)?;
-    let file = copy.join("data.mdb");
-    let _ = fs::remove_file(&file);
-    let env = FeatureStore::open(path)?;
-    env.environment().copy_to_path(&file, CompactionOption::Enabled).map_err(
-        |error| match error {
-            heed::Error::Io(source) => {
-                StoreError::Io { path: file.clone(), source: lmdb::write_error(source) }
+    let old = path.join("data.mdb");
+    let before = size(&old)?;
+    in_a_folder(path, "compact", |copy| {
+        let file = copy.join("data.mdb");
+        let store = FeatureStore::open(path)?;
+        store.environment().copy_to_path(&file, CompactionOption::Enabled).map_err(|error| {
+            match error {
+                heed::Error::Io(source) => {
+                    StoreError::Io { path: file.clone(), source: lmdb::write_error(source) }
+                }
+                error => LmdbError::heed(&file)(error).into(),
             }
-            error => LmdbError::heed(&file)(error).into(),
-        },
-    )?;
-    let after = size(&file)?;
-    fs::File::open(&file).and_then(|file| file.sync_all()).map_err(StoreError::io(&file))?;
-    let _ = fs::remove_file(copy.join("writer.lock"));
-    target::publish(&copy, path, true)?;
-    drop(lock);
-    Ok((before, after))
+        })?;
+        target::inherit_permissions(&file, &old)?;
+        let after = size(&file)?;
+        fs::File::open(&file).and_then(|file| file.sync_all()).map_err(StoreError::io(&file))?;
+        target::publish(copy, &claim, StoreSource::FORMAT, true)?;
+        Ok((before, after))
+    })
 }

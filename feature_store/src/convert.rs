@@ -2,50 +2,29 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::sync_channel;
 use std::thread;
 
-use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::append::AppendOptions;
-use crate::formats::{FeatureSource, FormatError, RecordError, Records, SourceInfo, SourceRecord};
-use crate::quarantine::Quarantine;
-use crate::record::Encoded;
-use crate::validate::{Finding, check_regions};
-use crate::writer::{self, CommittedIds};
+use crate::formats::{FeatureSource, FormatError, RecordError, Records, SourceInfo, StoreSource};
+use crate::validate::Finding;
+use crate::writer::Committed;
 use crate::{
-    Compression, Conflict, FeatureStore, Precision, Provenance, Schema, StoreError, StoreWriter,
-    WriterOptions, target,
+    Conflict, FeatureStore, Provenance, Schema, StoreError, StoreWriter, WriterOptions, target,
 };
 
-/// Records decoded at a time, at most.
-const CHUNK: usize = 32;
-/// Undecoded bytes of a chunk, at most: records of many megabytes come in smaller chunks.
-const CHUNK_BYTES: usize = 16 << 20;
+mod decode;
+mod tally;
 
-/// What to do with a record that cannot be read.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum OnError {
-    /// Stop; what was written stays and can be resumed.
-    #[default]
-    Fail,
-    /// Leave it out and report it.
-    Skip,
-    /// Leave it out, report it, and keep its bytes and the reason in this folder.
-    Quarantine(std::path::PathBuf),
-}
+use decode::Decoded;
+pub(crate) use decode::next_chunk;
+pub(crate) use tally::Tally;
+pub use tally::{Findings, OnError, Progress, SkippedRecord};
 
-/// How far a conversion is.
-#[derive(Debug, Clone, Copy)]
-pub struct Progress {
-    /// Images in the new store, those of an interrupted run included.
-    pub images: u64,
-    /// Records that could not be read.
-    pub skipped: u64,
-    /// Images in the source, if it says so.
-    pub total: Option<u64>,
-}
+/// Chunks that wait to be written: about a transaction, so that decoding goes on while the disk works.
+const CHUNKS_AHEAD: usize = 3;
 
 /// What a conversion has done.
 #[derive(Debug, Serialize)]
@@ -58,27 +37,26 @@ pub struct ConvertReport {
     pub conflicts: u64,
     /// Records that could not be read, and why.
     pub skipped: Vec<SkippedRecord>,
-    /// Images taken as they are that [`validate`](crate::validate) finds something wrong with; of images that are
-    /// taken over nothing is known.
+    /// Images taken as they are, those of an interrupted run included, that [`validate`](crate::validate) finds something
+    /// wrong with.
     pub findings: Findings,
 }
 
-/// Images that were taken as they are although something is wrong with them.
-#[derive(Debug, Default, Serialize)]
-pub struct Findings {
-    /// How many.
-    pub images: u64,
-    /// The first of them.
-    pub first: Option<Finding>,
-}
-
-/// A record that was left out.
+/// What an append has done.
 #[derive(Debug, Serialize)]
-pub struct SkippedRecord {
-    /// Its key in the source.
-    pub key: String,
-    /// Why it could not be read.
-    pub reason: String,
+pub struct AppendReport {
+    /// The extended store's schema.
+    pub schema: Schema,
+    /// Images that are new in the store.
+    pub added: u64,
+    /// Images that were there already, with equal contents.
+    pub present: u64,
+    /// Images that were there with other contents, of which the rule chose one.
+    pub conflicts: u64,
+    /// Records that could not be read, and why.
+    pub skipped: Vec<SkippedRecord>,
+    /// Images taken as they are that [`validate`](crate::validate) finds something wrong with.
+    pub findings: Findings,
 }
 
 /// Why a conversion ended early.
@@ -101,6 +79,19 @@ pub enum ConvertError {
         /// How many records were left out and why the first was, if there were any.
         first: String,
     },
+    /// It failed, and left something that the next run can go on from.
+    #[error(
+        "{source}; {images} images are kept in {partial}: the same command goes on from there, removing that folder \
+         starts anew"
+    )]
+    Unfinished {
+        /// Images that are safe.
+        images: u64,
+        /// Where they are.
+        partial: std::path::PathBuf,
+        /// What has failed.
+        source: Box<ConvertError>,
+    },
     /// The caller asked to stop an export, which starts anew the next time.
     #[error("interrupted; nothing was written")]
     Abandoned,
@@ -111,9 +102,6 @@ pub enum ConvertError {
         images: u64,
     },
 }
-
-/// A decoded and encoded record with what is wrong with its regions, or why there is none.
-type Outcome = Result<(String, Encoded, Option<String>), ConvertError>;
 
 /// Converts a source into a new store at `target`.
 ///
@@ -130,7 +118,8 @@ pub fn convert(
     cancelled: &AtomicBool,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<ConvertReport, ConvertError> {
-    target::check(target, options.overwrite, &[&source.info().path])?;
+    target::check(target, StoreSource::FORMAT, options.overwrite, &[&source.info().path])?;
+    on_error.check(target, &source.info().path)?;
     options.provenance = provenance(source.info());
     let conflict = options.conflict;
     if conflict != Conflict::Fail {
@@ -139,8 +128,12 @@ pub fn convert(
     let writer = StoreWriter::create(target, options)?;
     // The last of several must be compared with what is there.
     let skips = writer.committed() > 0 && conflict != Conflict::Last;
-    let committed = skips.then(|| writer.committed_ids());
-    fill(writer, 0, committed, source, on_error, cancelled, progress)
+    let committed = skips.then(|| writer.committed_images());
+    let resumed = writer.committed();
+    let mut tally = Tally::new(on_error, resumed, source.info().count);
+    let (schema, conflicts) = fill(writer, 0, committed, source, &mut tally, cancelled, progress)?;
+    let Tally { skipped, findings, .. } = tally;
+    Ok(ConvertReport { schema, resumed, conflicts, skipped, findings })
 }
 
 /// Adds a source's images to a finished store; resumable like [`convert`], and swapped in when complete.
@@ -155,12 +148,18 @@ pub fn append(
     on_error: &OnError,
     cancelled: &AtomicBool,
     progress: &mut dyn FnMut(Progress),
-) -> Result<ConvertReport, ConvertError> {
-    target::check(store, true, &[&source.info().path])?;
+) -> Result<AppendReport, ConvertError> {
+    target::check(store, StoreSource::FORMAT, true, &[&source.info().path])?;
+    on_error.check(store, &source.info().path)?;
     let before = FeatureStore::open(store)?.len();
     let writer = crate::append::reopen(store, provenance(source.info()), options)?;
     // Every image is compared with what is there: one that differs must not be taken for one that was resumed.
-    fill(writer, before, None, source, on_error, cancelled, progress)
+    let mut tally = Tally::new(on_error, 0, source.info().count);
+    let (schema, conflicts) = fill(writer, before, None, source, &mut tally, cancelled, progress)?;
+    let added = schema.count - before;
+    let Tally { images, skipped, findings, .. } = tally;
+    let present = images.saturating_sub(added + conflicts);
+    Ok(AppendReport { schema, added, present, conflicts, skipped, findings })
 }
 
 fn provenance(info: &SourceInfo) -> Provenance {
@@ -172,50 +171,61 @@ fn provenance(info: &SourceInfo) -> Provenance {
     }
 }
 
-/// Writes a source's images and completes the store, which held `before` images without them.
+/// Writes a source's images and completes the store, which held `before` images without them. Returns its schema and the
+/// number of conflicts.
 fn fill(
     mut writer: StoreWriter,
     before: u64,
-    committed: Option<CommittedIds>,
+    committed: Option<Committed>,
     source: Box<dyn FeatureSource>,
-    on_error: &OnError,
+    tally: &mut Tally,
     cancelled: &AtomicBool,
     progress: &mut dyn FnMut(Progress),
-) -> Result<ConvertReport, ConvertError> {
+) -> Result<(Schema, u64), ConvertError> {
     let info = source.info().clone();
-    let resumed = writer.committed();
-    let mut tally = Tally::new(on_error, resumed, info.count);
     let written = source.records().map_err(ConvertError::from).and_then(|records| {
-        write_all(&mut writer, committed, records, &info, &mut tally, cancelled, progress)
+        write_all(&mut writer, committed, records, &info, tally, cancelled, progress)
     });
     let written = written.and_then(|()| match tally.images {
         0 => Err(tally.empty(&info)),
         _ => Ok(writer.commit()?),
     });
-    match written {
-        Ok(()) => {}
-        Err(error) => {
-            let repeats = matches!(
-                error,
-                ConvertError::Empty { .. } | ConvertError::Store(StoreError::Duplicate(_))
-            );
-            // A partial without an image of this source would only stand in the way of another.
-            let stopped = matches!(error, ConvertError::Interrupted { .. });
-            if repeats || (!stopped && writer.committed() == before) {
-                writer.abandon()?;
-            }
-            return Err(error);
-        }
-    }
+    let (writer, ()) = settle(writer, before, written)?;
     let conflicts = writer.conflicts();
-    let Tally { skipped, findings, .. } = tally;
-    Ok(ConvertReport { schema: writer.finish()?, resumed, conflicts, skipped, findings })
+    Ok((writer.finish()?, conflicts))
+}
+
+/// What comes of writing into a store that held `before` images. After a failure the partial stays if the next run can
+/// go on from it: one without an image of this source would only stand in the way of another.
+pub(crate) fn settle<T>(
+    writer: StoreWriter,
+    before: u64,
+    written: Result<T, ConvertError>,
+) -> Result<(StoreWriter, T), ConvertError> {
+    let error = match written {
+        Ok(done) => return Ok((writer, done)),
+        Err(error) => error,
+    };
+    let repeats =
+        matches!(error, ConvertError::Empty { .. } | ConvertError::Store(StoreError::Duplicate(_)));
+    let stopped = matches!(error, ConvertError::Interrupted { .. });
+    let images = writer.committed();
+    if repeats || (!stopped && images == before) {
+        writer.abandon()?;
+        return Err(error);
+    }
+    let partial = writer.partial().to_owned();
+    Err(if stopped {
+        error
+    } else {
+        ConvertError::Unfinished { images, partial, source: error.into() }
+    })
 }
 
 /// Writes a source's images.
-fn write_all(
+pub(crate) fn write_all(
     writer: &mut StoreWriter,
-    committed: Option<CommittedIds>,
+    committed: Option<Committed>,
     records: Records,
     info: &SourceInfo,
     tally: &mut Tally,
@@ -224,21 +234,22 @@ fn write_all(
 ) -> Result<(), ConvertError> {
     let (precision, compression) = writer.encoding();
     thread::scope(|scope| {
-        // One chunk is written while the next is decoded and a third waits.
-        let (send, receive) = sync_channel(1);
-        scope.spawn(move || decode_all(records, committed, precision, compression, &send));
+        let (send, receive) = sync_channel(CHUNKS_AHEAD);
+        scope.spawn(move || decode::decode_all(records, committed, precision, compression, &send));
         // Dropped on return, the receiver ends the decoder.
         for outcome in receive.into_iter().flatten() {
             if cancelled.load(Ordering::Relaxed) {
                 writer.commit()?;
                 return Err(ConvertError::Interrupted { images: writer.committed() });
             }
-            let outcome = outcome.and_then(|(id, record, finding)| {
-                writer.append_encoded(&id, record)?;
-                Ok(finding.map(|what| Finding { id, what }))
+            let outcome = outcome.and_then(|Decoded { id, record, finding }| {
+                let is_new = record.is_some();
+                record.map_or(Ok(()), |record| writer.append_encoded(&id, record))?;
+                Ok((is_new, finding.map(|what| Finding { id, what })))
             });
             match outcome.map_err(|error| of_a_record(error, &info.path)) {
-                Ok(finding) => tally.take(finding),
+                Ok((true, finding)) => tally.take(finding),
+                Ok((false, finding)) => tally.note(finding),
                 Err(ConvertError::Record(error)) => {
                     if let Err(error) = tally.skip(error) {
                         writer.commit()?;
@@ -259,117 +270,9 @@ fn write_all(
 /// What no store can hold is the record's fault, like what cannot be read.
 fn of_a_record(error: ConvertError, source: &Path) -> ConvertError {
     match error {
-        ConvertError::Store(StoreError::Regions { id, what }) => {
-            RecordError::new(source, id, what).into()
-        }
-        ConvertError::Store(StoreError::IdLength { ref id, .. }) => {
-            RecordError::new(source, id.clone(), &error).into()
-        }
+        ConvertError::Store(
+            ref error @ (StoreError::Regions { ref id, .. } | StoreError::IdLength { ref id, .. }),
+        ) => RecordError::new(source, id.clone(), error.reason()).into(),
         other => other,
     }
-}
-
-/// What has been taken and what has been left out.
-pub(crate) struct Tally<'a> {
-    on_error: &'a OnError,
-    quarantine: Option<Quarantine>,
-    pub(crate) images: u64,
-    pub(crate) skipped: Vec<SkippedRecord>,
-    pub(crate) findings: Findings,
-    total: Option<u64>,
-}
-
-impl<'a> Tally<'a> {
-    pub(crate) fn new(on_error: &'a OnError, images: u64, total: Option<u64>) -> Tally<'a> {
-        let (skipped, findings) = (Vec::new(), Findings::default());
-        Tally { on_error, quarantine: None, images, skipped, findings, total }
-    }
-
-    /// Counts an image that was taken.
-    pub(crate) fn take(&mut self, finding: Option<Finding>) {
-        self.images += 1;
-        if let Some(finding) = finding {
-            self.findings.images += 1;
-            self.findings.first.get_or_insert(finding);
-        }
-    }
-
-    pub(crate) fn progress(&self) -> Progress {
-        Progress { images: self.images, skipped: self.skipped.len() as u64, total: self.total }
-    }
-
-    /// The error of a source of which no record could be taken.
-    pub(crate) fn empty(&self, info: &SourceInfo) -> ConvertError {
-        let first = self.skipped.first().map_or(String::new(), |record| {
-            format!("; of {} records the first: {}", self.skipped.len(), record.reason)
-        });
-        ConvertError::Empty { path: info.path.display().to_string(), first }
-    }
-
-    /// Does with a bad record what was asked for.
-    pub(crate) fn skip(&mut self, error: RecordError) -> Result<(), ConvertError> {
-        match self.on_error {
-            OnError::Fail => return Err(error.into()),
-            OnError::Skip => {}
-            OnError::Quarantine(folder) => {
-                let quarantine = match &mut self.quarantine {
-                    Some(quarantine) => quarantine,
-                    none => none.insert(Quarantine::open(folder)?),
-                };
-                quarantine.keep(&error)?;
-            }
-        }
-        self.skipped.push(SkippedRecord { key: error.key.clone(), reason: error.to_string() });
-        Ok(())
-    }
-}
-
-/// Reads and decodes until the end, or until nobody takes the results any more.
-fn decode_all(
-    mut records: Records,
-    committed: Option<CommittedIds>,
-    precision: Precision,
-    compression: Compression,
-    send: &SyncSender<Vec<Outcome>>,
-) {
-    let is_new = |id: &str| match &committed {
-        // An id that cannot be looked up is the writer's to refuse.
-        Some(committed) => !committed.contains(id).unwrap_or(false),
-        None => true,
-    };
-    loop {
-        let chunk = next_chunk(&mut records, &is_new);
-        if chunk.is_empty() {
-            return;
-        }
-        let decode = |record: Result<Box<dyn SourceRecord>, RecordError>| {
-            let (id, regions) = record?.decode()?;
-            let record = writer::encode(&id, &regions, precision, compression)?;
-            Ok((id, record, check_regions(&regions).err()))
-        };
-        if send.send(chunk.into_par_iter().map(decode).collect()).is_err() {
-            return;
-        }
-    }
-}
-
-/// The next records, bounded in number and bytes; none at the end.
-pub(crate) fn next_chunk(
-    records: &mut Records,
-    is_wanted: &dyn Fn(&str) -> bool,
-) -> Vec<Result<Box<dyn SourceRecord>, RecordError>> {
-    let (mut chunk, mut bytes) = (Vec::with_capacity(CHUNK), 0);
-    while chunk.len() < CHUNK
-        && bytes < CHUNK_BYTES
-        && let Some(record) = records.next()
-    {
-        if let Ok(record) = &record {
-            if !is_wanted(record.id()) {
-                continue;
-            }
-            bytes += record.size();
-        }
-        chunk.push(record);
-    }
-    chunk
 }

@@ -13,6 +13,8 @@ use crate::{FeatureStore, StoreError};
 
 /// Images in a set.
 pub const SET_SIZE: usize = 10;
+/// What stands in place of descriptions in ImageCoDe's split by annotator.
+const ANNOTATORS: [&str; 2] = ["train_worker", "unseen_worker"];
 
 /// One description and the set it is about.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,6 +61,11 @@ pub enum DatasetError {
     /// No description at all.
     #[error("{0} holds no descriptions")]
     Empty(PathBuf),
+    /// `annotator_split_valid.json`, which has the layout of a labelled split.
+    #[error(
+        "{0} tells who has written the descriptions, not what they say; name the split itself (valid_data.json)"
+    )]
+    Annotators(PathBuf),
 }
 
 /// Whether a set's images are unrelated photographs rather than frames of a video.
@@ -82,15 +89,20 @@ pub fn image_id(directory: &str, number: u64) -> String {
 /// # Errors
 /// If the store cannot be read.
 pub fn set_images(store: &FeatureStore, directory: &str) -> Result<Vec<String>, StoreError> {
-    let prefix = id_prefix(directory);
     // Ids of one set are neighbours; a few more than ten are read so that superfluous ones are seen.
-    let mut images: Vec<(u64, String)> = store
-        .ids_from(&prefix, 4 * SET_SIZE)?
-        .into_iter()
-        .map_while(|id| Some((id.strip_prefix(&prefix)?.parse().ok()?, id)))
-        .collect();
+    let ids = store.ids_from(&id_prefix(directory), 4 * SET_SIZE)?;
+    Ok(first_images(directory, ids))
+}
+
+/// The images of a set among ids in alphabetical order that begin with its first: sorted by number, as
+/// [`set_images`] gives them.
+pub fn first_images(directory: &str, ids: impl IntoIterator<Item = String>) -> Vec<String> {
+    let prefix = id_prefix(directory);
+    let number = |id: &str| id.strip_prefix(&prefix)?.parse().ok();
+    let mut images: Vec<(u64, String)> =
+        ids.into_iter().map_while(|id| Some((number(&id)?, id))).collect();
     images.sort_unstable();
-    Ok(images.into_iter().map(|(_, id)| id).collect())
+    images.into_iter().map(|(_, id)| id).collect()
 }
 
 #[derive(Deserialize)]
@@ -144,6 +156,9 @@ pub fn load_split(path: &Path) -> Result<Vec<Description>, DatasetError> {
     }
     if descriptions.is_empty() {
         return Err(DatasetError::Empty(path.to_owned()));
+    }
+    if descriptions.iter().all(|description| ANNOTATORS.contains(&description.text.as_str())) {
+        return Err(DatasetError::Annotators(path.to_owned()));
     }
     Ok(descriptions)
 }
@@ -208,6 +223,8 @@ mod tests {
     #[test]
     fn a_bad_split_is_told_by_place() {
         assert!(matches!(load("{}"), Err(DatasetError::Empty(_))));
+        let annotators = load(r#"{"a_1": {"7": "unseen_worker", "8": "train_worker"}}"#);
+        assert!(matches!(annotators, Err(DatasetError::Annotators(_))));
         assert!(load("{\"a\": ").unwrap_err().to_string().contains("line 1"));
         assert!(load(r#"{"set_9": {"10": "x"}}"#).unwrap_err().to_string().contains("set_9"));
         assert!(load(r#"{"set_9": {"1": 3}}"#).unwrap_err().to_string().contains("set_9"));

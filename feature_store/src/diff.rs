@@ -1,18 +1,32 @@
-//! Comparing two stores: ids, sizes, boxes, labels, and features within a tolerance.
+//! Comparing two stores or dumps: ids, sizes, boxes, labels, and features within a tolerance.
+//!
+//! Memory is bounded whatever is compared: two stores are walked in the order of their ids, a dump is read once with
+//! each of its images looked up in the store, and two dumps are read side by side, which needs them in one order. Of a dump
+//! no more than the ids is kept.
 
-use std::fmt::Display;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::cmp::Ordering;
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::store::StoreCursor;
-use crate::{FeatureStore, Labels, Regions, StoreError};
+use crate::convert::next_chunk;
+use crate::formats::{FeatureSource, FormatError, Input, RecordError, SourceRecord};
+use crate::{FeatureStore, StoreError};
 
-/// Images compared in parallel at a time.
-const CHUNK: usize = 64;
+mod compare;
+mod reader;
 
-/// How two stores are compared.
+use compare::{Comparison, compare};
+use reader::Reader;
+
+/// Pairs of images compared in parallel at a time, at most, and their bytes while they are not decoded.
+const CHUNK: usize = 32;
+const CHUNK_BYTES: usize = 32 << 20;
+
+/// How two stores or dumps are compared.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
     /// Largest difference of a feature that counts as none.
@@ -27,7 +41,35 @@ impl Default for Options {
     }
 }
 
-/// What two stores differ in.
+/// Why two things cannot be compared.
+#[derive(Debug, thiserror::Error)]
+pub enum DiffError {
+    /// A dump that cannot be read.
+    #[error(transparent)]
+    Source(#[from] FormatError),
+    /// One record that cannot be read.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// A store that cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Two dumps whose images cannot be paired while they are read.
+    #[error(
+        "the dumps list different images, or in different orders, and {path} is not in the order of its ids (`{after}` \
+         comes after `{before}`), so that what is missing cannot be told; make a store of it with `xenc store convert \
+         {path} STORE` and compare that"
+    )]
+    Order {
+        /// The dump that is not in the order of its ids.
+        path: PathBuf,
+        /// An id.
+        before: String,
+        /// The one after it, which is no greater.
+        after: String,
+    },
+}
+
+/// What two stores or dumps differ in.
 #[derive(Debug, Default, Serialize)]
 pub struct DiffReport {
     /// Images in both.
@@ -38,152 +80,296 @@ pub struct DiffReport {
     pub only_second: u64,
     /// Images in both that differ.
     pub different: u64,
-    /// The first differences, by id.
-    pub findings: Vec<(String, String)>,
+    /// The first differences.
+    pub findings: Vec<Difference>,
     /// Largest absolute difference of a feature, over all images in both.
     pub largest_difference: f32,
 }
 
+/// An image that differs.
+#[derive(Debug, Serialize)]
+pub struct Difference {
+    /// The image id.
+    pub id: String,
+    /// Everything that is different about it.
+    pub what: Vec<String>,
+}
+
+/// One of the two that are compared.
+#[derive(Clone, Copy)]
+enum Side {
+    First,
+    Second,
+}
+
+impl Side {
+    fn name(self) -> &'static str {
+        match self {
+            Side::First => "first",
+            Side::Second => "second",
+        }
+    }
+
+    fn other(self) -> Side {
+        match self {
+            Side::First => Side::Second,
+            Side::Second => Side::First,
+        }
+    }
+}
+
 impl DiffReport {
-    /// Whether the stores hold the same.
+    /// Whether both hold the same.
     pub fn is_equal(&self) -> bool {
         self.only_first + self.only_second + self.different == 0
     }
 
-    fn note(&mut self, id: String, what: String, options: &Options) {
+    fn note(&mut self, id: String, what: Vec<String>, options: &Options) {
         if self.findings.len() < options.listed {
-            self.findings.push((id, what));
+            self.findings.push(Difference { id, what });
+        }
+    }
+
+    /// Takes an image into account that only one side has.
+    fn only(&mut self, side: Side, id: String, options: &Options) {
+        match side {
+            Side::First => self.only_first += 1,
+            Side::Second => self.only_second += 1,
+        }
+        self.note(id, vec![format!("only in the {}", side.name())], options);
+    }
+
+    /// Takes into account that one side has an image twice.
+    fn twice(&mut self, side: Side, id: String, options: &Options) {
+        self.different += 1;
+        self.note(id, vec![format!("it comes twice in the {}", side.name())], options);
+    }
+
+    /// Takes an image into account that both sides have.
+    fn both(&mut self, id: String, (largest, what): Comparison, options: &Options) {
+        self.common += 1;
+        self.largest_difference = self.largest_difference.max(largest);
+        if !what.is_empty() {
+            self.different += 1;
+            self.note(id, what, options);
         }
     }
 }
 
-/// Compares two stores. `None` comes back if `cancelled` was set.
+/// Compares two stores or dumps. `None` comes back if `cancelled` was set.
 ///
 /// # Errors
-/// A record that cannot be read.
+/// What cannot be read; [`DiffError::Order`] for two dumps in different orders.
 pub fn diff(
-    first: &FeatureStore,
-    second: &FeatureStore,
+    first: Input,
+    second: Input,
     options: &Options,
     cancelled: &AtomicBool,
     progress: &mut dyn FnMut(u64),
-) -> Result<Option<DiffReport>, StoreError> {
-    let mut report = DiffReport::default();
-    let (mut a, mut b) = (StoreCursor::new(first)?, StoreCursor::new(second)?);
-    let mut done = 0;
-    loop {
-        let mut common = Vec::new();
-        while common.len() < CHUNK && (a.head().is_some() || b.head().is_some()) {
-            let order = match (a.head(), b.head()) {
-                (Some(a), Some(b)) => a.cmp(b),
-                (Some(_), None) => std::cmp::Ordering::Less,
-                _ => std::cmp::Ordering::Greater,
-            };
-            let (here, there) =
-                (a.head().unwrap_or("").to_owned(), b.head().unwrap_or("").to_owned());
-            done += 1;
-            if order.is_le() {
-                a.skip()?;
-            }
-            if order.is_ge() {
-                b.skip()?;
-            }
-            match order {
-                std::cmp::Ordering::Less => {
-                    report.only_first += 1;
-                    report.note(here, "only in the first".into(), options);
-                }
-                std::cmp::Ordering::Greater => {
-                    report.only_second += 1;
-                    report.note(there, "only in the second".into(), options);
-                }
-                std::cmp::Ordering::Equal => common.push(here),
-            }
+) -> Result<Option<DiffReport>, DiffError> {
+    match (first, second) {
+        (Input::Store(store), Input::Dump(dump)) => {
+            look_up(dump, Side::Second, &store, options, cancelled, progress)
         }
-        if cancelled.load(Ordering::Relaxed) {
+        (Input::Dump(dump), Input::Store(store)) => {
+            look_up(dump, Side::First, &store, options, cancelled, progress)
+        }
+        (first, second) => side_by_side(
+            [first.into_source()?, second.into_source()?],
+            options,
+            cancelled,
+            progress,
+        ),
+    }
+}
+
+/// Compares a dump in any order with a store. Ids are all that is kept of the dump.
+fn look_up(
+    dump: Box<dyn FeatureSource>,
+    side: Side,
+    store: &FeatureStore,
+    options: &Options,
+    cancelled: &AtomicBool,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Option<DiffReport>, DiffError> {
+    let mut report = DiffReport::default();
+    let mut seen = HashSet::new();
+    let mut records = dump.records()?;
+    loop {
+        let chunk = next_chunk(&mut records);
+        if cancelled.load(Relaxed) {
             return Ok(None);
         }
-        if common.is_empty() && a.head().is_none() && b.head().is_none() {
-            return Ok(Some(report));
+        if chunk.is_empty() {
+            break;
         }
-        let compared: Vec<_> = common
-            .par_iter()
-            .map(|id| Ok(compare(&first.get_once(id)?, &second.get_once(id)?, options.tolerance)))
-            .collect::<Result<_, StoreError>>()?;
-        for (id, (largest, what)) in common.into_iter().zip(compared) {
-            report.common += 1;
-            report.largest_difference = report.largest_difference.max(largest);
-            if let Some(what) = what {
-                report.different += 1;
-                report.note(id, what, options);
+        let look = |record: Result<Box<dyn SourceRecord>, RecordError>| {
+            let record = record?;
+            if !store.contains(record.id())? {
+                return Ok((record.id().to_owned(), None));
+            }
+            let (id, here) = record.decode()?;
+            let there = store.get_once(&id)?;
+            let compared = match side {
+                Side::First => compare(&here, &there, options.tolerance),
+                Side::Second => compare(&there, &here, options.tolerance),
+            };
+            Ok((id, Some(compared)))
+        };
+        let looked: Vec<_> = chunk.into_par_iter().map(look).collect::<Result<_, DiffError>>()?;
+        for (id, compared) in looked {
+            if !seen.insert(id.clone()) {
+                report.twice(side, id, options);
+            } else if let Some(compared) = compared {
+                report.both(id, compared, options);
+            } else {
+                report.only(side, id, options);
             }
         }
+        progress(seen.len() as u64);
+    }
+    for id in store.ids() {
+        let id = id?;
+        if !seen.contains(&id) {
+            report.only(side.other(), id, options);
+        }
+    }
+    Ok(Some(report))
+}
+
+/// Compares two sources while both are read. Where their ids differ, the lesser one is missing in the other, provided
+/// that both are in the order of their ids; as long as they are the same, or where one has ended, any order will do. An id
+/// that one of them repeats is its own fault, whatever the other has.
+fn side_by_side(
+    sources: [Box<dyn FeatureSource>; 2],
+    options: &Options,
+    cancelled: &AtomicBool,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Option<DiffReport>, DiffError> {
+    let mut report = DiffReport::default();
+    let [first, second] = sources;
+    let (mut first, mut second) = (Reader::new(first)?, Reader::new(second)?);
+    let (mut done, mut one_order) = (0, true);
+    while first.id().is_some() || second.id().is_some() {
+        if cancelled.load(Relaxed) {
+            return Ok(None);
+        }
+        let (mut pairs, mut bytes) = (Vec::new(), 0);
+        for _ in 0..CHUNK {
+            if first.id() != second.id()
+                && let Some((side, id)) = repeated(&mut first, &mut second)?
+            {
+                report.twice(side, id, options);
+                continue;
+            }
+            let both = first.id().is_some() && second.id().is_some();
+            let order = match (first.id(), second.id()) {
+                (Some(a), Some(b)) if bytes < CHUNK_BYTES => a.cmp(b),
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                _ => break,
+            };
+            let a = if order.is_le() { first.take()? } else { None };
+            let b = if order.is_ge() { second.take()? } else { None };
+            done += 1;
+            one_order &= order.is_eq() || !both;
+            if !one_order && let Some(error) = first.disorder().or(second.disorder()) {
+                return Err(error);
+            }
+            match (a, b) {
+                (Some(a), Some(b)) => {
+                    bytes += a.size() + b.size();
+                    pairs.push((a, b));
+                }
+                (Some(a), None) => report.only(Side::First, a.id().to_owned(), options),
+                (None, Some(b)) => report.only(Side::Second, b.id().to_owned(), options),
+                (None, None) => {}
+            }
+        }
+        let decode = |(a, b): (Box<dyn SourceRecord>, Box<dyn SourceRecord>)| {
+            let ((id, a), (_, b)) = (a.decode()?, b.decode()?);
+            Ok((id, compare(&a, &b, options.tolerance)))
+        };
+        let compared: Vec<_> =
+            pairs.into_par_iter().map(decode).collect::<Result<_, RecordError>>()?;
+        compared.into_iter().for_each(|(id, compared)| report.both(id, compared, options));
         progress(done);
     }
+    Ok(Some(report))
 }
 
-/// The largest difference of a feature, and what is different if anything is.
-fn compare(a: &Regions, b: &Regions, tolerance: f32) -> (f32, Option<String>) {
-    if a.len() != b.len() || a.dim != b.dim {
-        return (
-            0.0,
-            Some(format!("{} x {} and {} x {} features", a.len(), a.dim, b.len(), b.dim)),
-        );
-    }
-    let mut largest = 0.0f32;
-    let mut same_kind = true;
-    for (x, y) in a.features.iter().zip(&b.features) {
-        // Equal bits are equal, not-a-numbers included.
-        if x.to_bits() != y.to_bits() {
-            let difference = (x - y).abs();
-            same_kind &= !difference.is_nan();
-            largest = largest.max(difference);
+/// Steps over a record whose id has come before on its side.
+fn repeated(
+    first: &mut Reader,
+    second: &mut Reader,
+) -> Result<Option<(Side, String)>, RecordError> {
+    for (side, reader) in [(Side::First, first), (Side::Second, second)] {
+        if reader.repeats() {
+            return Ok(reader.take()?.map(|record| (side, record.id().to_owned())));
         }
     }
-    let what = if a.is_relative() != b.is_relative() {
-        let [width, height] =
-            if a.is_relative() { [b.width, b.height] } else { [a.width, a.height] };
-        let (relative, other) =
-            if a.is_relative() { ("first", "second") } else { ("second", "first") };
-        format!(
-            "boxes relative to an image of unknown size in the {relative}, in pixels of {width}x{height} in the {other}"
-        )
-    } else if (a.width, a.height) != (b.width, b.height) {
-        format!("{}x{} and {}x{} pixels", a.width, a.height, b.width, b.height)
-    } else if a.boxes != b.boxes || a.extents != b.extents {
-        "different boxes".into()
-    } else if let Some(what) = compare_labels("object", &a.objects, &b.objects)
-        .or_else(|| compare_labels("attribute", &a.attributes, &b.attributes))
-    {
-        what
-    } else if a.class_probabilities != b.class_probabilities {
-        "different class probabilities".into()
-    } else if largest > tolerance || !same_kind {
-        format!("features differ by up to {largest}")
-    } else {
-        return (largest, None);
-    };
-    (largest, Some(what))
+    Ok(None)
 }
 
-/// What is different in the labels of regions, if anything.
-fn compare_labels(name: &str, a: &Option<Labels>, b: &Option<Labels>) -> Option<String> {
-    let none = Labels::default();
-    let (a, b) = (a.as_ref().unwrap_or(&none), b.as_ref().unwrap_or(&none));
-    compare_values(&format!("{name} ids"), &a.ids, &b.ids)
-        .or_else(|| compare_values(&format!("{name} confidences"), &a.confidences, &b.confidences))
-}
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
 
-/// The first region in which a list differs, with both values.
-fn compare_values<T: PartialEq + Display>(name: &str, a: &[T], b: &[T]) -> Option<String> {
-    match (a, b) {
-        ([], []) => None,
-        ([], _) => Some(format!("{name} in the second only")),
-        (_, []) => Some(format!("{name} in the first only")),
-        _ => {
-            let differ = a.iter().zip(b).filter(|(a, b)| a != b).count();
-            let (region, (a, b)) = a.iter().zip(b).enumerate().find(|(_, (a, b))| a != b)?;
-            Some(format!("{name} of {differ} regions: in region {region} {a} and {b}"))
-        }
+    use super::*;
+    use crate::Regions;
+    use crate::formats::tsv::{TsvCompression, TsvOrder, TsvSink};
+    use crate::formats::{self, FeatureSink as _};
+
+    /// A dump with these images, one letter each, in this order.
+    fn dump(folder: &Path, ids: &str) -> Input {
+        let path = folder.join(format!("{ids}.tsv"));
+        let _ = std::fs::remove_file(&path);
+        let mut sink = TsvSink::create(&path, TsvOrder::BottomUp, TsvCompression::Plain).unwrap();
+        let regions = Regions {
+            width: 9,
+            height: 9,
+            boxes: vec![[0.0, 0.0, 5.0, f32::NAN]],
+            features: vec![1.0],
+            dim: 1,
+            ..Regions::default()
+        };
+        ids.chars().for_each(|id| sink.append(&id.to_string(), &regions).unwrap());
+        Box::new(sink).finish().unwrap();
+        Input::Dump(formats::open(&path).unwrap())
+    }
+
+    /// The numbers of a report and what is said of each image, or the error.
+    fn compared(first: &str, second: &str) -> Result<([u64; 4], String), String> {
+        let folder = tempfile::tempdir().unwrap();
+        let sides = [dump(folder.path(), first), dump(folder.path(), second)];
+        let [first, second] = sides;
+        let run = AtomicBool::new(false);
+        let report = diff(first, second, &Options::default(), &run, &mut |_| {});
+        let report = report.map_err(|error| error.to_string())?.unwrap();
+        let said = report.findings.iter().map(|it| format!("{}: {}", it.id, it.what.join(", ")));
+        let said = said.collect::<Vec<_>>().join("; ");
+        let DiffReport { common, only_first, only_second, different, .. } = report;
+        Ok(([common, only_first, only_second, different], said))
+    }
+
+    #[test]
+    fn what_follows_the_end_of_the_other_is_only_there() {
+        let only = |side| format!("b: only in the {side}");
+        assert_eq!(compared("za", "zab").unwrap(), ([2, 0, 1, 0], only("second")));
+        assert_eq!(compared("zab", "za").unwrap(), ([2, 1, 0, 0], only("first")));
+        // Where an image is missing before the end, the others may come later.
+        let error = compared("zab", "zb").unwrap_err();
+        assert!(error.contains("`a` comes after `z`") && error.contains("zab.tsv"), "{error}");
+        assert!(compared("ac", "bda").is_err());
+    }
+
+    #[test]
+    fn a_repeated_id_is_told_as_such() {
+        assert_eq!(compared("zaz", "zaz").unwrap(), ([3, 0, 0, 0], String::new()));
+        let twice = |id: char, side| format!("{id}: it comes twice in the {side}");
+        assert_eq!(compared("zaz", "za").unwrap(), ([2, 0, 0, 1], twice('z', "first")));
+        assert_eq!(compared("zab", "zzab").unwrap(), ([3, 0, 0, 1], twice('z', "second")));
+        // It hides no disorder of the others.
+        assert!(compared("acab", "bc").unwrap_err().contains("`b` comes after `c`"));
     }
 }

@@ -18,6 +18,12 @@ pub enum StoreError {
         /// The directory.
         path: PathBuf,
     },
+    /// What a run that was interrupted, or is still going on, has written so far.
+    #[error("{path} is an unfinished store; run the command that writes it again to finish it")]
+    Unfinished {
+        /// The directory.
+        path: PathBuf,
+    },
     /// Written by another version of this program.
     #[error("{path} has format version {found}, this program reads {expected}")]
     Version {
@@ -78,10 +84,20 @@ pub enum StoreError {
         /// The source.
         input: PathBuf,
     },
-    /// The target is there and no output of this program.
+    /// What is to be written lies inside a store, a dump, or the target itself.
+    #[error("{path} is or lies inside {inside}; choose another place for {what}")]
+    Inside {
+        /// What was to be written.
+        path: PathBuf,
+        /// What it lies in.
+        inside: PathBuf,
+        /// What it is: the target, the quarantine.
+        what: &'static str,
+    },
+    /// The target is there and neither a store nor an export like the one to be written.
     #[error(
-        "{path} exists and holds {what}; only stores and exports are ever replaced: choose another target, or move it \
-         away"
+        "{path} exists and holds {what}; only stores, and exports in the format that is written, are ever replaced: \
+         choose another target, or move it away"
     )]
     Irreplaceable {
         /// The target.
@@ -99,15 +115,37 @@ pub enum StoreError {
         /// In what.
         what: String,
     },
+    /// Two stores whose boxes are meant differently.
+    #[error(
+        "{path} has boxes {convention}, {other} {others}; they cannot stand in one store: only the sizes of the images \
+         would tell one from the other"
+    )]
+    Boxes {
+        /// The store that differs.
+        path: PathBuf,
+        /// How its boxes are meant.
+        convention: &'static str,
+        /// From which.
+        other: PathBuf,
+        /// How that one's are.
+        others: &'static str,
+    },
     /// Another process is writing the same store.
     #[error("another process is writing {0}")]
     Locked(PathBuf),
     /// What an interrupted run left behind comes from another source or is encoded otherwise.
     #[error(
-        "{0} was left by an interrupted run with another source, precision, compression or rule; the same command goes \
-         on with it, `--force` starts anew"
+        "{target}: an interrupted run with another {differs} has left {partial}; the command of that run goes on with \
+         it, `--force` drops it and starts anew"
     )]
-    OtherPartial(PathBuf),
+    OtherPartial {
+        /// The store that was to be written.
+        target: PathBuf,
+        /// What is left of it.
+        partial: PathBuf,
+        /// What is different about the two runs.
+        differs: String,
+    },
     /// Fewer images than shards.
     #[error("{path} holds {images} images: {shards} shards would not all have one")]
     Shards {
@@ -140,6 +178,18 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// What is wrong, where the path and the id are told anyhow.
+    pub(crate) fn reason(&self) -> String {
+        match self {
+            StoreError::Damaged { what, .. } => format!("it is damaged: {what}"),
+            StoreError::IdLength { bytes, .. } => {
+                format!("its id has {bytes} bytes; 1 to {} are possible", crate::MAX_ID_BYTES)
+            }
+            StoreError::Regions { what, .. } => what.clone(),
+            other => other.to_string(),
+        }
+    }
+
     pub(crate) fn io(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> StoreError {
         let path = path.to_owned();
         move |source| StoreError::Io { path, source }

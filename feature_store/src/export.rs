@@ -1,11 +1,12 @@
 //! From any source to a foreign format: written beside the target, renamed into place when complete.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rayon::prelude::*;
 use serde::Serialize;
+use xxhash_rust::xxh3::xxh3_128;
 
 use crate::convert::{ConvertError, Findings, OnError, Progress, SkippedRecord, Tally, next_chunk};
 use crate::formats::hdf5::{Hdf5Sink, IndexedHdf5Sink};
@@ -14,9 +15,10 @@ use crate::formats::npz::NpzSink;
 use crate::formats::tsv::{self, TsvCompression, TsvOrder, TsvSink};
 use crate::formats::uniter::{UniterEncoding, UniterSink};
 use crate::formats::volta::{VoltaEncoding, VoltaSink};
-use crate::formats::{FeatureSink, FeatureSource, FormatError, RecordError, Records};
+use crate::formats::{FeatureSink, FeatureSource, FormatError, RecordError, Records, SourceRecord};
+use crate::target::{self, Claim};
 use crate::validate::{Finding, check_regions};
-use crate::{Regions, StoreError, target};
+use crate::{Regions, StoreError, record, writer};
 
 /// A foreign format to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +48,18 @@ pub enum ForeignFormat {
 }
 
 impl ForeignFormat {
+    /// What [`SourceInfo::format`](crate::formats::SourceInfo::format) says of what is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            ForeignFormat::Volta(_) => "volta-lmdb",
+            ForeignFormat::Uniter { .. } => "uniter-lmdb",
+            ForeignFormat::Npz { .. } => "npz",
+            ForeignFormat::Tsv(..) => "tsv",
+            ForeignFormat::Hdf5 | ForeignFormat::IndexedHdf5 => "hdf5",
+            ForeignFormat::Npy => "npy",
+        }
+    }
+
     /// Begins an output, which must not exist yet.
     ///
     /// # Errors
@@ -79,10 +93,48 @@ impl ForeignFormat {
     }
 }
 
+/// An image to be written.
+struct Image {
+    id: String,
+    regions: Regions,
+    /// The checksum of the record that a store would have of it.
+    contents: u64,
+}
+
 /// The next records, decoded in parallel; none at the end.
-fn decode_next(records: &mut Records) -> Vec<Result<(String, Regions), RecordError>> {
-    let chunk = next_chunk(records, &|_| true);
-    chunk.into_par_iter().map(|record| record?.decode()).collect()
+fn decode_next(records: &mut Records, source: &Path) -> Vec<Result<Image, RecordError>> {
+    let decode = |record: Result<Box<dyn SourceRecord>, RecordError>| {
+        let (id, regions) = record?.decode()?;
+        match record::checksum(&regions) {
+            Ok(contents) => Ok(Image { id, regions, contents }),
+            Err(what) => Err(RecordError::new(source, id, what)),
+        }
+    };
+    next_chunk(records).into_par_iter().map(decode).collect()
+}
+
+/// What has been written: no format may lose one of two images with one id, whatever it does with equal names.
+#[derive(Default)]
+struct Written(HashMap<u128, u64>);
+
+impl Written {
+    /// Whether an image is there already, with equal contents.
+    ///
+    /// # Errors
+    /// [`FormatError::Duplicate`] if it is there with others.
+    fn has(&self, image: &Image, target: &Path) -> Result<bool, FormatError> {
+        match self.0.get(&xxh3_128(image.id.as_bytes())) {
+            None => Ok(false),
+            Some(contents) if *contents == image.contents => Ok(true),
+            Some(_) => {
+                Err(FormatError::Duplicate { path: target.to_owned(), id: image.id.clone() })
+            }
+        }
+    }
+
+    fn add(&mut self, id: &str, contents: u64) {
+        self.0.insert(xxh3_128(id.as_bytes()), contents);
+    }
 }
 
 /// What an export has done.
@@ -90,18 +142,22 @@ fn decode_next(records: &mut Records) -> Vec<Result<(String, Regions), RecordErr
 pub struct ExportReport {
     /// Images written.
     pub images: u64,
+    /// Images that came again with equal contents, which are written once.
+    pub repeated: u64,
     /// Records that could not be read, and why.
     pub skipped: Vec<SkippedRecord>,
     /// Images written as they are that [`validate`](crate::validate) finds something wrong with.
     pub findings: Findings,
-    /// Parts of the images that the format has no place for.
-    pub left_out: BTreeSet<&'static str>,
+    /// Parts that the format has no place for, and how many images have them.
+    pub left_out: BTreeMap<&'static str, u64>,
 }
 
-/// Writes a source in a foreign format at `target`. An interrupted export starts anew.
+/// Writes a source in a foreign format at `target`. An interrupted export starts anew; what an interrupted run has left
+/// of a store at the same place is dropped only to overwrite it.
 ///
 /// # Errors
-/// [`ConvertError`]; whatever it is, the target is untouched.
+/// [`ConvertError`], [`FormatError::Duplicate`] for two images of one id among them; whatever it is, the target is
+/// untouched.
 pub fn export(
     source: Box<dyn FeatureSource>,
     target: &Path,
@@ -111,23 +167,20 @@ pub fn export(
     cancelled: &AtomicBool,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<ExportReport, ConvertError> {
-    target::check(target, overwrite, &[&source.info().path])?;
-    let partial = target::sibling(target, "partial")?;
-    let lock_path = target::sibling(target, "lock")?;
-    if let Some(folder) = target.parent() {
-        std::fs::create_dir_all(folder).map_err(StoreError::io(folder))?;
-    }
-    let lock = target::lock(&lock_path, &partial)?;
+    target::check(target, format.name(), overwrite, &[&source.info().path])?;
+    on_error.check(target, &source.info().path)?;
+    let claim = Claim::take(target)?;
+    let target = claim.target();
+    writer::check_progress(target, overwrite)?;
+    let partial = target::sibling(target, "export")?;
     target::remove(&partial).map_err(StoreError::io(&partial))?;
     let written = write(source, target, &partial, format, on_error, cancelled, progress);
     let report = written.and_then(|report| {
-        target::publish(&partial, target, overwrite)?;
+        target::publish(&partial, &claim, format.name(), overwrite)?;
         Ok(report)
     });
     // After a success there is none left; after a failure what is there is of no use.
     let _ = target::remove(&partial);
-    let _ = target::remove(&lock_path);
-    drop(lock);
     report
 }
 
@@ -143,24 +196,26 @@ fn write(
     let info = source.info().clone();
     let mut tally = Tally::new(on_error, 0, info.count);
     let mut records = source.records()?;
-    let mut decoded = decode_next(&mut records);
+    let mut decoded = decode_next(&mut records, &info.path);
     // What the format has no place for is seen in the first image, before anything is made.
-    if let Some((id, what)) = decoded
-        .iter()
-        .flatten()
-        .find_map(|(id, regions)| format.refusal(regions).map(|what| (id.clone(), what.to_owned())))
-    {
+    let refused = decoded.iter().flatten().find_map(|image| {
+        format.refusal(&image.regions).map(|what| (image.id.clone(), what.to_owned()))
+    });
+    if let Some((id, what)) = refused {
         return Err(FormatError::Unwritable { path: target.to_owned(), id, what }.into());
     }
     let mut sink = format.create(path)?;
+    let (mut there, mut repeated) = (Written::default(), 0);
     while !decoded.is_empty() {
         for outcome in decoded {
             if cancelled.load(Ordering::Relaxed) {
                 return Err(ConvertError::Abandoned);
             }
             match outcome {
-                Ok((id, regions)) => match sink.append(&id, &regions) {
+                Ok(image) if there.has(&image, target)? => repeated += 1,
+                Ok(Image { id, regions, contents }) => match sink.append(&id, &regions) {
                     Ok(()) => {
+                        there.add(&id, contents);
                         let finding = check_regions(&regions).err();
                         tally.take(finding.map(|what| Finding { id, what }));
                     }
@@ -174,7 +229,7 @@ fn write(
             }
             progress(tally.progress());
         }
-        decoded = decode_next(&mut records);
+        decoded = decode_next(&mut records, &info.path);
     }
     if tally.images == 0 {
         return Err(tally.empty(&info));
@@ -182,5 +237,5 @@ fn write(
     let left_out = sink.left_out();
     sink.finish()?;
     let Tally { images, skipped, findings, .. } = tally;
-    Ok(ExportReport { images, skipped, findings, left_out })
+    Ok(ExportReport { images, repeated, skipped, findings, left_out })
 }

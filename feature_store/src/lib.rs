@@ -51,6 +51,7 @@ mod record;
 mod regions;
 pub mod repair;
 mod schema;
+pub mod shard;
 mod store;
 mod target;
 pub mod text;

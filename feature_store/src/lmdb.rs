@@ -15,6 +15,8 @@ const MAGIC: u32 = 0xBEEF_C0DE;
 const INTEGER_KEYS: u32 = 0x08;
 /// Bytes before the meta data in a meta page (64-bit builds).
 const PAGE_HEADER: usize = 16;
+/// Bytes of a lock file for LMDB's usual 126 readers.
+const LOCK_FILE: usize = 8192;
 
 /// Why an LMDB environment cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +34,7 @@ pub enum LmdbError {
     NotLmdb(PathBuf),
     /// `data.mdb` is shorter than its own meta page says; reading on would end the process.
     #[error(
-        "{path} is truncated: {found} bytes of at least {expected}; copy or download it again, or save what is left with `xenc store repair`"
+        "{path} is truncated: {found} bytes of at least {expected}; get a complete copy (of a store, and only of one, `xenc store repair` saves what is left)"
     )]
     Truncated {
         /// The file.
@@ -43,7 +45,9 @@ pub enum LmdbError {
         found: u64,
     },
     /// A page of `data.mdb` points where it must not; LMDB would follow and end the process.
-    #[error("{path}, page {page}: {what}; `xenc store repair` salvages what can be read")]
+    #[error(
+        "{path}, page {page}: {what}; get a sound copy (of a store, and only of one, `xenc store repair` saves what is left)"
+    )]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -52,6 +56,9 @@ pub enum LmdbError {
         /// What is wrong with it.
         what: &'static str,
     },
+    /// A foreign dump that is being read already: LMDB must not map one file twice in a process.
+    #[error("{0} is named twice; name it once")]
+    Twice(PathBuf),
     /// LMDB itself refuses.
     #[error("{path}: {source}")]
     Heed {
@@ -70,16 +77,21 @@ pub enum LmdbError {
     },
 }
 
-/// Makes an environment's data file as any program makes its files: LMDB would keep everybody else from reading it.
+/// Makes an environment's files. The data file as any program makes its files: LMDB would keep everybody else from
+/// reading it. The lock file with all its bytes: LMDB maps it without them, and on a full disk the first access would end
+/// the process.
 ///
 /// # Errors
 /// If the file system refuses.
-pub(crate) fn make_data_file(dir: &Path) -> Result<(), LmdbError> {
-    let path = dir.join("data.mdb");
-    match File::options().append(true).create(true).open(&path) {
-        Ok(_) => Ok(()),
-        Err(source) => Err(LmdbError::Io { path, source }),
-    }
+pub(crate) fn make_files(dir: &Path) -> Result<(), LmdbError> {
+    let data = dir.join("data.mdb");
+    let lock = dir.join("lock.mdb");
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |source| LmdbError::Io { path, source }
+    };
+    File::options().append(true).create(true).open(&data).map_err(io(&data))?;
+    std::fs::write(&lock, [0; LOCK_FILE]).map_err(io(&lock))
 }
 
 /// LMDB reports a page that it could write only in part, which is what a full disk causes, as EIO.
@@ -94,7 +106,10 @@ pub(crate) fn write_error(source: std::io::Error) -> std::io::Error {
 
 impl LmdbError {
     pub(crate) fn heed(path: &Path) -> impl FnOnce(heed::Error) -> LmdbError + '_ {
-        move |source| LmdbError::Heed { path: path.to_owned(), source }
+        move |source| match source {
+            heed::Error::EnvAlreadyOpened => LmdbError::Twice(path.to_owned()),
+            source => LmdbError::Heed { path: path.to_owned(), source },
+        }
     }
 }
 

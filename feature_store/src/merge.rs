@@ -1,4 +1,4 @@
-//! Several stores into one, one store into several: records are copied as they are, without decoding.
+//! Several stores into one: records are copied as they are, without decoding; those of dumps are decoded.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::Serialize;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use crate::convert::ConvertError;
+use crate::convert::{ConvertError, Findings, OnError, Progress, Tally, settle, write_all};
+use crate::formats::{Input, StoreSource};
 use crate::record::Encoded;
 use crate::store::StoreCursor;
 use crate::{
-    Conflict, FeatureStore, Provenance, RoundingError, Schema, StoreError, StoreWriter,
-    WriterOptions, target,
+    Compression, Conflict, FeatureStore, Precision, Provenance, Regions, Schema, StoreError,
+    StoreWriter, WriterOptions, record, target,
 };
 
 /// What a merge has done.
@@ -19,22 +20,16 @@ use crate::{
 pub struct MergeReport {
     /// The new store's schema.
     pub schema: Schema,
-    /// Images that were in several stores with equal contents.
+    /// Images that came again with equal contents.
     pub repeated: u64,
-    /// Images that were in several stores with different contents, of which the rule chose one.
+    /// Images that came again with different contents, of which the rule chose one.
     pub conflicts: u64,
+    /// Images of dumps taken as they are that [`validate`](crate::validate) finds something wrong with.
+    pub findings: Findings,
 }
 
-/// How a store is divided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ShardBy {
-    /// By a hash of the id: shards of equal size, whatever the ids; growing the data moves no image.
-    Hash,
-    /// By the order of ids: each shard has a range of them, so that the images of a set stay together.
-    Range,
-}
-
-/// Merges stores of equal dim, precision and compression into a new one at `target`; resumable like a conversion.
+/// Merges stores of equal dim, precision and compression into a new one at `target`; resumable like a conversion. A dump
+/// among them is encoded as the stores are, or in f32 if there are none.
 ///
 /// # Errors
 /// [`StoreError::Mismatch`] for stores that do not go together, [`StoreError::Duplicate`] for a conflict under
@@ -47,145 +42,111 @@ pub fn merge(
     cancelled: &AtomicBool,
     progress: &mut dyn FnMut(u64),
 ) -> Result<MergeReport, ConvertError> {
-    let stores: Vec<FeatureStore> =
-        inputs.iter().map(|path| FeatureStore::open(path)).collect::<Result<_, _>>()?;
-    let Some(first) = stores.first() else {
+    let sources: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
+    let inputs: Vec<Input> =
+        inputs.iter().map(|path| Input::open(path)).collect::<Result<_, _>>()?;
+    if inputs.is_empty() {
         return Err(ConvertError::Empty {
             path: "a list of no stores".into(),
             first: String::new(),
         });
+    }
+    let stores: Vec<FeatureStore> = inputs.iter().filter_map(Input::as_store).cloned().collect();
+    stores.iter().try_for_each(|store| agree(&stores[0], store))?;
+    target::check(target, StoreSource::FORMAT, overwrite, &sources)?;
+    let options = options(&inputs, "merge", &format!("{conflict:?}"), overwrite);
+    let mut writer = StoreWriter::create(target, WriterOptions { conflict, ..options })?;
+    let mut tally = Tally::new(&OnError::Fail, 0, None);
+    let merged = if stores.len() == inputs.len() {
+        in_order_of_ids(&mut writer, &stores, conflict, cancelled, progress)
+    } else {
+        one_after_the_other(&mut writer, inputs, &mut tally, cancelled, progress)
     };
-    stores.iter().try_for_each(|store| agree(first, store))?;
-    let options = options(&stores, "merge", &format!("{conflict:?}"), overwrite);
-    let sources: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
-    target::check(target, overwrite, &sources)?;
-    let mut writer = StoreWriter::create(target, options)?;
+    let (writer, Repeats { repeated, conflicts }) = settle(writer, 0, merged)?;
+    let Tally { findings, .. } = tally;
+    Ok(MergeReport { schema: writer.finish()?, repeated, conflicts, findings })
+}
+
+/// Images that came again.
+struct Repeats {
+    repeated: u64,
+    conflicts: u64,
+}
+
+/// Merges stores so that the new one's file is in the order of ids, too.
+fn in_order_of_ids(
+    writer: &mut StoreWriter,
+    stores: &[FeatureStore],
+    conflict: Conflict,
+    cancelled: &AtomicBool,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Repeats, ConvertError> {
     let mut cursors: Vec<StoreCursor> =
         stores.iter().map(StoreCursor::new).collect::<Result<_, _>>()?;
     let (mut done, mut repeated, mut conflicts) = (0, 0, 0);
     // All stores list their ids in the same order: the least of their heads is the next image.
     while let Some(id) = cursors.iter().filter_map(StoreCursor::head).min().map(str::to_owned) {
-        stop_if(cancelled, &mut writer)?;
-        let mut chosen: Option<Vec<u8>> = None;
+        stop_if(cancelled, writer)?;
+        let mut chosen: Option<Encoded> = None;
         for cursor in cursors.iter_mut().filter(|cursor| cursor.head() == Some(&id)) {
-            let bytes = cursor.take()?;
+            let record = cursor.take()?;
             match &chosen {
-                None => chosen = Some(bytes),
-                Some(other) if *other == bytes => repeated += 1,
+                None => chosen = Some(record),
+                Some(other) if other.bytes == record.bytes => repeated += 1,
                 Some(_) => match conflict {
-                    Conflict::Fail => {
-                        writer.abandon()?;
-                        return Err(StoreError::Duplicate(id).into());
-                    }
+                    Conflict::Fail => return Err(StoreError::Duplicate(id).into()),
                     Conflict::First => conflicts += 1,
-                    Conflict::Last => (chosen, conflicts) = (Some(bytes), conflicts + 1),
+                    Conflict::Last => (chosen, conflicts) = (Some(record), conflicts + 1),
                 },
             }
         }
-        if let Some(bytes) = chosen {
-            append(&mut writer, &id, bytes, first)?;
+        if let Some(record) = chosen {
+            writer.append_encoded(&id, record)?;
         }
         done += 1;
         progress(done);
     }
-    stores.iter().for_each(|store| writer.add_rounding(&store.schema().rounding));
-    Ok(MergeReport { schema: writer.finish()?, repeated, conflicts })
+    Ok(Repeats { repeated, conflicts })
 }
 
-/// Divides a store into `count` stores `TARGET-00000-of-0000N`; existing shards of that name are an error unless they
-/// are to be overwritten.
-///
-/// # Errors
-/// As [`merge`]; [`StoreError::Shards`] if there are fewer images than shards.
-pub fn shard(
-    store: &FeatureStore,
-    target: &Path,
-    by: ShardBy,
-    count: u32,
-    overwrite: bool,
+/// Merges inputs of which some are dumps, whose ids come in any order.
+fn one_after_the_other(
+    writer: &mut StoreWriter,
+    inputs: Vec<Input>,
+    tally: &mut Tally,
     cancelled: &AtomicBool,
     progress: &mut dyn FnMut(u64),
-) -> Result<Vec<PathBuf>, ConvertError> {
-    let images = store.len();
-    if images < u64::from(count) {
-        let path = store.path().to_owned();
-        return Err(StoreError::Shards { path, images, shards: count }.into());
-    }
-    let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let paths: Vec<PathBuf> = (0..count)
-        .map(|index| target.with_file_name(format!("{name}-{index:05}-of-{count:05}")))
-        .collect();
-    for (index, path) in (0..).zip(&paths) {
-        // Only what an interrupted run has left complete may be there, and that lacks the last.
-        let is_last = index + 1 == u64::from(count);
-        let is_done = || {
-            FeatureStore::open(path).is_ok_and(|shard| is_shard_of(&shard, store, by, index, count))
-        };
-        if is_last || !is_done() {
-            target::check(path, overwrite, &[store.path()])?;
-        }
-    }
-    let mut done = 0;
-    for (index, path) in (0..).zip(&paths) {
-        // A run that was interrupted has left some shards complete: they are not written again.
-        if FeatureStore::open(path).is_ok_and(|shard| is_shard_of(&shard, store, by, index, count))
-        {
-            continue;
-        }
-        let options =
-            options(std::slice::from_ref(store), "shard", &shard_tag(by, index, count), overwrite);
-        let mut writer = StoreWriter::create(path, options)?;
-        let mut cursor = StoreCursor::new(store)?;
-        let mut position = 0;
-        while let Some(id) = cursor.head().map(str::to_owned) {
-            stop_if(cancelled, &mut writer)?;
-            let of = match by {
-                ShardBy::Hash => xxh3_64(id.as_bytes()) % u64::from(count),
-                ShardBy::Range => position * u64::from(count) / store.len().max(1),
-            };
-            position += 1;
-            if of == index {
-                append(&mut writer, &id, cursor.take()?, store)?;
-                done += 1;
-                progress(done);
-            } else {
-                cursor.skip()?;
+) -> Result<Repeats, ConvertError> {
+    for input in inputs {
+        let source = match input {
+            Input::Dump(source) => source,
+            Input::Store(store) => {
+                let mut cursor = StoreCursor::new(&store)?;
+                while let Some(id) = cursor.head().map(str::to_owned) {
+                    stop_if(cancelled, writer)?;
+                    writer.append_encoded(&id, cursor.take()?)?;
+                    tally.take(None);
+                    progress(tally.images);
+                }
+                continue;
             }
-        }
-        // The share of an error in the whole is not known by shard: each tells the whole's.
-        writer.add_rounding(&store.schema().rounding);
-        writer.finish()?;
+        };
+        let info = source.info().clone();
+        let mut tell = |at: Progress| progress(at.images);
+        // Every image is compared with what is there, also one that an interrupted run has committed: it may be
+        // another input's.
+        write_all(writer, None, source.records()?, &info, tally, cancelled, &mut tell)?;
     }
-    Ok(paths)
+    writer.commit()?;
+    let conflicts = writer.conflicts();
+    Ok(Repeats { repeated: tally.images.saturating_sub(writer.committed() + conflicts), conflicts })
 }
 
-fn shard_tag(by: ShardBy, index: u64, count: u32) -> String {
-    format!("{by:?}-{index}-of-{count}")
-}
-
-fn is_shard_of(
-    shard: &FeatureStore,
-    store: &FeatureStore,
-    by: ShardBy,
-    index: u64,
-    count: u32,
-) -> bool {
-    let expected =
-        options(std::slice::from_ref(store), "shard", &shard_tag(by, index, count), false);
-    shard.schema().provenance.fingerprint == expected.provenance.fingerprint
-}
-
-fn append(
+/// Commits and stops if the caller asked for it.
+pub(crate) fn stop_if(
+    cancelled: &AtomicBool,
     writer: &mut StoreWriter,
-    id: &str,
-    bytes: Vec<u8>,
-    of: &FeatureStore,
-) -> Result<(), StoreError> {
-    let (dim, error) = (of.schema().dim as usize, RoundingError::default());
-    writer.append_encoded(id, Encoded { bytes, error, dim })
-}
-
-fn stop_if(cancelled: &AtomicBool, writer: &mut StoreWriter) -> Result<(), ConvertError> {
+) -> Result<(), ConvertError> {
     if cancelled.load(Ordering::Relaxed) {
         writer.commit()?;
         return Err(ConvertError::Interrupted { images: writer.committed() });
@@ -194,7 +155,7 @@ fn stop_if(cancelled: &AtomicBool, writer: &mut StoreWriter) -> Result<(), Conve
 }
 
 /// Whether two stores' records can stand beside each other.
-pub(crate) fn agree(first: &FeatureStore, other: &FeatureStore) -> Result<(), StoreError> {
+fn agree(first: &FeatureStore, other: &FeatureStore) -> Result<(), StoreError> {
     let (a, b) = (first.schema(), other.schema());
     let what = if a.count > 0 && b.count > 0 && a.dim != b.dim {
         format!("{} values per region, the other {}", b.dim, a.dim)
@@ -203,7 +164,7 @@ pub(crate) fn agree(first: &FeatureStore, other: &FeatureStore) -> Result<(), St
     } else if a.compression != b.compression {
         format!("compression {}, the other {}", b.compression.name(), a.compression.name())
     } else {
-        return Ok(());
+        return agree_on_boxes(first, other);
     };
     Err(StoreError::Mismatch {
         path: other.path().to_owned(),
@@ -212,17 +173,39 @@ pub(crate) fn agree(first: &FeatureStore, other: &FeatureStore) -> Result<(), St
     })
 }
 
+/// Whether both have their boxes in pixels, or both relative; the first image of each tells.
+fn agree_on_boxes(first: &FeatureStore, other: &FeatureStore) -> Result<(), StoreError> {
+    let is_relative = |store: &FeatureStore| -> Result<Option<bool>, StoreError> {
+        let id = store.ids_from("", 1)?.pop();
+        let record = id.map(|id| store.record_bytes(&id)).transpose()?;
+        Ok(record.map(|record| record::is_relative(&record)))
+    };
+    match (is_relative(other)?, is_relative(first)?) {
+        (Some(relative), Some(of_first)) if relative != of_first => Err(StoreError::Boxes {
+            path: other.path().to_owned(),
+            convention: Regions::convention(relative),
+            other: first.path().to_owned(),
+            others: Regions::convention(of_first),
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// Options for a store made of others' records.
-fn options(stores: &[FeatureStore], how: &str, rule: &str, overwrite: bool) -> WriterOptions {
-    let schema = stores[0].schema();
-    let digests = stores.iter().fold(xxh3_64(rule.as_bytes()), |hash, store| {
-        xxh3_64_with_seed(&store.schema().digest.to_le_bytes(), hash)
+pub(crate) fn options(inputs: &[Input], how: &str, rule: &str, overwrite: bool) -> WriterOptions {
+    let schema = inputs.iter().find_map(Input::as_store).map(FeatureStore::schema);
+    let contents = |input: &Input| match input {
+        Input::Store(store) => store.schema().digest,
+        Input::Dump(source) => xxh3_64(source.info().fingerprint.as_bytes()),
+    };
+    let digests = inputs.iter().fold(xxh3_64(rule.as_bytes()), |hash, input| {
+        xxh3_64_with_seed(&contents(input).to_le_bytes(), hash)
     });
     let paths: Vec<String> =
-        stores.iter().map(|store| store.path().display().to_string()).collect();
+        inputs.iter().map(|input| input.path().display().to_string()).collect();
     WriterOptions {
-        precision: schema.precision,
-        compression: schema.compression,
+        precision: schema.map_or_else(Precision::default, |schema| schema.precision),
+        compression: schema.map_or_else(Compression::default, |schema| schema.compression),
         provenance: Provenance {
             source_format: how.to_owned(),
             source: paths.join(", "),

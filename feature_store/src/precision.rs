@@ -52,7 +52,8 @@ impl Precision {
     }
 }
 
-/// How far stored features are from those that were given, over all values of a store.
+/// How far stored features are from those that were given to the first store they were in: exact where they were rounded
+/// once, a bound where they were rounded again. Not finite if it is not known.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct RoundingError {
     /// Largest absolute difference.
@@ -64,9 +65,33 @@ pub struct RoundingError {
 }
 
 impl RoundingError {
-    /// Mean absolute difference; 0 without values.
+    /// Mean absolute difference, or its bound; 0 without values.
     pub fn mean(&self) -> f64 {
-        if self.values == 0 { 0.0 } else { self.sum / self.values as f64 }
+        let mean = if self.values == 0 { self.sum } else { self.sum / self.values as f64 };
+        mean.min(self.largest)
+    }
+
+    /// Of values of which nobody knows any more what was given.
+    pub(crate) const UNKNOWN: RoundingError =
+        RoundingError { largest: f64::INFINITY, sum: f64::INFINITY, values: 0 };
+
+    /// Of values that are kept to the last bit.
+    pub(crate) fn none(values: usize) -> RoundingError {
+        RoundingError { values: values as u64, ..RoundingError::default() }
+    }
+
+    /// Whether it is known.
+    pub fn is_known(&self) -> bool {
+        self.largest.is_finite()
+    }
+
+    /// The bound for values that were rounded before: as large an error on average as all that came with them.
+    pub(crate) fn after(mut self, earlier: &RoundingError) -> RoundingError {
+        self.largest += earlier.largest;
+        if self.values > 0 {
+            self.sum += earlier.mean() * self.values as f64;
+        }
+        self
     }
 
     pub(crate) fn add(&mut self, other: &RoundingError) {
@@ -229,7 +254,7 @@ pub(crate) fn rounding_error(
     scales: &[f32],
 ) -> RoundingError {
     if precision == Precision::F32 {
-        return RoundingError { values: features.len() as u64, ..RoundingError::default() };
+        return RoundingError::none(features.len());
     }
     let mut back = vec![0.0; features.len()];
     widen(stored, dim, precision, |row| scales[row], &mut back);

@@ -14,6 +14,8 @@ use crate::precision::{self, RoundingError};
 use crate::{Compression, Labels, Precision, Regions, compression};
 
 const HEADER: usize = 64;
+/// Where the number of regions stands in it.
+const REGIONS: usize = 20;
 
 /// Optional parts of a body, in their order: the flag and the bytes per region (class probabilities apart).
 const OBJECT_IDS: u16 = 1;
@@ -35,6 +37,33 @@ pub(crate) struct Encoded {
     pub(crate) bytes: Vec<u8>,
     pub(crate) error: RoundingError,
     pub(crate) dim: usize,
+}
+
+impl Encoded {
+    /// A record of a store, as it is: what the store knows of its rounding goes with it.
+    pub(crate) fn copied(
+        bytes: Vec<u8>,
+        rounding: &RoundingError,
+    ) -> Result<Encoded, &'static str> {
+        let record = RecordView::parse(&bytes)?;
+        let (dim, values) = (record.dim, record.regions * record.dim);
+        drop(record);
+        Ok(Encoded { bytes, error: RoundingError::none(values).after(rounding), dim })
+    }
+
+    /// The same in another compression: nothing is decoded, so nothing is rounded.
+    pub(crate) fn repacked(self, compression: Compression) -> Result<Encoded, &'static str> {
+        let record = RecordView::parse(&self.bytes)?;
+        let mut bytes = self.bytes[..HEADER].to_vec();
+        bytes.extend_from_slice(&record.body);
+        let bytes = seal(bytes, record.precision, compression);
+        Ok(Encoded { bytes, ..self })
+    }
+}
+
+/// Whether a record's boxes are relative to an image whose size is not known, as in [`Regions::is_relative`].
+pub(crate) fn is_relative(record: &[u8]) -> bool {
+    record.get(12..20) == Some([1u32.to_le_bytes(); 2].as_flattened())
 }
 
 /// A record's header and where its parts are; everything is known to lie inside the bytes.
@@ -87,22 +116,36 @@ pub(crate) fn encode(
         &scales,
     );
 
-    let mut used = Compression::None;
-    if let Some(packed) = compression::compress(&bytes[HEADER..], compression, precision.size()) {
-        used = compression;
-        bytes.truncate(HEADER);
-        bytes.extend(packed);
-    }
     let small = |value: usize| u32::try_from(value).map_err(|_| format!("{value} is too many"));
     bytes[8] = VERSION;
     bytes[9] = precision.code();
     bytes[10..12].copy_from_slice(&u16::to_le_bytes(flags));
     let numbers = [regions.width, regions.height, small(n)?, small(regions.dim)?, small(classes)?];
     bytes[12..32].copy_from_slice(numbers.map(u32::to_le_bytes).as_flattened());
+    Ok(Encoded { bytes: seal(bytes, precision, compression), error, dim: regions.dim })
+}
+
+/// Compresses a record's body, if that pays, and writes the checksum.
+fn seal(mut bytes: Vec<u8>, precision: Precision, compression: Compression) -> Vec<u8> {
+    let mut used = Compression::None;
+    if let Some(packed) = compression::compress(&bytes[HEADER..], compression, precision.size()) {
+        used = compression;
+        bytes.truncate(HEADER);
+        bytes.extend(packed);
+    }
     bytes[32] = used.code();
     let checksum = xxh3_64(&bytes[8..]);
     bytes[..8].copy_from_slice(&checksum.to_le_bytes());
-    Ok(Encoded { bytes, error, dim: regions.dim })
+    bytes
+}
+
+/// The checksum of a record in f32, uncompressed: what tells two images' contents apart.
+///
+/// # Errors
+/// As [`encode`].
+pub(crate) fn checksum(regions: &Regions) -> Result<u64, String> {
+    let Encoded { bytes, .. } = encode(regions, Precision::F32, Compression::None)?;
+    Ok(u64::from_le_bytes(std::array::from_fn(|i| bytes[i])))
 }
 
 /// What a body holds before the scales, and the flags of the optional parts of it.
@@ -138,15 +181,23 @@ fn put_floats(out: &mut Vec<u8>, values: &[f32]) {
     values.iter().for_each(|x| out.extend(x.to_le_bytes()));
 }
 
+/// How many regions a record has, by its header alone.
+pub(crate) fn stored_regions(stored: &[u8]) -> Result<usize, &'static str> {
+    let header = stored.first_chunk::<HEADER>().ok_or("it is shorter than a header")?;
+    Ok(u32_in(header, REGIONS) as usize)
+}
+
+fn u32_in(header: &[u8; HEADER], at: usize) -> u32 {
+    u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+}
+
 impl<'a> RecordView<'a> {
     /// Reads the header, unpacks the body if it is compressed, and checks that every part lies inside it; the checksum
     /// is not computed.
     pub(crate) fn parse(stored: &'a [u8]) -> Result<RecordView<'a>, &'static str> {
         let (header, rest) =
             stored.split_first_chunk::<HEADER>().ok_or("it is shorter than a header")?;
-        let u32_at = |at: usize| {
-            u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
-        };
+        let u32_at = |at: usize| u32_in(header, at);
         if header[8] != VERSION {
             return Err("its version is unknown");
         }
@@ -156,7 +207,7 @@ impl<'a> RecordView<'a> {
         if flags >= CLASS_PROBABILITIES << 1 {
             return Err("it has parts that this version does not know");
         }
-        let (regions, dim, classes) = (u32_at(20) as usize, u32_at(24) as usize, u32_at(28));
+        let (regions, dim, classes) = (u32_at(REGIONS) as usize, u32_at(24) as usize, u32_at(28));
         let (start, length) = body_layout(precision, flags, regions, dim, classes as usize)
             .ok_or("its header counts more than can be")?;
         let body = match compression {

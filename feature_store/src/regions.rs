@@ -54,6 +54,15 @@ impl Regions {
         self.boxes.is_empty()
     }
 
+    /// How boxes are to be understood, in words.
+    pub fn convention(is_relative: bool) -> &'static str {
+        if is_relative {
+            "relative to images whose size is not known (0 to 1)"
+        } else {
+            "in pixels"
+        }
+    }
+
     /// Whether the size of the image is unknown, so that boxes are relative to it.
     pub fn is_relative(&self) -> bool {
         (self.width, self.height) == (1, 1)

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 
+use crate::formats::{self, StoreSource};
 use crate::lmdb::LmdbError;
 use crate::pages::{self, PageFile};
 use crate::record::{Encoded, RecordView};
@@ -29,8 +30,7 @@ pub struct RepairReport {
 /// Writes what can be read of a damaged store into a new one at `target`; `None` comes back if `cancelled` was set.
 ///
 /// # Errors
-/// [`StoreError::NotAStore`] if there is no trace of a store, [`StoreError::NothingLeft`] if none of its records can be
-/// salvaged, [`StoreError::Exists`], [`StoreError::Io`].
+/// [`StoreError::NothingLeft`] if there is no trace of a store or none of its records can be salvaged, [`StoreError::Exists`], [`StoreError::Io`].
 pub fn repair(
     damaged: &Path,
     target: &Path,
@@ -42,8 +42,9 @@ pub fn repair(
     if !data.is_file() {
         return Err(LmdbError::NotADirectory(damaged.to_owned()).into());
     }
-    target::check(target, overwrite, &[damaged])?;
+    target::check(target, StoreSource::FORMAT, overwrite, &[damaged])?;
     let file = PageFile::open(&data, page_size(&data)?)?;
+    let fingerprint = formats::fingerprint(&data)?;
     let mut writer: Option<StoreWriter> = None;
     let mut lost: BTreeMap<String, &'static str> = BTreeMap::new();
     let mut old_schema: Option<Schema> = None;
@@ -87,12 +88,14 @@ pub fn repair(
             let writer = match &mut writer {
                 Some(writer) => writer,
                 none => {
-                    none.insert(StoreWriter::create(target, options(damaged, &record, overwrite))?)
+                    let options = options(damaged, &fingerprint, &record, overwrite);
+                    none.insert(StoreWriter::create(target, options)?)
                 }
             };
-            let (dim, error) = (record.dim, RoundingError::default());
             drop(record);
-            writer.append_encoded(&id, Encoded { bytes, error, dim })?;
+            if let Ok(record) = Encoded::copied(bytes, &RoundingError::UNKNOWN) {
+                writer.append_salvaged(&id, record)?;
+            }
         }
     }
     let Some(mut writer) = writer else {
@@ -122,7 +125,11 @@ fn nothing_left(
     let path = damaged.to_owned();
     // Whatever lies on the leaves of a foreign environment has a key and is no record, too.
     match lost.iter().next() {
-        _ if !has_schema => StoreError::NotAStore { path },
+        _ if !has_schema => {
+            let what =
+                "it is no feature store, and no other is repaired: get a complete copy of it";
+            StoreError::NothingLeft { path, what: what.into() }
+        }
         Some((id, what)) => {
             let what = format!("{} records are lost, `{id}` first: {what}", lost.len());
             StoreError::NothingLeft { path, what }
@@ -132,18 +139,23 @@ fn nothing_left(
 }
 
 /// Options that keep records as they are.
-fn options(damaged: &Path, record: &RecordView, overwrite: bool) -> WriterOptions {
+fn options(
+    damaged: &Path,
+    fingerprint: &str,
+    record: &RecordView,
+    overwrite: bool,
+) -> WriterOptions {
     WriterOptions {
         precision: record.precision,
         compression: record.compression,
         provenance: Provenance {
             source_format: "repair".into(),
             source: damaged.display().to_string(),
-            fingerprint: format!("repair {}", damaged.display()),
+            fingerprint: format!("repair-{fingerprint}"),
             tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         },
         overwrite,
-        restart: true,
+        restart: overwrite,
         ..WriterOptions::default()
     }
 }

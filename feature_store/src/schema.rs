@@ -38,6 +38,7 @@ pub struct Schema {
     /// Number of images.
     pub count: u64,
     /// Sum over all images of the xxh3 of id and record checksum: independent of order, equal for equal contents.
+    #[serde(serialize_with = "hexadecimal")]
     pub digest: u64,
     /// Where the features come from.
     pub provenance: Provenance,
@@ -82,14 +83,27 @@ impl Schema {
     pub(crate) fn replace(
         &mut self,
         id: &str,
-        old: u64,
+        old: Option<&RecordView>,
         record: &RecordView,
         error: &RoundingError,
     ) {
-        self.digest = self.digest.wrapping_sub(image_digest(id, old));
+        self.digest =
+            self.digest.wrapping_sub(image_digest(id, old.map_or(0, RecordView::checksum)));
         self.count -= 1;
-        // The bounds of regions and of rounding still hold; what the old record gave to them cannot be taken back.
+        // The bounds of regions and of rounding still hold: what the old record gave to them cannot be taken back, and is
+        // spread over the values that are left.
+        let values = old.map_or(0, |old| old.regions * old.dim) as u64;
+        self.rounding.values = self.rounding.values.saturating_sub(values);
         self.add(id, record, error);
+    }
+}
+
+/// For people 16 digits, as everywhere else: most readers of JSON keep no 64 bits of a number.
+fn hexadecimal<S: serde::Serializer>(digest: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    if serializer.is_human_readable() {
+        serializer.collect_str(&format_args!("{digest:016x}"))
+    } else {
+        serializer.serialize_u64(*digest)
     }
 }
 

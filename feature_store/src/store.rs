@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use crate::batch::fill_image;
 use crate::codec::{self, DecodeError};
 use crate::lmdb::{self, Env, LmdbError};
-use crate::record::RecordView;
+use crate::record::{Encoded, RecordView, stored_regions};
 use crate::{BatchSpec, RegionBatch, Regions, Schema, StoreError};
 
 pub(crate) const META: &str = "meta";
@@ -40,8 +40,8 @@ impl FeatureStore {
     /// Opens a store; the time does not depend on the number of images.
     ///
     /// # Errors
-    /// [`StoreError::Lmdb`] for what is no sound LMDB directory, [`StoreError::NotAStore`] for one that is not ours or
-    /// was never finished, [`StoreError::Version`].
+    /// [`StoreError::Lmdb`] for what is no sound LMDB directory, [`StoreError::NotAStore`] for one that is not ours,
+    /// [`StoreError::Unfinished`], [`StoreError::Version`].
     pub fn open(path: &Path) -> Result<FeatureStore, StoreError> {
         let real = path.canonicalize().map_err(|_| LmdbError::Missing(path.to_owned()))?;
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -152,6 +152,24 @@ impl FeatureStore {
         })
     }
 
+    /// How many of the images have more than `most` regions, told from the headers of their records alone; none is looked at
+    /// where the schema says that there are no such images.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] for the first missing image, [`StoreError::Damaged`].
+    pub fn count_larger<I: AsRef<str> + Sync>(
+        &self,
+        ids: &[I],
+        most: usize,
+    ) -> Result<usize, StoreError> {
+        if self.shared.schema.max_regions as usize <= most {
+            return Ok(0);
+        }
+        let is_larger = |id: &I| self.with_stored(id.as_ref(), stored_regions).map(|n| n > most);
+        let larger = ids.par_iter().map(|id| is_larger(id).map(usize::from));
+        larger.try_reduce(|| 0, |a, b| Ok(a + b))
+    }
+
     /// Asks the system to read the records of images ahead, for a batch that comes soon; images that are not there are
     /// passed over. Returns at once.
     ///
@@ -190,6 +208,11 @@ impl FeatureStore {
 
     /// As [`get`](FeatureStore::get), for one pass over a store of any size.
     pub(crate) fn get_once(&self, id: &str) -> Result<Regions, StoreError> {
+        Ok(self.record_once(id)?.1)
+    }
+
+    /// A record's bytes and what they mean, its checksum verified, for one pass over a store of any size.
+    pub(crate) fn record_once(&self, id: &str) -> Result<(Vec<u8>, Regions), StoreError> {
         let bytes = self.record_bytes(id)?;
         let damaged =
             |what| StoreError::Damaged { path: self.path().to_owned(), key: id.to_owned(), what };
@@ -200,7 +223,9 @@ impl FeatureStore {
         if !record.is_intact() {
             return Err(damaged("its checksum does not fit"));
         }
-        Ok(record.to_regions())
+        let regions = record.to_regions();
+        drop(record);
+        Ok((bytes, regions))
     }
 
     /// Calls `read` with a record in place, inside a transaction of its own.
@@ -210,6 +235,25 @@ impl FeatureStore {
         verify: bool,
         read: impl FnOnce(&RecordView) -> Result<T, &'static str>,
     ) -> Result<T, StoreError> {
+        self.with_stored(id, |bytes| {
+            lmdb::fetch_if_cold(bytes);
+            let record = RecordView::parse(bytes)?;
+            if record.dim != self.shared.schema.dim as usize {
+                return Err("its dim is not the store's");
+            }
+            if verify && !record.is_intact() {
+                return Err("its checksum does not fit");
+            }
+            read(&record)
+        })
+    }
+
+    /// Calls `read` with a record's bytes as they are stored, inside a transaction of its own.
+    fn with_stored<T>(
+        &self,
+        id: &str,
+        read: impl FnOnce(&[u8]) -> Result<T, &'static str>,
+    ) -> Result<T, StoreError> {
         let shared = &self.shared;
         let not_found = || StoreError::NotFound { path: shared.path.clone(), id: id.to_owned() };
         if id.is_empty() || id.len() > crate::MAX_ID_BYTES {
@@ -218,17 +262,9 @@ impl FeatureStore {
         let transaction = shared.read()?;
         let bytes =
             shared.regions.get(&transaction, id).map_err(shared.heed())?.ok_or_else(not_found)?;
-        lmdb::fetch_if_cold(bytes);
         let damaged =
             |what| StoreError::Damaged { path: shared.path.clone(), key: id.to_owned(), what };
-        let record = RecordView::parse(bytes).map_err(damaged)?;
-        if record.dim != shared.schema.dim as usize {
-            return Err(damaged("its dim is not the store's"));
-        }
-        if verify && !record.is_intact() {
-            return Err(damaged("its checksum does not fit"));
-        }
-        read(&record).map_err(damaged)
+        read(bytes).map_err(damaged)
     }
 }
 
@@ -249,14 +285,15 @@ impl Shared {
             let meta = open(META).ok().flatten().ok_or_else(not_a_store)?;
             let regions = open(REGIONS).ok().flatten().ok_or_else(not_a_store)?;
             let schema = meta.get(&transaction, SCHEMA).map_err(LmdbError::heed(path))?;
-            let schema = decode_schema(path, schema.ok_or_else(not_a_store)?)?;
+            let unfinished = || StoreError::Unfinished { path: path.to_owned() };
+            let schema = decode_schema(path, schema.ok_or_else(unfinished)?)?;
+            if !schema.complete {
+                return Err(unfinished());
+            }
             // Handles of databases outlive their first transaction only if it is committed.
             transaction.commit().map_err(LmdbError::heed(path))?;
             (regions, schema)
         };
-        if !schema.complete {
-            return Err(not_a_store());
-        }
         Ok(Shared { path: path.to_owned(), env, regions, schema })
     }
 
@@ -314,11 +351,11 @@ impl StoreCursor {
         self.fill()
     }
 
-    /// The bytes of the record it stands at; steps on.
+    /// The record it stands at, as it is; steps on.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] for a record whose checksum does not fit: damage is not to spread.
-    pub(crate) fn take(&mut self) -> Result<Vec<u8>, StoreError> {
+    pub(crate) fn take(&mut self) -> Result<Encoded, StoreError> {
         let id = self.page.front().cloned().unwrap_or_default();
         let bytes = self.store.record_bytes(&id)?;
         let damaged = |what| StoreError::Damaged {
@@ -329,8 +366,9 @@ impl StoreCursor {
         if !RecordView::parse(&bytes).map_err(damaged)?.is_intact() {
             return Err(damaged("its checksum does not fit"));
         }
+        let record = Encoded::copied(bytes, &self.store.schema().rounding).map_err(damaged)?;
         self.skip()?;
-        Ok(bytes)
+        Ok(record)
     }
 
     fn fill(&mut self) -> Result<(), StoreError> {

@@ -1,12 +1,22 @@
 //! Outputs appear complete or not at all: written beside their target under a name of their own, then renamed.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
 use crate::StoreError;
 
+mod claim;
 mod output;
+
+pub(crate) use claim::Claim;
+
+/// What a target is called for as long as its successor takes its place.
+const REPLACED: &str = "replaced";
+/// The file of an LMDB environment.
+const DATA: &str = "data.mdb";
 
 /// `.NAME.SUFFIX` beside a target.
 ///
@@ -20,26 +30,19 @@ pub(crate) fn sibling(target: &Path, suffix: &str) -> Result<PathBuf, StoreError
     Ok(target.with_file_name(format!(".{}.{suffix}", name.to_string_lossy())))
 }
 
-/// Locks a file that is created if need be; the lock ends with the file, however the process ends.
+/// Refuses a target that cannot be written, before any work: one inside a store; one that is or holds one of the
+/// `sources`; one that is there and is neither a store nor an export in the `format` that is to be written, which nothing here ever replaces;
+/// and any other that is there, unless it is to be replaced.
 ///
 /// # Errors
-/// [`StoreError::Locked`] if another process holds it.
-pub(crate) fn lock(path: &Path, what: &Path) -> Result<File, StoreError> {
-    let file = File::create(path).map_err(StoreError::io(path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::Locked(what.to_owned())),
-        Err(TryLockError::Error(source)) => Err(StoreError::Io { path: path.to_owned(), source }),
-    }
-}
-
-/// Refuses a target that cannot be written, before any work: one that is or holds one of the `sources`; one that is
-/// there and is no output of this program, which nothing here ever replaces; and any other that is there, unless it is
-/// to be replaced.
-///
-/// # Errors
-/// [`StoreError::HoldsSource`], [`StoreError::Irreplaceable`], [`StoreError::Exists`].
-pub(crate) fn check(target: &Path, overwrite: bool, sources: &[&Path]) -> Result<(), StoreError> {
+/// [`StoreError::Inside`], [`StoreError::HoldsSource`], [`StoreError::Irreplaceable`], [`StoreError::Exists`].
+pub(crate) fn check(
+    target: &Path,
+    format: &str,
+    overwrite: bool,
+    sources: &[&Path],
+) -> Result<(), StoreError> {
+    outside_of_stores(target, "the target")?;
     // A dangling link is something that is there, too.
     if target.symlink_metadata().is_err() {
         return Ok(());
@@ -49,40 +52,103 @@ pub(crate) fn check(target: &Path, overwrite: bool, sources: &[&Path]) -> Result
             io::Error::new(io::ErrorKind::InvalidInput, "it is a link; name what it leads to");
         return Err(StoreError::Io { path: target.to_owned(), source });
     }
-    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let place = real(target);
     if let Some(source) = sources.iter().find(|source| real(source).starts_with(&place)) {
         let (path, input) = (target.to_owned(), (*source).to_owned());
         return Err(StoreError::HoldsSource { path, input });
     }
-    if let Err(what) = output::recognise(target) {
+    if let Err(what) = output::recognise(target, format) {
         return Err(StoreError::Irreplaceable { path: target.to_owned(), what });
     }
     if overwrite { Ok(()) } else { Err(StoreError::Exists(target.to_owned())) }
 }
 
-/// Renames what is complete into place, durably; what stood there goes only once that is done.
+/// Refuses a quarantine that lies inside a source or the target, or would be in its place, before any work.
+///
+/// # Errors
+/// [`StoreError::Inside`].
+pub(crate) fn check_quarantine(folder: &Path, others: &[&Path]) -> Result<(), StoreError> {
+    let (what, place) = ("the quarantine", real(folder));
+    if let Some(other) = others.iter().find(|other| place.starts_with(real(other))) {
+        let (path, inside) = (folder.to_owned(), (*other).to_owned());
+        return Err(StoreError::Inside { path, inside, what });
+    }
+    if folder.join(DATA).exists() {
+        let (path, inside) = (folder.to_owned(), folder.to_owned());
+        return Err(StoreError::Inside { path, inside, what });
+    }
+    outside_of_stores(folder, what)
+}
+
+/// Refuses a path below a folder that holds an LMDB environment: nothing else belongs there, and a successor would take
+/// it along.
+fn outside_of_stores(path: &Path, what: &'static str) -> Result<(), StoreError> {
+    match real(path).ancestors().skip(1).find(|folder| folder.join(DATA).exists()) {
+        Some(store) => {
+            let (path, inside) = (path.to_owned(), store.to_owned());
+            Err(StoreError::Inside { path, inside, what })
+        }
+        None => Ok(()),
+    }
+}
+
+/// A path without links, as far as it is there.
+fn real(path: &Path) -> PathBuf {
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let found = whole.ancestors().find_map(|part| Some((part, part.canonicalize().ok()?)));
+    match found {
+        Some((part, place)) => place.join(whole.strip_prefix(part).unwrap_or(&whole)),
+        None => whole,
+    }
+}
+
+/// Puts what is complete in place of the target, durably. What stood there goes only once that is done, and where the file
+/// system can exchange two names, there is no moment without a target.
 ///
 /// # Errors
 /// [`StoreError::Exists`] if the target has appeared meanwhile and is not to be replaced, [`StoreError::Io`].
-pub(crate) fn publish(complete: &Path, target: &Path, overwrite: bool) -> Result<(), StoreError> {
-    check(target, overwrite, &[])?;
-    let replaced = sibling(target, "replaced")?;
-    let directory_there = target.is_dir() && !target.is_symlink();
-    if directory_there {
-        remove(&replaced).map_err(StoreError::io(&replaced))?;
-        fs::rename(target, &replaced).map_err(StoreError::io(target))?;
+pub(crate) fn publish(
+    complete: &Path,
+    claim: &Claim,
+    format: &str,
+    overwrite: bool,
+) -> Result<(), StoreError> {
+    let target = claim.target();
+    check(target, format, overwrite, &[])?;
+    let replaced = sibling(target, REPLACED)?;
+    let is_folder = target.is_dir() && !target.is_symlink();
+    if is_folder {
+        replace_folder(complete, target, &replaced).map_err(StoreError::io(target))?;
+    } else {
+        fs::rename(complete, target).map_err(StoreError::io(target))?;
     }
-    fs::rename(complete, target).map_err(StoreError::io(target))?;
     // The rename is durable only once its directory is.
     if let Some(parent) = target.canonicalize().ok().as_deref().and_then(Path::parent) {
         File::open(parent).and_then(|dir| dir.sync_all()).map_err(StoreError::io(parent))?;
     }
-    if directory_there {
-        // The new one is in place: what cannot be removed is litter, no failure.
-        let _ = remove(&replaced);
-    }
+    // The new one is in place: what cannot be removed is litter, no failure.
+    let _ = remove(&replaced);
     Ok(())
+}
+
+/// Moves a folder to `replaced` and another to its place.
+fn replace_folder(complete: &Path, target: &Path, replaced: &Path) -> io::Result<()> {
+    remove(replaced)?;
+    if renameat_with(CWD, complete, CWD, target, RenameFlags::EXCHANGE).is_ok() {
+        return fs::rename(complete, replaced);
+    }
+    // Not every file system can do that; [`Claim::take`] puts back what a kill between the two leaves.
+    fs::rename(target, replaced)?;
+    fs::rename(complete, target).inspect_err(|_| {
+        let _ = fs::rename(replaced, target);
+    })
+}
+
+/// Gives a file or folder the permissions of the one whose successor it is.
+pub(crate) fn inherit_permissions(successor: &Path, from: &Path) -> Result<(), StoreError> {
+    fs::metadata(from)
+        .and_then(|metadata| fs::set_permissions(successor, metadata.permissions()))
+        .map_err(StoreError::io(successor))
 }
 
 /// Removes a file or a directory with all it holds; nothing there is fine.

@@ -3,6 +3,7 @@
 //! They are read in one piece, so a pipe that never ends, a device, or a file of many gigabytes named by mistake is refused
 //! before it is opened.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
@@ -56,9 +57,32 @@ pub fn read_list(path: &Path) -> io::Result<Vec<String>> {
     Ok(lines.filter(|line| !line.is_empty()).map(str::to_owned).collect())
 }
 
+/// Text from somebody's file, such as an id, as it is shown to people: its control characters spelled out, so that it stays
+/// on its line and moves no cursor.
+pub fn visible(text: &str) -> Cow<'_, str> {
+    visible_but(text, &[])
+}
+
+/// The same, except for some characters.
+pub fn visible_but<'a>(text: &'a str, kept: &[char]) -> Cow<'a, str> {
+    let is_hidden = |c: char| c.is_control() && !kept.contains(&c);
+    if !text.contains(is_hidden) {
+        return text.into();
+    }
+    let spelled = |c: char| if is_hidden(c) { c.escape_default().to_string() } else { c.into() };
+    text.chars().map(spelled).collect::<String>().into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn control_characters_are_spelled_out() {
+        assert_eq!(visible("a\nb\t\u{1b}[31m\u{7}\u{9b}é"), r"a\nb\t\u{1b}[31m\u{7}\u{9b}é");
+        assert_eq!(visible_but("a\tb\n\r", &['\t', '\n']), "a\tb\n\\r");
+        assert!(matches!(visible("plain"), Cow::Borrowed("plain")));
+    }
 
     #[test]
     fn lists_are_read_and_what_never_ends_is_refused() {

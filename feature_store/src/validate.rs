@@ -8,18 +8,20 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::convert::{ConvertError, next_chunk};
-use crate::formats::{FeatureSource, RecordError, SourceRecord};
+use crate::formats::{FeatureSource, RecordError, StoreSource};
 use crate::quarantine::Quarantine;
-use crate::record::RecordView;
-use crate::schema::image_digest;
-use crate::{FeatureStore, Regions, Schema, StoreError, dataset, pages};
+use crate::{FeatureStore, Regions, Schema, StoreError, dataset, pages, target};
 
+mod check;
 mod statistics;
 
+pub(crate) use check::check_regions;
+use check::{Checked, check_foreign, check_stored};
 pub use statistics::Statistics;
 
-/// Records checked in parallel at a time.
+/// Records checked in parallel at a time, and bytes of features in them, at most.
 const PAGE: usize = 64;
+const PAGE_BYTES: usize = 32 << 20;
 
 /// Image sets that some use of the store needs.
 #[derive(Debug, Clone)]
@@ -46,6 +48,14 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Options {
         Options { coverage: Vec::new(), deep: false, quarantine: None, listed: 100 }
+    }
+}
+
+impl Options {
+    /// Refuses to keep bad records inside what is read.
+    fn check_quarantine(&self, source: &Path) -> Result<(), StoreError> {
+        let folder = self.quarantine.as_deref();
+        folder.map_or(Ok(()), |folder| target::check_quarantine(folder, &[source]))
     }
 }
 
@@ -90,6 +100,8 @@ pub struct Report {
     pub coverage: Vec<SplitReport>,
     /// Images that are in none of the sets, if coverage was asked for.
     pub superfluous: u64,
+    /// Bad records kept in quarantine.
+    pub quarantined: u64,
     /// Statistics of boxes and features, if a deep look was asked for.
     pub statistics: Option<Statistics>,
 }
@@ -122,26 +134,29 @@ pub fn validate_store(
     cancelled: &AtomicBool,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Option<Report>, StoreError> {
+    options.check_quarantine(path)?;
     pages::check(path)?;
     let store = FeatureStore::open(path)?;
-    let mut walk = Walk::new("store", options)?;
+    let mut walk = Walk::new(StoreSource::FORMAT, options);
     let schema = store.schema();
+    let image = 4 * schema.max_regions as usize * schema.dim as usize;
+    let page = (PAGE_BYTES / image.max(1)).clamp(1, PAGE);
     let mut digest = 0u64;
     let mut start = String::new();
     loop {
         if cancelled.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let ids = store.ids_from(&start, PAGE)?;
-        let checked: Vec<_> = ids.par_iter().map(|id| check_stored(&store, id)).collect();
+        let ids = store.ids_from(&start, page)?;
+        let keep = options.quarantine.is_some();
+        let checked: Vec<_> = ids.par_iter().map(|id| check_stored(&store, id, keep)).collect();
         for (id, (part, checked)) in ids.iter().zip(checked) {
             digest = digest.wrapping_add(part);
-            let checked = checked.map_err(|what| RecordError::new(path, id, what));
             walk.take(id, checked)?;
         }
         progress(walk.report.images);
         match ids.last() {
-            Some(last) if ids.len() == PAGE => start = format!("{last}\0"),
+            Some(last) if ids.len() == page => start = format!("{last}\0"),
             _ => break,
         }
     }
@@ -167,43 +182,38 @@ pub fn validate_source(
     cancelled: &AtomicBool,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Option<Report>, ConvertError> {
-    let mut walk = Walk::new(source.info().format, options)?;
+    options.check_quarantine(&source.info().path)?;
+    let mut walk = Walk::new(source.info().format, options);
+    let path = source.info().path.clone();
     // Ids are all that is kept of the images, and only to compare them with the sets.
     let mut ids = BTreeSet::new();
     let mut dim = None;
+    let listings = source.listings();
     let mut records = source.records()?;
     loop {
         if cancelled.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let chunk = next_chunk(&mut records, &|_| true);
+        let chunk = next_chunk(&mut records);
         if chunk.is_empty() {
             break;
         }
-        let checked: Vec<_> = chunk.into_par_iter().map(check_foreign).collect();
-        for checked in checked {
-            let (id, mut checked) = match checked {
-                Ok((id, regions, what)) => {
-                    let what = match *dim.get_or_insert(regions.dim) {
-                        dim if dim != regions.dim => Some(format!(
-                            "{} values per region, the first image has {dim}",
-                            regions.dim
-                        )),
-                        _ => what,
-                    };
-                    (
-                        id.clone(),
-                        what.map_or(Ok(regions), |what| {
-                            Err(RecordError::new(Path::new(""), id, what))
-                        }),
-                    )
+        let look = |record| check_foreign(record, &path, options.quarantine.is_some());
+        let checked: Vec<_> = chunk.into_par_iter().map(look).collect();
+        for Checked { id, mut regions, raw } in checked {
+            let bad = |what: String| RecordError { raw, ..RecordError::new(&path, &id, what) };
+            match &regions {
+                Ok(found) if *dim.get_or_insert(found.dim) != found.dim => {
+                    let first = dim.unwrap_or_default();
+                    let what =
+                        format!("{} values per region, the first image has {first}", found.dim);
+                    regions = Err(bad(what));
                 }
-                Err(error) => (error.key.clone(), Err(error)),
-            };
-            if !ids.insert(id.clone()) && checked.is_ok() {
-                checked = Err(RecordError::new(Path::new(""), id.clone(), "it comes twice"));
+                Ok(_) if ids.contains(&id) => regions = Err(bad("it comes twice".into())),
+                _ => {}
             }
-            walk.take(&id, checked)?;
+            walk.take(&id, regions)?;
+            ids.insert(id);
         }
         progress(walk.report.images);
     }
@@ -212,7 +222,12 @@ pub fn validate_source(
         let of_the_set = ids.range(prefix.clone()..).take_while(|id| id.starts_with(&prefix));
         Ok(of_the_set.filter(|id| id[prefix.len()..].parse::<u64>().is_ok()).count())
     };
-    Ok(Some(walk.finish(&prefix_count)?))
+    let mut report = walk.finish(&prefix_count)?;
+    report.store_findings.extend(listings.into_iter().flat_map(|listing| match listing {
+        Ok(listing) => listing.findings(&ids),
+        Err(what) => vec![what],
+    }));
+    Ok(Some(report))
 }
 
 /// What a validation carries from image to image.
@@ -225,20 +240,23 @@ struct Walk<'a> {
     contents: HashMap<u64, String>,
     prefixes: BTreeSet<String>,
     of_a_set: u64,
+    /// Images whose boxes are in pixels, and those whose boxes are relative.
+    boxes: [u64; 2],
 }
 
 impl<'a> Walk<'a> {
-    fn new(format: &str, options: &'a Options) -> Result<Walk<'a>, StoreError> {
+    fn new(format: &str, options: &'a Options) -> Walk<'a> {
         let sets = options.coverage.iter().flat_map(|split| &split.sets);
-        Ok(Walk {
+        Walk {
             options,
             report: Report { format: format.to_owned(), ..Report::default() },
-            quarantine: options.quarantine.as_deref().map(Quarantine::open).transpose()?,
+            quarantine: options.quarantine.as_deref().map(Quarantine::new),
             statistics: Statistics::default(),
             contents: HashMap::new(),
             prefixes: sets.map(|set| dataset::id_prefix(set)).collect(),
             of_a_set: 0,
-        })
+            boxes: [0; 2],
+        }
     }
 
     /// Takes an image, or what is wrong with it, into account.
@@ -247,10 +265,14 @@ impl<'a> Walk<'a> {
         if self.prefixes.contains(id.trim_end_matches(|c: char| c.is_ascii_digit())) {
             self.of_a_set += 1;
         }
+        if let Ok(regions) = &checked {
+            self.boxes[usize::from(regions.is_relative())] += 1;
+        }
         match checked {
             Err(error) => {
                 if let Some(quarantine) = &mut self.quarantine {
                     quarantine.keep(&error)?;
+                    self.report.quarantined += 1;
                 }
                 self.report.note(id, error.reason, self.options.listed);
             }
@@ -278,90 +300,19 @@ impl<'a> Walk<'a> {
         if self.report.images == 0 {
             self.report.store_findings.push("it holds no images".into());
         }
+        let [pixels, relative] = self.boxes;
+        if pixels > 0 && relative > 0 {
+            let what = format!("mixed boxes: of {pixels} images in pixels, of {relative} relative");
+            self.report.store_findings.push(what);
+        }
         if !self.options.coverage.is_empty() {
             self.report.superfluous = self.report.images - self.of_a_set;
         }
         if self.options.deep {
             self.report.store_findings.extend(self.statistics.findings());
-            self.report.statistics = Some(self.statistics);
+            self.report.statistics = (self.statistics.regions > 0).then_some(self.statistics);
         }
         Ok(self.report)
-    }
-}
-
-fn check_stored(store: &FeatureStore, id: &str) -> (u64, Result<Regions, String>) {
-    let bytes = match store.record_bytes(id) {
-        Ok(bytes) => bytes,
-        Err(error) => return (0, Err(error.to_string())),
-    };
-    let record = match RecordView::parse(&bytes) {
-        Ok(record) => record,
-        Err(what) => return (0, Err(format!("its record is damaged: {what}"))),
-    };
-    let part = image_digest(id, record.checksum());
-    (part, check_record(&record, store.schema()))
-}
-
-fn check_record(record: &RecordView, schema: &Schema) -> Result<Regions, String> {
-    if !record.is_intact() {
-        return Err("its checksum does not fit".into());
-    }
-    if record.dim != schema.dim as usize {
-        return Err(format!("{} values per region; the store says {}", record.dim, schema.dim));
-    }
-    let (count, range) = (record.regions as u32, schema.min_regions..=schema.max_regions);
-    if !range.contains(&count) {
-        return Err(format!(
-            "{count} regions; the store says {} to {}",
-            range.start(),
-            range.end()
-        ));
-    }
-    let regions = record.to_regions();
-    check_regions(&regions).map(|()| regions)
-}
-
-/// The regions, and what is wrong with them although they could be read.
-fn check_foreign(
-    record: Result<Box<dyn SourceRecord>, RecordError>,
-) -> Result<(String, Regions, Option<String>), RecordError> {
-    let (id, regions) = record?.decode()?;
-    if !(1..=crate::MAX_ID_BYTES).contains(&id.len()) {
-        let what =
-            format!("its id has {} bytes; 1 to {} are possible", id.len(), crate::MAX_ID_BYTES);
-        return Ok((id, regions, Some(what)));
-    }
-    let what = check_regions(&regions).err();
-    Ok((id, regions, what))
-}
-
-/// What is wrong with an image's regions, if anything.
-pub(crate) fn check_regions(regions: &Regions) -> Result<(), String> {
-    if regions.is_empty() {
-        return Err("it has no regions".into());
-    }
-    if regions.width == 0 || regions.height == 0 {
-        return Err(format!("an image of {}x{} pixels", regions.width, regions.height));
-    }
-    // Without a way out, the loop over all becomes vectors.
-    let all_finite = regions.features.iter().fold(true, |all, x| all & x.is_finite());
-    if !all_finite && let Some(at) = regions.features.iter().position(|x| !x.is_finite()) {
-        return Err(format!("region {} holds a value that is not finite", at / regions.dim.max(1)));
-    }
-    let (w, h) = (regions.width as f32, regions.height as f32);
-    // Detectors round boxes outwards and count pixels from 0 or 1: one pixel over the edge is no finding.
-    let over = if regions.is_relative() { 0.01 } else { 1.0 };
-    for (region, [x1, y1, x2, y2]) in regions.boxes.iter().copied().enumerate() {
-        let inside = x1 >= -over && y1 >= -over && x2 <= w + over && y2 <= h + over;
-        if !(inside && x2 > x1 && y2 > y1) {
-            return Err(format!("region {region} has the box {x1}, {y1}, {x2}, {y2} in {w}x{h}"));
-        }
-    }
-    let labels = [&regions.objects, &regions.attributes].into_iter().flatten();
-    let confidences = labels.flat_map(|labels| &labels.confidences);
-    match confidences.copied().find(|c| !(0.0..=1.0).contains(c)) {
-        Some(confidence) => Err(format!("a confidence of {confidence}")),
-        None => Ok(()),
     }
 }
 

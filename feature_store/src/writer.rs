@@ -1,24 +1,29 @@
 //! Writing a store: beside its target, in bounded transactions, resumable, renamed into place when complete.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use heed::types::{Bytes, Str};
 use heed::{Database, EnvOpenOptions, MdbError, PutFlags};
 
+use crate::codec;
+use crate::formats::StoreSource;
 use crate::lmdb::{self, Env, LmdbError};
-use crate::precision::RoundingError;
 use crate::record::{self, Encoded, RecordView};
 use crate::store::{META, REGIONS, SCHEMA, decode_schema};
+use crate::target::{self, Claim};
 use crate::{
     Compression, Conflict, MAX_ID_BYTES, Precision, Provenance, Regions, Schema, StoreError,
 };
-use crate::{codec, target};
 
 mod committed;
+mod partial;
 
-pub(crate) use committed::CommittedIds;
+pub(crate) use committed::Committed;
+pub(crate) use partial::check_progress;
+use partial::difference;
 
 /// Records that are collected at most, however small.
 const MAX_PENDING: usize = 1 << 16;
@@ -42,6 +47,8 @@ pub struct WriterOptions {
     pub conflict: Conflict,
     /// Bytes that are collected before a transaction is made of them: what a kill can lose, and what is held in memory.
     pub transaction_bytes: usize,
+    /// Time after which a transaction is made of what was collected, however little it is.
+    pub transaction_time: Duration,
 }
 
 impl Default for WriterOptions {
@@ -54,6 +61,7 @@ impl Default for WriterOptions {
             restart: false,
             conflict: Conflict::default(),
             transaction_bytes: 32 << 20,
+            transaction_time: Duration::from_secs(2),
         }
     }
 }
@@ -66,19 +74,22 @@ impl WriterOptions {
     /// # Errors
     /// [`StoreError::Exists`], [`StoreError::Irreplaceable`], [`StoreError::HoldsSource`].
     pub fn check(&self, target: &Path, sources: &[&Path]) -> Result<(), StoreError> {
-        target::check(target, self.overwrite, sources)
+        target::check(target, StoreSource::FORMAT, self.overwrite, sources)
     }
 }
 
 /// Writes one store. Dropped before [`finish`](StoreWriter::finish), it leaves a partial that the next run takes up.
 pub struct StoreWriter {
-    target: PathBuf,
     partial: PathBuf,
     overwrite: bool,
     conflict: Conflict,
     /// Images so far of which the rule had to choose one.
     conflicts: u64,
     transaction_bytes: usize,
+    transaction_time: Duration,
+    last_commit: Instant,
+    /// Whether boxes are relative; `None` before the first image.
+    relative: Option<bool>,
     env: Env,
     meta: Database<Str, Bytes>,
     regions: Database<Str, Bytes>,
@@ -86,10 +97,10 @@ pub struct StoreWriter {
     schema: Schema,
     pending: Vec<(String, Encoded)>,
     pending_bytes: usize,
-    /// Written while the map moves; see [`CommittedIds`].
+    /// Written while the map moves; see [`Committed`].
     mapped: Arc<RwLock<()>>,
-    /// Held for as long as the writer lives.
-    _lock: File,
+    /// Nobody else writes there meanwhile.
+    claim: Arc<Claim>,
 }
 
 impl StoreWriter {
@@ -99,72 +110,84 @@ impl StoreWriter {
     /// [`StoreError::Exists`], [`StoreError::Locked`] if another process writes the same store,
     /// [`StoreError::OtherPartial`], [`StoreError::Io`].
     pub fn create(target: &Path, options: WriterOptions) -> Result<StoreWriter, StoreError> {
-        match StoreWriter::begin(target, options.clone()) {
-            Err(StoreError::OtherPartial(partial)) if options.restart => {
-                discard(&partial)?;
-                StoreWriter::begin(target, options)
+        StoreWriter::claimed(&Arc::new(Claim::take(target)?), options)
+    }
+
+    /// The same for a target that is claimed already.
+    pub(crate) fn claimed(
+        claim: &Arc<Claim>,
+        options: WriterOptions,
+    ) -> Result<StoreWriter, StoreError> {
+        match StoreWriter::begin(claim, options.clone()) {
+            Err(StoreError::OtherPartial { partial, .. }) if options.restart => {
+                target::remove(&partial).map_err(StoreError::io(&partial))?;
+                StoreWriter::begin(claim, options)
             }
             begun => begun,
         }
     }
 
-    fn begin(target: &Path, options: WriterOptions) -> Result<StoreWriter, StoreError> {
-        target::check(target, options.overwrite, &[])?;
+    fn begin(claim: &Arc<Claim>, options: WriterOptions) -> Result<StoreWriter, StoreError> {
+        let target = claim.target();
+        target::check(target, StoreSource::FORMAT, options.overwrite, &[])?;
         let partial = target::sibling(target, "partial")?;
-        fs::create_dir_all(&partial).map_err(StoreError::io(&partial))?;
-        let lock = target::lock(&partial.join("writer.lock"), &partial)?;
+        fs::create_dir_all(&partial).map_err(StoreError::io(target))?;
         let map_size = fs::metadata(partial.join("data.mdb")).map_or(0, |m| m.len() as usize);
         let map_size = (2 * map_size).max(FIRST_MAP).next_multiple_of(1 << 16);
-        lmdb::make_data_file(&partial)?;
+        lmdb::make_files(&partial)?;
         let mut env_options = EnvOpenOptions::new().read_txn_without_tls();
         env_options.map_size(map_size).max_dbs(4);
         // SAFETY: the directory is this writer's own: `lock` keeps other writers out, and nobody reads a partial.
-        let env = unsafe { env_options.open(&partial) }.map_err(|e| failed(&partial, e))?;
-        let mut transaction = env.write_txn().map_err(|e| failed(&partial, e))?;
+        let env = unsafe { env_options.open(&partial) }.map_err(|e| failed(target, e))?;
+        let mut transaction = env.write_txn().map_err(|e| failed(target, e))?;
         let meta =
-            env.create_database(&mut transaction, Some(META)).map_err(|e| failed(&partial, e))?;
-        let regions = env
-            .create_database(&mut transaction, Some(REGIONS))
-            .map_err(|e| failed(&partial, e))?;
-        let found: Option<&[u8]> =
-            meta.get(&transaction, SCHEMA).map_err(|e| failed(&partial, e))?;
+            env.create_database(&mut transaction, Some(META)).map_err(|e| failed(target, e))?;
+        let regions =
+            env.create_database(&mut transaction, Some(REGIONS)).map_err(|e| failed(target, e))?;
+        let found: Option<&[u8]> = meta.get(&transaction, SCHEMA).map_err(|e| failed(target, e))?;
         let mut schema = match found {
-            Some(bytes) => decode_schema(&partial, bytes)?,
+            Some(bytes) => decode_schema(target, bytes)?,
             None => {
                 let WriterOptions { precision, compression, .. } = options;
                 Schema::empty(precision, compression, options.provenance.clone())
             }
         };
-        transaction.commit().map_err(|e| failed(&partial, e))?;
-        if schema.precision != options.precision
-            || schema.compression != options.compression
-            || schema.provenance.fingerprint != options.provenance.fingerprint
-        {
+        let first = regions.first(&transaction).map_err(|e| failed(target, e))?;
+        let relative = first.map(|(_, record)| record::is_relative(record));
+        transaction.commit().map_err(|e| failed(target, e))?;
+        if let Some(differs) = difference(&schema, &options) {
             env.prepare_for_closing().wait();
-            return Err(StoreError::OtherPartial(partial));
+            return Err(StoreError::OtherPartial { target: target.to_owned(), partial, differs });
         }
         schema.provenance = options.provenance;
         Ok(StoreWriter {
-            target: target.to_owned(),
             partial,
             overwrite: options.overwrite,
             conflict: options.conflict,
             conflicts: 0,
             mapped: Arc::default(),
             transaction_bytes: options.transaction_bytes,
+            transaction_time: options.transaction_time,
+            last_commit: Instant::now(),
+            relative,
             env,
             meta,
             regions,
             schema,
             pending: Vec::new(),
             pending_bytes: 0,
-            _lock: lock,
+            claim: Arc::clone(claim),
         })
     }
 
     /// Images committed so far, those of an interrupted run included.
     pub fn committed(&self) -> u64 {
         self.schema.count
+    }
+
+    /// Where it lies until it is finished.
+    pub(crate) fn partial(&self) -> &Path {
+        &self.partial
     }
 
     /// Images with different contents under one id so far, of which the rule has chosen one.
@@ -177,13 +200,13 @@ impl StoreWriter {
         (self.schema.precision, self.schema.compression)
     }
 
-    /// A handle that tells which images are committed, for another thread.
-    pub(crate) fn committed_ids(&self) -> CommittedIds {
-        CommittedIds {
+    /// A handle to the images that are committed, for another thread.
+    pub(crate) fn committed_images(&self) -> Committed {
+        Committed {
             env: self.env.clone(),
             regions: self.regions,
             mapped: Arc::clone(&self.mapped),
-            partial: self.partial.clone(),
+            target: self.claim.target().to_owned(),
         }
     }
 
@@ -192,7 +215,7 @@ impl StoreWriter {
     /// # Errors
     /// If LMDB cannot read the page.
     pub fn contains(&self, id: &str) -> Result<bool, StoreError> {
-        self.committed_ids().contains(id)
+        self.committed_images().contains(id)
     }
 
     /// Adds an image. The same image with the same contents may come again.
@@ -214,22 +237,33 @@ impl StoreWriter {
             let what = format!("{} values per region, the images before it have {dim}", record.dim);
             return Err(StoreError::Regions { id: id.to_owned(), what });
         }
+        // Nothing that reads a store asks each image how its boxes are meant.
+        let relative = record::is_relative(&record.bytes);
+        if *self.relative.get_or_insert(relative) != relative {
+            let of = Regions::convention;
+            let what = format!("its boxes are {}, those before it {}", of(relative), of(!relative));
+            return Err(StoreError::Regions { id: id.to_owned(), what });
+        }
+        self.append_salvaged(id, record)
+    }
+
+    /// As [`append_encoded`](StoreWriter::append_encoded), whether or not the record goes with those before it.
+    pub(crate) fn append_salvaged(&mut self, id: &str, record: Encoded) -> Result<(), StoreError> {
+        check_id(id)?;
         self.pending_bytes += record.bytes.len();
         self.pending.push((id.to_owned(), record));
-        let full =
-            self.pending_bytes >= self.transaction_bytes || self.pending.len() >= MAX_PENDING;
+        let full = self.pending_bytes >= self.transaction_bytes
+            || self.pending.len() >= MAX_PENDING
+            || self.last_commit.elapsed() >= self.transaction_time;
         if full { self.commit() } else { Ok(()) }
     }
 
-    /// Adds the rounding of records that were taken over as they are.
-    pub(crate) fn add_rounding(&mut self, rounding: &RoundingError) {
-        self.schema.rounding.add(rounding);
-    }
-
-    /// Takes over what the schema of a damaged store says of its origin.
+    /// Takes over what the schema of a damaged store says of its origin; of the rounding only if that was the last one.
     pub(crate) fn inherit(&mut self, old: &Schema) {
         self.schema.provenance = old.provenance.clone();
-        self.schema.rounding = old.rounding;
+        if old.count >= self.schema.count {
+            self.schema.rounding = old.rounding;
+        }
     }
 
     /// Makes everything appended so far durable.
@@ -240,13 +274,14 @@ impl StoreWriter {
         loop {
             match self.try_commit() {
                 Err(heed::Error::Mdb(MdbError::MapFull)) => self.grow()?,
-                Err(error) => return Err(failed(&self.partial, error)),
+                Err(error) => return Err(failed(self.claim.target(), error)),
                 Ok(Err(refused)) => return Err(refused),
                 Ok(Ok((schema, conflicts))) => {
                     self.schema = schema;
                     self.conflicts += conflicts;
                     self.pending.clear();
                     self.pending_bytes = 0;
+                    self.last_commit = Instant::now();
                     return Ok(());
                 }
             }
@@ -271,15 +306,15 @@ impl StoreWriter {
                     if there == bytes.as_slice() {
                         continue;
                     }
-                    let old = RecordView::parse(there).map_or(0, |record| record.checksum());
                     match self.conflict {
                         Conflict::Fail => return Ok(Err(StoreError::Duplicate(id.clone()))),
                         Conflict::First => {}
                         Conflict::Last => {
-                            self.regions.put(&mut transaction, id, bytes)?;
                             if let Ok(record) = RecordView::parse(bytes) {
-                                schema.replace(id, old, &record, error);
+                                let old = RecordView::parse(there).ok();
+                                schema.replace(id, old.as_ref(), &record, error);
                             }
+                            self.regions.put(&mut transaction, id, bytes)?;
                         }
                     }
                     conflicts += 1;
@@ -295,9 +330,9 @@ impl StoreWriter {
     fn grow(&mut self) -> Result<(), StoreError> {
         let size = self.env.info().map_size.saturating_mul(2);
         let _alone = self.mapped.write().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: no thread has a transaction: the one that found the map full has been dropped, and `CommittedIds` begins
+        // SAFETY: no thread has a transaction: the one that found the map full has been dropped, and `Committed` begins
         // and ends its own with `mapped` held.
-        unsafe { self.env.resize(size) }.map_err(|e| failed(&self.partial, e))
+        unsafe { self.env.resize(size) }.map_err(|e| failed(self.claim.target(), e))
     }
 
     /// Gives up: nothing is left of what was written.
@@ -305,11 +340,9 @@ impl StoreWriter {
     /// # Errors
     /// [`StoreError::Io`].
     pub fn abandon(self) -> Result<(), StoreError> {
-        let StoreWriter { partial, env, _lock: lock, .. } = self;
+        let StoreWriter { partial, env, claim: _claim, .. } = self;
         env.prepare_for_closing().wait();
-        target::remove(&partial).map_err(StoreError::io(&partial))?;
-        drop(lock);
-        Ok(())
+        target::remove(&partial).map_err(StoreError::io(&partial))
     }
 
     /// Completes the store: commits, marks it complete and renames it into place. Returns its schema.
@@ -320,26 +353,12 @@ impl StoreWriter {
         self.commit()?;
         self.schema.complete = true;
         self.commit()?;
-        let StoreWriter { target, partial, overwrite, env, schema, _lock: lock, .. } = self;
+        let StoreWriter { partial, overwrite, env, schema, claim, .. } = self;
         env.prepare_for_closing().wait();
-        for leftover in ["lock.mdb", "writer.lock"] {
-            let _ = fs::remove_file(partial.join(leftover));
-        }
-        target::publish(&partial, &target, overwrite)?;
-        drop(lock);
+        let _ = fs::remove_file(partial.join("lock.mdb"));
+        target::publish(&partial, &claim, StoreSource::FORMAT, overwrite)?;
         Ok(schema)
     }
-}
-
-/// Removes what an interrupted run has left.
-///
-/// # Errors
-/// [`StoreError::Locked`] if it is still being written.
-pub(crate) fn discard(partial: &Path) -> Result<(), StoreError> {
-    let lock = target::lock(&partial.join("writer.lock"), partial)?;
-    target::remove(partial).map_err(StoreError::io(partial))?;
-    drop(lock);
-    Ok(())
 }
 
 /// The record of an image: the work that several threads can share.
@@ -361,11 +380,11 @@ pub(crate) fn check_id(id: &str) -> Result<(), StoreError> {
 }
 
 /// An I/O error (a full disk) is told as one, the rest as LMDB's.
-fn failed(partial: &Path, error: heed::Error) -> StoreError {
+fn failed(target: &Path, error: heed::Error) -> StoreError {
     match error {
         heed::Error::Io(source) => {
-            StoreError::Io { path: partial.to_owned(), source: lmdb::write_error(source) }
+            StoreError::Io { path: target.to_owned(), source: lmdb::write_error(source) }
         }
-        source => StoreError::Lmdb(LmdbError::Heed { path: partial.to_owned(), source }),
+        source => StoreError::Lmdb(LmdbError::Heed { path: target.to_owned(), source }),
     }
 }

@@ -3,12 +3,14 @@
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use feature_store::append::AppendOptions;
-use feature_store::convert::{ConvertError, ConvertReport, OnError, append};
+use feature_store::append::{AppendOptions, compact, reopen};
+use feature_store::convert::{AppendReport, ConvertError, OnError, append};
 use feature_store::formats::volta::{VoltaEncoding, VoltaSink};
 use feature_store::formats::{self, FeatureSink as _};
 use feature_store::validate::{self, validate_store};
-use feature_store::{Conflict, FeatureStore, Regions, Schema, StoreWriter, WriterOptions};
+use feature_store::{
+    Conflict, FeatureStore, Provenance, Regions, Schema, StoreError, StoreWriter, WriterOptions,
+};
 
 static RUN: AtomicBool = AtomicBool::new(false);
 
@@ -37,7 +39,7 @@ fn dump(path: &Path, id: &str, image: &Regions) {
     Box::new(sink).finish().unwrap();
 }
 
-fn add(dump: &Path, store: &Path, options: AppendOptions) -> Result<ConvertReport, ConvertError> {
+fn add(dump: &Path, store: &Path, options: AppendOptions) -> Result<AppendReport, ConvertError> {
     append(formats::open(dump).unwrap(), store, options, &OnError::Fail, &RUN, &mut |_| {})
 }
 
@@ -90,4 +92,86 @@ fn an_interrupted_append_of_another_source_is_dropped_on_request() {
     let ids: Vec<String> =
         FeatureStore::open(&path).unwrap().ids().collect::<Result<_, _>>().unwrap();
     assert!(ids.contains(&"img10".to_owned()) && !ids.contains(&"img20".to_owned()), "{ids:?}");
+}
+
+#[test]
+fn a_resumed_append_counts_what_the_store_had_and_not_what_the_first_run_added() {
+    let folder = tempfile::tempdir().unwrap();
+    let [path, more] = ["store", "more"].map(|name| folder.path().join(name));
+    store(&path);
+    let mut sink = VoltaSink::create(&more, VoltaEncoding::Raw).unwrap();
+    (5..40).for_each(|n| sink.append(&format!("img{n}"), &image(n)).unwrap());
+    Box::new(sink).finish().unwrap();
+    let stop = AtomicBool::new(false);
+    let stopped = append(
+        formats::open(&more).unwrap(),
+        &path,
+        AppendOptions::default(),
+        &OnError::Fail,
+        &stop,
+        &mut |at| stop.store(at.images == 20, std::sync::atomic::Ordering::Relaxed),
+    );
+    assert!(matches!(stopped, Err(ConvertError::Interrupted { .. })));
+    let report = add(&more, &path, AppendOptions::default()).unwrap();
+    assert_eq!((report.added, report.present, report.conflicts), (30, 5, 0));
+    assert_eq!(report.schema.count, 40);
+}
+
+/// One command at a time writes a store, whatever the command.
+#[test]
+fn commands_that_write_one_store_do_not_mix() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    store(&path);
+    let writer = reopen(&path, Provenance::default(), AppendOptions::default()).unwrap();
+    let locked = |result: Result<(), StoreError>| {
+        assert!(matches!(result, Err(StoreError::Locked(_))), "{result:?}");
+    };
+    locked(compact(&path).map(drop));
+    locked(reopen(&path, Provenance::default(), AppendOptions::default()).map(drop));
+    let overwrite = WriterOptions { overwrite: true, ..WriterOptions::default() };
+    locked(StoreWriter::create(&path, overwrite).map(drop));
+    drop(writer);
+    compact(&path).unwrap();
+}
+
+#[test]
+fn readers_find_the_store_at_every_moment_of_its_replacement() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    store(&path);
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                std::fs::metadata(path.join("data.mdb")).unwrap();
+            }
+        });
+        for _ in 0..50 {
+            compact(&path).unwrap();
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    let names = folder.path().read_dir().unwrap().count();
+    assert_eq!(names, 1, "something is left beside the store");
+}
+
+#[test]
+fn a_successor_has_the_permissions_of_the_store() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    store(&path);
+    let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    let set = |path: &std::path::Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    set(&path, 0o700);
+    set(&path.join("data.mdb"), 0o600);
+    compact(&path).unwrap();
+    assert_eq!((mode(&path), mode(&path.join("data.mdb"))), (0o700, 0o600));
+    let mut writer = reopen(&path, Provenance::default(), AppendOptions::default()).unwrap();
+    writer.append("c", &image(3)).unwrap();
+    writer.finish().unwrap();
+    assert_eq!((mode(&path), mode(&path.join("data.mdb"))), (0o700, 0o600));
 }

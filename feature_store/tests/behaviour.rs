@@ -4,13 +4,15 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use feature_store::convert::{ConvertError, OnError, convert};
+use feature_store::formats::uniter::{UniterEncoding, UniterSink};
 use feature_store::formats::volta::{VoltaEncoding, VoltaSink};
 use feature_store::formats::{self, FeatureSink as _};
 use feature_store::lmdb::LmdbError;
-use feature_store::validate::{Coverage, Options, validate_store};
+use feature_store::validate::{Coverage, Options, validate_source, validate_store};
 use feature_store::{
     FeatureStore, Regions, Schema, StoreError, StoreWriter, WriterOptions, dataset,
 };
+use unpickle::Value;
 
 fn regions(seed: u32) -> Regions {
     Regions {
@@ -59,6 +61,25 @@ fn ids_come_in_order_across_pages_and_at_the_length_limit() {
     assert_eq!(store.get(&longest).unwrap(), regions(3000));
     assert!(matches!(store.get("nobody"), Err(StoreError::NotFound { .. })));
     assert!(!store.contains(&"z".repeat(512)).unwrap());
+}
+
+#[test]
+fn images_with_more_regions_than_a_number_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let mut writer = StoreWriter::create(&path, WriterOptions::default()).unwrap();
+    for (id, count) in [("a", 1), ("b", 2), ("c", 1)] {
+        let Regions { boxes, features, dim, .. } = regions(0);
+        let (boxes, features) = (boxes[..count].to_vec(), features[..count * dim].to_vec());
+        writer.append(id, &Regions { boxes, features, ..regions(0) }).unwrap();
+    }
+    writer.finish().unwrap();
+    let store = FeatureStore::open(&path).unwrap();
+    let counted = |ids: &[&str]| [0, 1, 2].map(|most| store.count_larger(ids, most).unwrap());
+    assert_eq!(counted(&["a", "b", "c"]), [3, 1, 0]);
+    assert_eq!(counted(&["a", "c"]), [2, 0, 0]);
+    let missing = store.count_larger(&["a", "nobody"], 1);
+    assert!(matches!(missing, Err(StoreError::NotFound { id, .. }) if id == "nobody"));
 }
 
 #[test]
@@ -125,6 +146,35 @@ fn an_interrupted_conversion_resumes_to_the_same_digest() {
     assert!(!target.exists());
     let resumed = to_store(&source, &target, &AtomicBool::new(false)).unwrap();
     assert_eq!((resumed.digest, resumed.count), (whole.digest, 100));
+}
+
+#[test]
+fn a_resumed_conversion_tells_the_findings_of_the_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("volta");
+    let mut sink = VoltaSink::create(&source, VoltaEncoding::Raw).unwrap();
+    for image in 0..100 {
+        let mut regions = regions(image);
+        if image % 10 == 0 {
+            regions.features[5] = f32::NAN;
+        }
+        sink.append(&format!("img{image:02}"), &regions).unwrap();
+    }
+    Box::new(sink).finish().unwrap();
+    let cancelled = AtomicBool::new(false);
+    let run = |stop_at: u64| {
+        cancelled.store(false, std::sync::atomic::Ordering::Relaxed);
+        let (source, target) = (formats::open(&source).unwrap(), folder.path().join("store"));
+        let options = WriterOptions::default();
+        convert(source, &target, options, &OnError::Fail, &cancelled, &mut |progress| {
+            let stop = progress.images == stop_at;
+            cancelled.store(stop, std::sync::atomic::Ordering::Relaxed);
+        })
+    };
+    assert!(matches!(run(40), Err(ConvertError::Interrupted { images: 40 })));
+    let report = run(u64::MAX).unwrap();
+    assert_eq!((report.resumed, report.schema.count, report.findings.images), (40, 100, 10));
+    assert_eq!(report.findings.first.unwrap().id, "img00");
 }
 
 #[test]
@@ -280,4 +330,79 @@ fn the_map_grows_as_often_as_it_must() {
     let bytes = std::fs::metadata(path.join("data.mdb")).unwrap().len() as f64;
     assert!(bytes / (schema.count as f64 * 36.0 * 20480.0 * 4.0) < 1.03, "{bytes} bytes on disk");
     assert_eq!(FeatureStore::open(&path).unwrap().get("img099").unwrap(), large);
+}
+
+/// The arrays of a dump in several files may change without those that name them.
+#[test]
+fn a_dump_of_several_files_is_another_when_one_of_them_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let dump = folder.path().join("npy");
+    let mut sink = feature_store::formats::npy::NpySink::create(&dump).unwrap();
+    sink.append("a", &regions(1)).unwrap();
+    Box::new(sink).finish().unwrap();
+    let fingerprint = || formats::open(&dump).unwrap().info().fingerprint.clone();
+    let before = fingerprint();
+    assert_eq!(before, fingerprint());
+    let array = dump.join("a.npy");
+    let bytes = std::fs::read(&array).unwrap();
+    std::fs::write(&array, [bytes, vec![0]].concat()).unwrap();
+    assert_ne!(before, fingerprint());
+}
+
+/// What a validation says of a dump as a whole.
+fn findings(dump: &Path) -> Vec<String> {
+    let source = formats::open(dump).unwrap();
+    let run = AtomicBool::new(false);
+    let report = validate_source(source, &Options::default(), &run, &mut |_| {});
+    let report = report.unwrap().unwrap();
+    assert_eq!(report.is_good(), report.store_findings.is_empty());
+    report.store_findings
+}
+
+#[test]
+fn a_volta_dump_that_lists_other_images_than_it_holds_is_found_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let dump = volta(folder.path(), 2);
+    assert_eq!(findings(&dump), [""; 0]);
+    let text = |id: &str| Value::Str(id.into());
+    let keys = |value: Value| plant(&dump, "keys", &unpickle::write(&value).unwrap());
+    keys(Value::List(vec![text("open1img0"), text("ghost"), text("gone")]));
+    assert_eq!(
+        findings(&dump),
+        [
+            "`keys` names 2 images, `ghost` first, not there",
+            "`keys` does not name the image `open1img1`: VOLTA's readers do not find what it leaves out",
+        ]
+    );
+    keys(Value::Int(7));
+    assert_eq!(findings(&dump), ["`keys`, the list of ids: it is no list"]);
+    keys(Value::List(vec![Value::Int(7)]));
+    assert_eq!(findings(&dump), ["`keys`, the list of ids: it holds something else than ids"]);
+}
+
+#[test]
+fn a_uniter_dump_without_its_counts_is_found_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let dump = folder.path().join("uniter");
+    let mut sink = UniterSink::create(&dump, UniterEncoding::Msgpack, false).unwrap();
+    ["a", "b"].iter().for_each(|id| sink.append(id, &regions(1)).unwrap());
+    Box::new(sink).finish().unwrap();
+    assert_eq!(findings(&dump), [""; 0]);
+    let counts = dump.join("nbb_th0.2_max100_min10.json");
+    std::fs::write(&counts, r#"{"a.npz": 1, "c.npz": 1}"#).unwrap();
+    assert_eq!(
+        findings(&dump),
+        [
+            "the list of counts names the image `c`, not there",
+            "the list of counts does not name the image `b`: no boxes are cut off of it",
+        ]
+    );
+    std::fs::write(&counts, "{}").unwrap();
+    let without = findings(&dump);
+    assert!(without.len() == 1 && without[0].contains("no boxes are cut off"), "{without:?}");
+    std::fs::remove_file(&counts).unwrap();
+    assert_eq!(findings(&dump), without);
+    let environment = dump.join("feat_th0.2_max100_min10");
+    plant(&environment, "__keys__", b"[\"a.npz\", 7]");
+    assert!(findings(&dump)[0].contains("no JSON list of keys"), "{:?}", findings(&dump));
 }

@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 
 use feature_store::append::AppendOptions;
 use feature_store::append::compact;
-use feature_store::convert::{OnError, append, convert};
+use feature_store::convert::{ConvertError, OnError, append, convert};
 use feature_store::diff::{self, diff};
 use feature_store::formats::volta::{VoltaEncoding, VoltaSink};
 use feature_store::formats::{self, FeatureSink as _};
-use feature_store::merge::{ShardBy, merge, shard};
+use feature_store::merge::merge;
 use feature_store::repair::repair;
+use feature_store::shard::{ShardBy, shard};
 use feature_store::{
     Compression, Conflict, FeatureStore, Precision, Regions, Schema, StoreError, StoreWriter,
     WriterOptions, pages,
@@ -303,29 +304,22 @@ fn every_precision_and_compression_survives_resuming_merging_and_sharding() {
             let given = f64::from(image(89, 64).features[3]);
             assert!((largest - given).abs() <= schema.rounding.largest, "{name}");
             for by in [ShardBy::Hash, ShardBy::Range] {
-                let shards = folder.path().join(format!("{name}-{by:?}"));
-                let shards = shard(&store, &shards, by, 4, false, &RUN, &mut |_| {}).unwrap();
-                let counts: Vec<u64> =
-                    shards.iter().map(|path| FeatureStore::open(path).unwrap().len()).collect();
-                assert_eq!(counts.iter().sum::<u64>(), 90, "{name} {counts:?}");
+                let target = folder.path().join(format!("{name}-{by:?}"));
+                let divide = || shard(&store, &target, by, 4, false, &RUN, &mut |_| {});
+                let shards = divide().unwrap();
+                assert_eq!(shards.iter().map(|shard| shard.images).sum::<u64>(), 90, "{shards:?}");
                 // A run that was interrupted goes on with the shards that are missing.
-                std::fs::remove_dir_all(&shards[3]).unwrap();
-                let again = shards[0].with_file_name(format!("{name}-{by:?}"));
-                assert_eq!(shard(&store, &again, by, 4, false, &RUN, &mut |_| {}).unwrap(), shards);
-                assert!(
-                    shard(&store, &again, by, 4, false, &RUN, &mut |_| {}).is_err(),
-                    "all are there"
-                );
+                std::fs::remove_dir_all(&shards[3].path).unwrap();
+                assert_eq!(divide().unwrap(), shards);
+                assert!(divide().is_err(), "all are there");
+                let shards: Vec<PathBuf> = shards.into_iter().map(|shard| shard.path).collect();
                 let merged = folder.path().join(format!("{name}-{by:?}-merged"));
                 merge(&shards, &merged, Conflict::Fail, false, &RUN, &mut |_| {}).unwrap();
                 let merged = FeatureStore::open(&merged).unwrap();
                 assert_eq!(merged.schema().digest, schema.digest, "{name}");
-                assert!(
-                    diff(&store, &merged, &diff::Options::default(), &RUN, &mut |_| {})
-                        .unwrap()
-                        .unwrap()
-                        .is_equal()
-                );
+                let (one, other) = (store.clone().into(), merged.into());
+                let compared = diff(one, other, &diff::Options::default(), &RUN, &mut |_| {});
+                assert!(compared.unwrap().unwrap().is_equal());
             }
         }
     }
@@ -334,28 +328,63 @@ fn every_precision_and_compression_survives_resuming_merging_and_sharding() {
 #[test]
 fn merging_follows_its_conflict_rule() {
     let folder = tempfile::tempdir().unwrap();
-    let [a, b] = ["a", "b"].map(|name| folder.path().join(name));
+    let [a, b, dump] = ["a", "b", "dump"].map(|name| folder.path().join(name));
     write(&a, 0..4, 8);
-    let mut writer = StoreWriter::create(&b, WriterOptions::default()).unwrap();
-    writer.append("img0000002", &image(2, 8)).unwrap();
-    writer.append("img0000003", &image(33, 8)).unwrap();
-    writer.finish().unwrap();
-    let inputs = [a, b];
-    let run = |name: &str, rule| {
-        let target = folder.path().join(name);
-        let report = merge(&inputs, &target, rule, false, &RUN, &mut |_| {})?;
-        let kept = FeatureStore::open(&target)?.get("img0000003")?;
-        Ok::<_, feature_store::convert::ConvertError>((report.repeated, report.conflicts, kept))
-    };
-    assert!(run("fail", Conflict::Fail).unwrap_err().to_string().contains("img0000003"));
-    assert_eq!(run("first", Conflict::First).unwrap(), (1, 1, image(3, 8)));
-    assert_eq!(run("last", Conflict::Last).unwrap(), (1, 1, image(33, 8)));
+    let mut sink = VoltaSink::create(&dump, VoltaEncoding::Raw).unwrap();
+    sink.append("img0000002", &image(2, 8)).unwrap();
+    sink.append("img0000003", &image(33, 8)).unwrap();
+    Box::new(sink).finish().unwrap();
+    to_store(&dump, &b);
+    // A dump among the inputs changes nothing.
+    for (kind, second) in [("store", b), ("dump", dump.clone())] {
+        let inputs = [a.clone(), second];
+        let run = |rule| {
+            let target = folder.path().join(format!("{kind} {rule:?}"));
+            let report = merge(&inputs, &target, rule, false, &RUN, &mut |_| {});
+            assert!(!folder.path().join(format!(".{kind} {rule:?}.partial")).exists());
+            let report = report?;
+            let kept = FeatureStore::open(&target)?.get("img0000003")?;
+            assert_eq!(report.schema.count, 4);
+            Ok::<_, ConvertError>((report.repeated, report.conflicts, kept))
+        };
+        assert!(run(Conflict::Fail).unwrap_err().to_string().contains("img0000003"));
+        assert_eq!(run(Conflict::First).unwrap(), (1, 1, image(3, 8)), "{kind}");
+        assert_eq!(run(Conflict::Last).unwrap(), (1, 1, image(33, 8)), "{kind}");
+    }
     let wide = folder.path().join("wide");
     write(&wide, 0..1, 16);
-    let mixed = [inputs[0].clone(), wide];
-    let target = folder.path().join("mixed");
-    let error = merge(&mixed, &target, Conflict::Fail, false, &RUN, &mut |_| {}).unwrap_err();
-    assert!(error.to_string().contains("16 values per region"), "{error}");
+    for mixed in [[a, wide.clone()], [wide, dump]] {
+        let target = folder.path().join("mixed");
+        let error = merge(&mixed, &target, Conflict::Fail, false, &RUN, &mut |_| {}).unwrap_err();
+        assert!(error.to_string().contains(" values per region"), "{error}");
+    }
+}
+
+#[test]
+fn an_interrupted_merge_with_a_dump_goes_on_and_still_sees_conflicts() {
+    let folder = tempfile::tempdir().unwrap();
+    let [a, dump, target] = ["a", "dump", "target"].map(|name| folder.path().join(name));
+    write(&a, 0..50, 8);
+    volta(&dump, 40..90, 8);
+    let inputs = [dump.clone(), a.clone()];
+    let stopped = AtomicBool::new(false);
+    let stop = |done: u64| stopped.store(done == 70, Ordering::Relaxed);
+    let error = merge(&inputs, &target, Conflict::Fail, false, &stopped, &mut { stop });
+    assert!(matches!(error, Err(ConvertError::Interrupted { images: 70 })), "{error:?}");
+    let report = merge(&inputs, &target, Conflict::Fail, false, &RUN, &mut |_| {}).unwrap();
+    assert_eq!((report.schema.count, report.repeated, report.conflicts), (90, 10, 0));
+    assert_eq!(report.schema.digest, write(&folder.path().join("whole"), 0..90, 8).digest);
+
+    let other = folder.path().join("other");
+    let mut writer = StoreWriter::create(&other, WriterOptions::default()).unwrap();
+    writer.append("img0000045", &image(1, 8)).unwrap();
+    writer.finish().unwrap();
+    let (inputs, target) = ([dump, other], folder.path().join("conflict"));
+    stopped.store(false, Ordering::Relaxed);
+    let stop = |done: u64| stopped.store(done == 50, Ordering::Relaxed);
+    assert!(merge(&inputs, &target, Conflict::Fail, false, &stopped, &mut { stop }).is_err());
+    let error = merge(&inputs, &target, Conflict::Fail, false, &RUN, &mut |_| {}).unwrap_err();
+    assert!(error.to_string().contains("img0000045"), "{error}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
-//! VOLTA's JSON model configuration, read unchanged.
+//! VOLTA's JSON model configuration, read unchanged; and [`Config`], which is that or CLIP's.
 
 mod check;
+mod either;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -9,6 +10,7 @@ use feature_store::{BatchSpec, GlobalFeature};
 use serde::{Deserialize, Serialize};
 
 pub use check::ConfigError;
+pub use either::Config;
 
 /// A sublayer's index to a size or a number of heads.
 pub type PerSublayer = BTreeMap<i64, i64>;
@@ -299,6 +301,25 @@ impl ModelConfig {
             or(&self.sublayer2intermediate_size, sublayer, self.intermediate_size),
             or(&self.sublayer2v_intermediate_size, sublayer, self.v_intermediate_size),
         )
+    }
+
+    /// Layers between a parameter and the top, itself included: 0 for heads and poolers. A layer ends with a feed-forward
+    /// sublayer.
+    pub(crate) fn layers_above(&self, name: &str) -> i32 {
+        let ends = |from: i64| {
+            (from..self.num_sublayers()).filter(|&at| !self.is_attention(at)).count() as i32
+        };
+        let sublayer =
+            name.strip_prefix("bert.encoder.layer.").and_then(|rest| rest.split('.').next());
+        match sublayer.and_then(|number| number.parse().ok()) {
+            Some(sublayer) => ends(sublayer).max(1),
+            None if name.starts_with("bert.embeddings.")
+                || name.starts_with("bert.v_embeddings.") =>
+            {
+                ends(0) + 1
+            }
+            None => 0,
+        }
     }
 
     /// How the regions of an image are laid out for this model.

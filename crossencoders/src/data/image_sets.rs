@@ -4,10 +4,13 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 
-use feature_store::FeatureStore;
 use feature_store::dataset::{self, Description, SET_SIZE};
+use rand::SeedableRng;
+use rand::seq::index;
+use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
 
-use super::{DataError, Tokenizer};
+use super::{DataError, ImageSource, Limits, Tokenizer};
 
 /// Sets named in an error or a message.
 const NAMED: usize = 3;
@@ -33,7 +36,7 @@ pub struct Example {
 }
 
 /// A set that cannot be used because images of it are not in the store.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SkippedSet {
     /// Its directory.
     pub directory: String,
@@ -49,7 +52,7 @@ impl fmt::Display for SkippedSet {
 }
 
 /// A split.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct ImageSets {
     /// Descriptions whose set is complete, in the order of the file.
     pub examples: Vec<Example>,
@@ -57,31 +60,35 @@ pub struct ImageSets {
     pub skipped: Vec<SkippedSet>,
     /// Number of sets, those left out included.
     pub sets: usize,
+    /// What of descriptions and images a model is given.
+    pub limits: Limits,
 }
 
 impl ImageSets {
-    /// Reads an annotation file (see [`dataset`]) and finds the images of its sets in the store. Sets without all ten
+    /// Reads an annotation file (see [`dataset`]) and finds the images of its sets in a source. Sets without all ten
     /// images are left out and listed.
     ///
     /// # Errors
     /// [`DataError::Annotations`], [`DataError::Store`]; [`DataError::NoFeatures`] if not one set is complete.
     pub fn load(
         annotations: &Path,
-        store: &FeatureStore,
+        source: &ImageSource,
         tokenizer: &Tokenizer,
-        max_tokens: usize,
+        limits: Limits,
     ) -> Result<ImageSets, DataError> {
         let mut images: HashMap<String, Vec<String>> = HashMap::new();
         let mut unlabelled: HashMap<String, usize> = HashMap::new();
-        let mut split = ImageSets { examples: Vec::new(), skipped: Vec::new(), sets: 0 };
+        let mut split = ImageSets { limits, ..ImageSets::default() };
         for description in dataset::load_split(annotations)? {
             let directory = &description.directory;
             if !images.contains_key(directory) {
-                let found = dataset::set_images(store, directory)?;
+                let found = source.set_images(directory)?;
                 split.sets += 1;
                 if found.len() != SET_SIZE {
                     let (directory, found) = (directory.clone(), found.len());
                     split.skipped.push(SkippedSet { directory, found });
+                } else {
+                    split.limits.count_images(source, &found)?;
                 }
                 images.insert(directory.clone(), found);
             }
@@ -92,14 +99,15 @@ impl ImageSets {
                     *next += 1;
                     *next - 1
                 });
-                split.examples.push(example(description, number, set, tokenizer, max_tokens));
+                let input_ids = split.limits.encode(tokenizer, &description.text);
+                split.examples.push(example(description, number, set, input_ids));
             }
         }
         if split.examples.is_empty() {
             split.skipped.truncate(NAMED);
             return Err(DataError::NoFeatures {
                 annotations: annotations.to_owned(),
-                store: store.path().to_owned(),
+                source_path: source.path().to_owned(),
                 sets: split.sets,
                 skipped: split.skipped,
             });
@@ -107,19 +115,40 @@ impl ImageSets {
         Ok(split)
     }
 
+    /// The same descriptions, each with nine images drawn from all sets in place of the others of its own set: what
+    /// ImageCoDe's non-contrastive CLIP learns from. They are drawn once, by a seed; sets without labels stay as they are.
+    pub fn with_random_distractors(mut self, seed: u64) -> ImageSets {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let mut all: Vec<String> =
+            self.examples.iter().flat_map(|example| example.images.iter().cloned()).collect();
+        all.sort_unstable();
+        all.dedup();
+        for example in &mut self.examples {
+            let Some(target) = example.target.replace(0) else { continue };
+            let described = example.images[target].clone();
+            let drawn = index::sample(&mut random, all.len(), SET_SIZE.min(all.len()));
+            let others = drawn.into_iter().map(|number| all[number].clone());
+            let others = others.filter(|other| *other != described).take(SET_SIZE - 1);
+            example.images = std::iter::once(described.clone()).chain(others).collect();
+        }
+        self
+    }
+
     /// Length of every description in word pieces.
     pub fn lengths(&self) -> Vec<usize> {
         self.examples.iter().map(|example| example.input_ids.len()).collect()
     }
 
-    /// Says how many sets are left out and why, if any are.
-    pub fn skip_message(&self) -> Option<String> {
-        let first = self.skipped.first()?;
-        Some(format!(
-            "{} of {} sets are skipped because the store lacks images of them (first: {first})",
-            self.skipped.len(),
-            self.sets
-        ))
+    /// Says how many sets are left out and why, and what is cut, if any are and anything is.
+    pub fn remarks(&self) -> Vec<String> {
+        let skipped = self.skipped.first().map(|first| {
+            format!(
+                "{} of {} sets are skipped because the store lacks images of them (first: {first})",
+                self.skipped.len(),
+                self.sets
+            )
+        });
+        skipped.into_iter().chain(self.limits.remarks("descriptions")).collect()
     }
 }
 
@@ -127,8 +156,7 @@ fn example(
     description: Description,
     number: usize,
     set: &[String],
-    tokenizer: &Tokenizer,
-    max_tokens: usize,
+    input_ids: Vec<i64>,
 ) -> Example {
     let mut candidates: Vec<usize> = match (description.target, description.distractor) {
         (Some(target), Some(distractor)) => vec![target, distractor],
@@ -137,7 +165,7 @@ fn example(
     // In the order of the set, so that the position tells nothing.
     candidates.sort_unstable();
     Example {
-        input_ids: tokenizer.encode(&description.text, max_tokens),
+        input_ids,
         images: candidates.iter().map(|&position| set[position].clone()).collect(),
         target: description
             .target
@@ -146,5 +174,41 @@ fn example(
         number,
         directory: description.directory,
         text: description.text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drawn_distractors_are_nine_others_and_a_function_of_the_seed() {
+        let sets = || {
+            let example = |set: usize| Example {
+                directory: format!("set{set}"),
+                number: 3,
+                text: String::new(),
+                input_ids: vec![1, 2],
+                images: (0..SET_SIZE).map(|n| format!("set{set}img{n}")).collect(),
+                target: Some(3),
+                video: false,
+            };
+            let examples = (0..4).map(example).collect();
+            ImageSets { examples, sets: 4, ..ImageSets::default() }
+        };
+        let drawn = sets().with_random_distractors(1);
+        let mut foreign = 0;
+        for (set, example) in drawn.examples.iter().enumerate() {
+            assert_eq!((example.target, &example.images[0]), (Some(0), &format!("set{set}img3")));
+            let mut distinct = example.images.clone();
+            distinct.sort_unstable();
+            distinct.dedup();
+            assert_eq!(distinct.len(), SET_SIZE);
+            let own = format!("set{set}img");
+            foreign += example.images.iter().filter(|image| !image.starts_with(&own)).count();
+        }
+        assert!(foreign > 0);
+        assert_eq!(drawn.examples, sets().with_random_distractors(1).examples);
+        assert_ne!(drawn.examples, sets().with_random_distractors(2).examples);
     }
 }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 
-use feature_store::{BatchSpec, FeatureStore, RegionBatch};
+use feature_store::{BatchSpec, RegionBatch};
 use tch::{Device, Tensor};
 
-use super::{DataError, Example, ImageSets};
+use super::{DataError, Example, ImageSets, ImageSource};
 use crate::failure::catching;
 use crate::model::{Candidates, Text};
 
@@ -43,6 +43,53 @@ pub enum Labels {
     Unknown,
 }
 
+/// Candidates as tensors.
+#[derive(Debug)]
+pub enum BatchImages {
+    /// Regions; of stored embeddings of whole pictures one a candidate.
+    Regions(Candidates),
+    /// Pictures, each once.
+    Pictures {
+        /// Cropped, red, green, blue: u8 `[pictures, 3, n, n]`.
+        pixels: Tensor,
+        /// Which of them each candidate is, i64 `[sets, candidates]`.
+        rows: Tensor,
+    },
+}
+
+impl BatchImages {
+    fn shapes(&self) -> String {
+        match self {
+            BatchImages::Regions(candidates) => {
+                let size = candidates.features.size();
+                let [_, candidates, regions, dim] = size[..] else { return format!("{size:?}") };
+                format!("{candidates} images each of {regions} regions of {dim} values")
+            }
+            BatchImages::Pictures { pixels, rows } => {
+                let (pictures, side) = (pixels.size()[0], pixels.size()[3]);
+                let candidates = rows.size()[1];
+                format!("{candidates} of {pictures} pictures of {side} x {side} pixels each")
+            }
+        }
+    }
+
+    fn to_device(&self, device: Device) -> BatchImages {
+        match self {
+            BatchImages::Regions(Candidates { features, locations, mask }) => {
+                BatchImages::Regions(Candidates {
+                    features: features.to_device(device),
+                    locations: locations.to_device(device),
+                    mask: mask.to_device(device),
+                })
+            }
+            BatchImages::Pictures { pixels, rows } => BatchImages::Pictures {
+                pixels: pixels.to_device(device),
+                rows: rows.to_device(device),
+            },
+        }
+    }
+}
+
 /// Descriptions with candidates, as tensors.
 #[derive(Debug)]
 pub struct Batch {
@@ -51,7 +98,7 @@ pub struct Batch {
     /// Descriptions, padded to the longest.
     pub text: Text,
     /// Candidates: all of a set, or one.
-    pub candidates: Candidates,
+    pub images: BatchImages,
     /// Which sets are of videos, bool `[sets]`.
     pub video: Tensor,
     /// What is to be learnt.
@@ -62,11 +109,7 @@ impl Batch {
     /// Its size, for people.
     pub fn shapes(&self) -> String {
         let (sets, tokens) = self.text.input_ids.size2().unwrap_or_default();
-        let size = self.candidates.features.size();
-        let [_, candidates, regions, dim] = size[..] else { return format!("{size:?}") };
-        format!(
-            "{sets} descriptions of {tokens} word pieces with {candidates} images each of {regions} regions of {dim} values"
-        )
+        format!("{sets} descriptions of {tokens} word pieces with {}", self.images.shapes())
     }
 
     /// The same on a device.
@@ -82,11 +125,7 @@ impl Batch {
                 token_type_ids: to(self.text.token_type_ids),
                 mask: to(self.text.mask),
             },
-            candidates: Candidates {
-                features: to(self.candidates.features),
-                locations: to(self.candidates.locations),
-                mask: to(self.candidates.mask),
-            },
+            images: self.images.to_device(device),
             video: to(self.video),
             labels: match self.labels {
                 Labels::Targets(targets) => Labels::Targets(to(targets)),
@@ -106,7 +145,7 @@ pub struct Loader<B = Batch> {
 impl Loader {
     /// Starts reading. All items of a batch are sets with the same number of candidates, or all are pairs.
     pub fn start(
-        store: FeatureStore,
+        source: ImageSource,
         sets: Arc<ImageSets>,
         spec: BatchSpec,
         batches: Vec<Vec<Item>>,
@@ -116,10 +155,10 @@ impl Loader {
         Loader::of(move || {
             let items = batches.next()?;
             if let Some(next) = batches.peek() {
-                // Its pages come from the disk while this batch is assembled; what cannot be read is told then.
-                let _ = store.prefetch(&images(&sets.examples, next));
+                // Its pages come from the disk while this batch is assembled.
+                source.prefetch(&images(&sets.examples, next));
             }
-            Some(assemble(&store, &sets.examples, &spec, items, &mut regions))
+            Some(assemble(&source, &sets.examples, &spec, items, &mut regions))
         })
     }
 }
@@ -165,18 +204,18 @@ fn images<'a>(examples: &'a [Example], items: &[Item]) -> Vec<&'a String> {
 }
 
 fn assemble(
-    store: &FeatureStore,
+    source: &ImageSource,
     examples: &[Example],
     spec: &BatchSpec,
     items: Vec<Item>,
     regions: &mut RegionBatch,
 ) -> Result<Batch, DataError> {
     let of = |item: &Item| &examples[item.example()];
-    store.read_batch(&images(examples, &items), spec, regions)?;
+    let images = source.read(&images(examples, &items), items.len(), spec, regions)?;
     let video: Vec<bool> = items.iter().map(|item| of(item).video).collect();
     Ok(Batch {
         text: text(items.iter().map(|item| of(item).input_ids.as_slice())),
-        candidates: candidates(regions, items.len()),
+        images,
         video: Tensor::from_slice(&video),
         labels: labels(examples, &items),
         items,
@@ -198,7 +237,7 @@ pub(super) fn text<'a>(descriptions: impl Iterator<Item = &'a [i64]> + Clone) ->
 }
 
 /// Shapes `[sets, candidates, rows, …]`.
-fn candidates(regions: &RegionBatch, sets: usize) -> Candidates {
+pub(super) fn candidates(regions: &RegionBatch, sets: usize) -> Candidates {
     let (sets, rows) = (sets as i64, regions.rows as i64);
     Candidates {
         features: Tensor::from_slice(&regions.features).view([sets, -1, rows, regions.dim as i64]),

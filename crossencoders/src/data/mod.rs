@@ -3,6 +3,8 @@
 mod batcher;
 mod captions;
 mod image_sets;
+mod images;
+mod limits;
 mod loader;
 pub mod masking;
 mod negatives;
@@ -18,9 +20,12 @@ use feature_store::dataset::DatasetError;
 pub use batcher::{by_length, shuffled};
 pub use captions::{Caption, Captions};
 pub use image_sets::{Example, ImageSets, SkippedSet};
-pub use loader::{Batch, Item, Labels, Loader};
+pub use images::{ImageSource, PictureSource};
+pub use limits::Limits;
+pub use loader::{Batch, BatchImages, Item, Labels, Loader};
 pub use negatives::negatives;
 pub use pretraining::{Drawing, Objective, PretrainingBatch, pretraining_batch};
+pub(crate) use tokenizer::TOKENIZER_FILES;
 pub use tokenizer::Tokenizer;
 
 /// Why data cannot be used.
@@ -65,19 +70,28 @@ pub enum DataError {
     /// The feature store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The folder or archive of pictures.
+    #[error(transparent)]
+    Pictures(#[from] vision::extract::PicturesError),
+    /// A picture cannot be used.
+    #[error(transparent)]
+    Picture(vision::image::ImageError),
+    /// A picture that is gone.
+    #[error("there is no picture `{0}`")]
+    NoPicture(String),
     /// Batches cannot be assembled.
     #[error("the reader of batches stopped: {0}")]
     Reader(String),
     /// There are sets, but none has all its images in the store.
     #[error(
-        "none of the {sets} image sets of {annotations} has all its images in {store} (first: {})",
+        "none of the {sets} image sets of {annotations} has all its images in {source_path} (first: {})",
         describe(skipped)
     )]
     NoFeatures {
         /// The annotation file.
         annotations: PathBuf,
-        /// The store.
-        store: PathBuf,
+        /// The store, or the pictures.
+        source_path: PathBuf,
         /// How many sets there are.
         sets: usize,
         /// The first of them.

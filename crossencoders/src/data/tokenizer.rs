@@ -1,4 +1,4 @@
-//! BERT's WordPiece, as VOLTA uses it.
+//! BERT's WordPiece, as VOLTA uses it, and CLIP's byte pairs.
 
 use std::path::Path;
 
@@ -12,25 +12,39 @@ use super::DataError;
 
 const JSON: &str = "tokenizer.json";
 const VOCABULARY: &str = "vocab.txt";
+const BYTE_PAIRS: &str = "bpe_simple_vocab_16e6.txt.gz";
 
 /// Turns descriptions into word pieces.
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
-    inner: Inner,
+    pieces: Pieces,
     file_name: &'static str,
     contents: Vec<u8>,
 }
 
+#[derive(Debug, Clone)]
+enum Pieces {
+    WordPiece(Box<Inner>),
+    BytePairs(Box<vision::clip::Tokenizer>),
+}
+
+/// Names under which a checkpoint keeps its tokenizer.
+pub(crate) const TOKENIZER_FILES: [&str; 3] = [VOCABULARY, JSON, BYTE_PAIRS];
+
 impl Tokenizer {
-    /// Reads a `tokenizer.json` (by its extension) or a `vocab.txt` with one word piece a line, for an uncased model.
+    /// Reads a `tokenizer.json` (by its extension), CLIP's `bpe_simple_vocab_16e6.txt` (by its first line, compressed with
+    /// gzip or not), or a `vocab.txt` with one word piece a line, for an uncased model.
     ///
     /// # Errors
     /// [`DataError::Tokenizer`], also for a vocabulary without BERT's special tokens.
     pub fn load(path: &Path) -> Result<Tokenizer, DataError> {
         let error = |reason: String| DataError::Tokenizer { path: path.to_owned(), reason };
         let contents = feature_store::text::read(path).map_err(|e| error(e.to_string()))?;
-        let is_json = path.extension().is_some_and(|extension| extension == "json");
-        let file_name = if is_json { JSON } else { VOCABULARY };
+        let file_name = match path.extension() {
+            Some(extension) if extension == "json" => JSON,
+            _ if is_of_byte_pairs(&contents) => BYTE_PAIRS,
+            _ => VOCABULARY,
+        };
         Tokenizer::parse(file_name, contents).map_err(error)
     }
 
@@ -40,57 +54,91 @@ impl Tokenizer {
     /// What is wrong with them.
     pub fn parse(file_name: &str, contents: Vec<u8>) -> Result<Tokenizer, String> {
         let (mut inner, file_name) = match file_name {
+            BYTE_PAIRS => {
+                let pieces =
+                    Pieces::BytePairs(Box::new(vision::clip::Tokenizer::parse(&contents)?));
+                return Ok(Tokenizer { pieces, file_name: BYTE_PAIRS, contents });
+            }
             JSON => (Inner::from_bytes(&contents).map_err(|e| e.to_string())?, JSON),
             _ => (wordpiece(&contents)?, VOCABULARY),
         };
         // Batches pad to their own longest description, and `encode` cuts.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|e| e.to_string())?;
-        let tokenizer = Tokenizer { inner, file_name, contents };
-        if tokenizer.pieces("a")?.len() < 3 {
+        if pieces(&inner, "a")?.len() < 3 {
             return Err("it puts no [CLS] and [SEP] around a text".into());
         }
-        Ok(tokenizer)
+        Ok(Tokenizer { pieces: Pieces::WordPiece(Box::new(inner)), file_name, contents })
     }
 
-    /// Word pieces of a text between `[CLS]` and `[SEP]`, at most `max_tokens` with them; what is longer is cut before
-    /// the `[SEP]`. The text is not stripped; special tokens written in it are recognised, as in VOLTA.
-    pub fn encode(&self, text: &str, max_tokens: usize) -> Vec<i64> {
+    /// Word pieces of a text between `[CLS]` and `[SEP]`, or CLIP's start and end, at most `max_tokens` with them, and whether
+    /// it had more; what is longer is cut before the last. For BERT the text is not stripped; special tokens written in it are
+    /// recognised, as in VOLTA and CLIP.
+    pub fn encode(&self, text: &str, max_tokens: usize) -> (Vec<i64>, bool) {
         // Normalisation and WordPiece of a text cannot fail once `load` has seen them work; a word outside the
         // vocabulary is [UNK].
-        let mut ids = self.pieces(text).unwrap_or_default();
-        if ids.len() > max_tokens.max(2) {
+        let mut ids = match &self.pieces {
+            Pieces::WordPiece(inner) => pieces(inner, text).unwrap_or_default(),
+            Pieces::BytePairs(clip) => clip.encode(text).into_iter().map(i64::from).collect(),
+        };
+        let is_cut = ids.len() > max_tokens.max(2);
+        if is_cut {
             let separator = ids[ids.len() - 1];
             ids.truncate(max_tokens.max(2) - 1);
             ids.push(separator);
         }
-        ids
+        (ids, is_cut)
     }
 
     /// The word piece of an id, such as `##ing`.
     pub fn piece(&self, id: i64) -> Option<String> {
-        self.inner.id_to_token(u32::try_from(id).ok()?)
+        let id = u32::try_from(id).ok()?;
+        match &self.pieces {
+            Pieces::WordPiece(inner) => inner.id_to_token(id),
+            Pieces::BytePairs(clip) => clip.symbol(id).map(str::to_owned),
+        }
     }
 
-    /// Id of a word piece, such as `[MASK]`, if the vocabulary has it.
+    /// Id of a word piece, such as `[MASK]`, if the vocabulary has it; CLIP's has none that is asked for by name.
     pub fn id(&self, piece: &str) -> Option<i64> {
-        self.inner.token_to_id(piece).map(i64::from)
+        match &self.pieces {
+            Pieces::WordPiece(inner) => inner.token_to_id(piece).map(i64::from),
+            Pieces::BytePairs(_) => None,
+        }
     }
 
     /// One more than the largest id: what a model's `vocab_size` must reach.
     pub fn vocab_size(&self) -> usize {
-        self.inner.get_vocab(true).into_values().max().map_or(0, |largest| largest as usize + 1)
+        match &self.pieces {
+            Pieces::WordPiece(inner) => {
+                let largest = inner.get_vocab(true).into_values().max();
+                largest.map_or(0, |largest| largest as usize + 1)
+            }
+            Pieces::BytePairs(_) => vision::clip::END as usize + 1,
+        }
+    }
+
+    /// Whether it is CLIP's.
+    pub(crate) fn is_of_clip(&self) -> bool {
+        matches!(self.pieces, Pieces::BytePairs(_))
     }
 
     /// The file it was read from, by its usual name: a checkpoint keeps a copy.
     pub fn file(&self) -> (&'static str, &[u8]) {
         (self.file_name, &self.contents)
     }
+}
 
-    fn pieces(&self, text: &str) -> Result<Vec<i64>, String> {
-        let encoding = self.inner.encode(text, true).map_err(|e| e.to_string())?;
-        Ok(encoding.get_ids().iter().map(|&id| i64::from(id)).collect())
-    }
+/// OpenAI's file is the only one that is compressed; unpacked it begins with its version.
+fn is_of_byte_pairs(contents: &[u8]) -> bool {
+    let first = contents.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    let version = b"#version";
+    contents.starts_with(&[0x1f, 0x8b]) || first.windows(version.len()).any(|part| part == version)
+}
+
+fn pieces(tokenizer: &Inner, text: &str) -> Result<Vec<i64>, String> {
+    let encoding = tokenizer.encode(text, true).map_err(|e| e.to_string())?;
+    Ok(encoding.get_ids().iter().map(|&id| i64::from(id)).collect())
 }
 
 /// One word piece a line; of equal ones the last counts.
@@ -133,7 +181,7 @@ mod tests {
     #[test]
     fn pieces_are_those_of_uncased_bert() {
         let tokenizer = tokenizer(PIECES).unwrap();
-        let ids = |text| tokenizer.encode(text, 120);
+        let ids = |text| tokenizer.encode(text, 120).0;
         assert_eq!(ids("The  Café"), [2, 5, 6, 3]);
         assert_eq!(ids("reddish,RED"), [2, 7, 8, 9, 7, 3]);
         assert_eq!(ids("blue 東red"), [2, 1, 10, 7, 3]);
@@ -145,8 +193,8 @@ mod tests {
     #[test]
     fn a_cut_keeps_the_separator() {
         let tokenizer = tokenizer(PIECES).unwrap();
-        assert_eq!(tokenizer.encode("the red the red", 4), [2, 5, 7, 3]);
-        assert_eq!(tokenizer.encode("the red", 4), [2, 5, 7, 3]);
+        assert_eq!(tokenizer.encode("the red the red", 4), (vec![2, 5, 7, 3], true));
+        assert_eq!(tokenizer.encode("the red", 4), (vec![2, 5, 7, 3], false));
     }
 
     #[test]
@@ -165,7 +213,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let plain = tokenizer(PIECES).unwrap();
         let path = folder.path().join("tokenizer.json");
-        let mut padded = plain.inner.clone();
+        let Pieces::WordPiece(inner) = &plain.pieces else { panic!("it is WordPiece") };
+        let mut padded = inner.clone();
         padded.with_padding(Some(tokenizers::PaddingParams {
             strategy: tokenizers::PaddingStrategy::Fixed(16),
             ..Default::default()

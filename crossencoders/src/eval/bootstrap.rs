@@ -12,6 +12,10 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::Serialize;
 
+/// Fewest image sets that say how far a result would move with others. Of fewer, resamples repeat the same few sets: the
+/// interval of the three of a toy split can have no width at all.
+pub const FEWEST_SETS: usize = 20;
+
 /// How is resampled.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Bootstrap {
@@ -95,8 +99,14 @@ impl Bootstrap {
         (0..self.resamples).into_par_iter().map(resample).collect()
     }
 
-    /// The interval of values from resamples; `None` without values. Between two values it is interpolated linearly.
-    pub fn interval(&self, mut values: Vec<f64>) -> Option<Interval> {
+    /// The interval of a mean over so many sets from its resamples; `None` for fewer sets than [`FEWEST_SETS`].
+    pub fn interval(&self, sets: usize, resampled: Vec<f64>) -> Option<Interval> {
+        if sets < FEWEST_SETS { None } else { self.percentiles(resampled) }
+    }
+
+    /// The part of values that is asked for, in the middle; `None` without values. Between two values it is interpolated
+    /// linearly.
+    fn percentiles(&self, mut values: Vec<f64>) -> Option<Interval> {
         values.sort_unstable_by(f64::total_cmp);
         let last = values.len().checked_sub(1)?;
         let quantile = |part: f64| {
@@ -109,13 +119,17 @@ impl Bootstrap {
         Some(Interval { low: quantile(tail), high: quantile(1.0 - tail) })
     }
 
-    /// Two-sided p value of a mean against 0: how often resampled means are as far from the mean as the mean is from 0.
-    /// The sample itself counts as one resample, so that it is never 0.
-    pub fn p_value(&self, mean: f64, resampled: &[f64]) -> f64 {
+    /// Two-sided p value of a mean over so many sets against 0: how often resampled means are as far from the mean as the
+    /// mean is from 0; `None` without resamples. The sample itself counts as one resample, so that it is never 0.
+    ///
+    /// It is never below 2^(1 - sets), the p value of sets that all differ in the same direction: a test that draws the
+    /// sign of each set's difference can give no lower one.
+    pub fn p_value(&self, sets: usize, mean: f64, resampled: &[f64]) -> Option<f64> {
         // Equal distances must count as equal although they are rounded.
         let far = mean.abs() - 1e-12;
         let extreme = resampled.iter().filter(|&&value| (value - mean).abs() >= far).count();
-        (1 + extreme) as f64 / (1 + resampled.len()) as f64
+        let p = (1 + extreme) as f64 / (1 + resampled.len()) as f64;
+        (!resampled.is_empty()).then(|| p.max(0.5_f64.powf(sets as f64 - 1.0)))
     }
 }
 
@@ -129,7 +143,7 @@ mod tests {
 
     fn interval(bootstrap: &Bootstrap, clusters: &[Cluster<1>]) -> Interval {
         let means = bootstrap.resampled_means(clusters);
-        bootstrap.interval(means.into_iter().map(|[mean]| mean).collect()).unwrap()
+        bootstrap.percentiles(means.into_iter().map(|[mean]| mean).collect()).unwrap()
     }
 
     /// Expected values: all 6^6 equally likely resamples of these sets, enumerated with Python's `itertools.product` and
@@ -162,12 +176,29 @@ mod tests {
     fn a_percentile_between_two_values_is_interpolated() {
         let values: Vec<f64> = (0..=10).rev().map(f64::from).collect();
         let ends = |confidence| {
-            Bootstrap { confidence, ..Bootstrap::default() }.interval(values.clone()).unwrap()
+            Bootstrap { confidence, ..Bootstrap::default() }.percentiles(values.clone()).unwrap()
         };
         let ends = [ends(0.95), ends(0.5)];
         assert!((ends[0].low - 0.25).abs() < 1e-12 && (ends[0].high - 9.75).abs() < 1e-12);
         assert!((ends[1].low - 2.5).abs() < 1e-12 && (ends[1].high - 7.5).abs() < 1e-12);
-        assert_eq!(Bootstrap::default().interval(vec![]), None);
+        assert_eq!(Bootstrap::default().percentiles(vec![]), None);
+    }
+
+    #[test]
+    fn few_sets_have_no_interval_and_no_low_p_value() {
+        let bootstrap = Bootstrap::default();
+        for (sets, interval, lowest) in
+            [(3, false, 0.25), (12, false, 2f64.powi(-11)), (20, true, 1e-4)]
+        {
+            // All sets are alike.
+            let clusters: Vec<_> = (0..sets).map(|_| cluster(4, 2.0)).collect();
+            let means = bootstrap.resampled_means(&clusters);
+            let means: Vec<f64> = means.into_iter().map(|[mean]| mean).collect();
+            let p = bootstrap.p_value(sets, 0.5, &means).unwrap();
+            assert!((p / lowest - 1.0).abs() < 1e-3, "{sets}: {p}");
+            assert_eq!(bootstrap.interval(sets, means).is_some(), interval, "{sets}");
+        }
+        assert_eq!(bootstrap.p_value(1, 0.5, &[]), None);
     }
 
     #[test]

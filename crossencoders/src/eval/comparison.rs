@@ -3,7 +3,7 @@
 //! Two tests of the accuracy's difference. McNemar's exact test asks how likely the split of the descriptions that only
 //! one of the two gets right would be if either were as likely to be the one; it takes descriptions as independent, which
 //! those of one set are not quite. The paired [bootstrap](Bootstrap) resamples image sets, each with the answers
-//! of both runs; it needs more than a handful of sets.
+//! of both runs.
 
 use std::collections::HashMap;
 use std::f64::consts::LN_2;
@@ -44,9 +44,9 @@ pub struct Difference {
     pub second: f64,
     /// The second's accuracy minus the first's.
     pub difference: f64,
-    /// Bootstrap interval of the difference; `None` with fewer than two sets.
+    /// Bootstrap interval of the difference; `None` with fewer sets than [`FEWEST_SETS`](super::FEWEST_SETS).
     pub interval: Option<Interval>,
-    /// Two-sided p value of the paired bootstrap; `None` with fewer than two sets.
+    /// Two-sided p value of the paired bootstrap, never lower than so many sets permit; `None` with fewer than two sets.
     pub bootstrap_p: Option<f64>,
     /// Descriptions that only the first run gets right.
     pub only_first: usize,
@@ -169,8 +169,8 @@ impl Difference {
             first,
             second,
             difference,
-            bootstrap_p: (!resampled.is_empty()).then(|| bootstrap.p_value(difference, &resampled)),
-            interval: bootstrap.interval(resampled),
+            bootstrap_p: bootstrap.p_value(clusters.len(), difference, &resampled),
+            interval: bootstrap.interval(clusters.len(), resampled),
             only_first,
             only_second,
             mcnemar_p: mcnemar(only_first, only_second),
@@ -272,9 +272,8 @@ mod tests {
         }
     }
 
-    /// Expected values: all 6^6 equally likely resamples of these sets, enumerated in Python with exact fractions: the
-    /// 2.5 % quantile is -1/10 (cumulated 0.0198 to 0.0301), the 97.5 % quantile 1/2 (0.9359 to 0.9822), and 0.11818 of
-    /// the resamples are as far from 4/15 as that is from 0.
+    /// Expected values: all 6^6 equally likely resamples of these sets, enumerated in Python with exact fractions: 0.11818
+    /// of them are as far from 4/15 as that is from 0.
     #[test]
     fn the_paired_bootstrap_is_that_of_all_resamples() {
         let [first, second] =
@@ -284,9 +283,20 @@ mod tests {
         assert_eq!((all.descriptions, all.sets), (15, 6));
         assert!((all.first - 6.0 / 15.0).abs() < 1e-12 && (all.second - 10.0 / 15.0).abs() < 1e-12);
         assert!((all.difference - 4.0 / 15.0).abs() < 1e-12);
-        let Interval { low, high } = all.interval.unwrap();
-        assert!((low + 0.1).abs() < 1e-12 && (high - 0.5).abs() < 1e-12, "{low} {high}");
         assert!((all.bootstrap_p.unwrap() - 0.11818).abs() < 0.003, "{:?}", all.bootstrap_p);
+        assert_eq!(all.interval, None, "six sets are too few");
+    }
+
+    /// The normal approximation: of 100 sets half differ by one in four, and the others not at all.
+    #[test]
+    fn the_interval_is_that_of_the_difference() {
+        let sets: Vec<_> = (0..100).map(|set| (4, 1, 1 + set % 2)).collect();
+        let [first, second] = runs(&sets);
+        let all = Comparison::new(&first, &second, false, &Bootstrap::default()).unwrap().all;
+        let Interval { low, high } = all.interval.unwrap();
+        let half = 1.96 * 0.125 / 10.0;
+        assert!((low - (0.125 - half)).abs() < 0.003, "{low}");
+        assert!((high - (0.125 + half)).abs() < 0.003, "{high}");
     }
 
     #[test]

@@ -20,9 +20,9 @@ pub struct Estimate {
     pub group: Group,
     /// Image sets that the descriptions are of.
     pub sets: usize,
-    /// Of the accuracy; `None` with fewer than two sets.
+    /// Of the accuracy; `None` with fewer sets than [`FEWEST_SETS`](super::FEWEST_SETS).
     pub accuracy_interval: Option<Interval>,
-    /// Of the mean reciprocal rank; `None` with fewer than two sets.
+    /// Of the mean reciprocal rank; `None` where the accuracy has none.
     pub mrr_interval: Option<Interval>,
 }
 
@@ -114,8 +114,10 @@ impl Estimate {
         let [accuracy, mrr] = means(&clusters);
         let descriptions = clusters.iter().map(|cluster| cluster.count).sum();
         let resampled = bootstrap.resampled_means(&clusters);
-        let interval =
-            |value: usize| bootstrap.interval(resampled.iter().map(|means| means[value]).collect());
+        let interval = |value: usize| {
+            let values = resampled.iter().map(|means| means[value]).collect();
+            bootstrap.interval(clusters.len(), values)
+        };
         Estimate {
             group: Group { descriptions, accuracy, mrr },
             sets: clusters.len(),
@@ -364,8 +366,7 @@ mod tests {
         let phenomena = evaluation.phenomena.as_ref().unwrap();
         assert_eq!((phenomena.without, phenomena.unknown), (1, 1));
         assert_eq!(phenomena.each[2].name, "quantities");
-        assert!(evaluation.all.accuracy_interval.is_some());
-        assert_eq!(evaluation.photographs.accuracy_interval, None);
+        assert_eq!(evaluation.all.accuracy_interval, None, "three sets are too few");
     }
 
     #[test]
@@ -381,6 +382,17 @@ mod tests {
         assert_eq!(lines[1], "split,all,all,2,1,0.5,,,0.75,,");
         assert_eq!(lines[2], "images,static,static,2,1,0.5,,,0.75,,");
         assert!(evaluation.write_csv(&folder.path().join("nowhere/metrics.csv")).is_err());
+    }
+
+    #[test]
+    fn enough_sets_have_intervals_around_their_means() {
+        let of_set = |set: usize| prediction(&format!("clip_{set}"), 0, 1 + set % 2);
+        let predictions: Vec<Prediction> = (0..40).map(of_set).collect();
+        let all = Evaluation::new(&predictions, None, None, &Bootstrap::default()).unwrap().all;
+        let around = |interval: Option<Interval>, mean: f64| {
+            interval.is_some_and(|Interval { low, high }| low < mean && mean < high)
+        };
+        assert!(around(all.accuracy_interval, 0.5) && around(all.mrr_interval, 0.75), "{all:?}");
     }
 
     #[test]

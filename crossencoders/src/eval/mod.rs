@@ -12,18 +12,20 @@ pub(crate) mod whole_file;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use feature_store::{BatchSpec, FeatureStore};
+use feature_store::BatchSpec;
 use tch::Kind;
 
 pub use annotations::{AnnotationsError, Annotator, Annotators, Phenomena, phenomenon_name};
-pub use bootstrap::{Bootstrap, Interval};
+pub use bootstrap::{Bootstrap, FEWEST_SETS, Interval};
 pub use comparison::{CompareError, Comparison, Difference, mcnemar};
 pub use evaluation::{ByAnnotator, ByPhenomenon, Estimate, Evaluation, Phenomenon, Row};
 pub use metrics::{Group, Metrics};
-pub use predictions::{Prediction, PredictionsError, read_predictions, write_predictions};
+pub use predictions::{
+    Origin, Prediction, Predictions, PredictionsError, read_predictions, write_predictions,
+};
 pub use submission::{SubmissionError, check as check_submission, write_submission};
 
-use crate::data::{Batch, DataError, ImageSets, Item, Loader, by_length};
+use crate::data::{Batch, DataError, ImageSets, ImageSource, Item, Loader, by_length};
 use crate::failure::{LibtorchError, catching};
 use crate::ranker::Ranker;
 
@@ -106,17 +108,22 @@ impl<T: Scorer> Scorer for &mut T {
 /// [`EvalError::Data`], [`EvalError::NotFinite`], [`EvalError::Libtorch`].
 pub fn score(
     scorer: &mut dyn Scorer,
-    store: &FeatureStore,
+    images: &ImageSource,
     sets: &Arc<ImageSets>,
     batch_size: usize,
     cancelled: &AtomicBool,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Option<Vec<Vec<f32>>>, EvalError> {
-    let batches = by_length(&sets.lengths(), batch_size)
+    let lengths = match images {
+        ImageSource::Features(_) => sets.lengths(),
+        // In the order of the file the descriptions of a set are neighbours: each picture is encoded once for them.
+        ImageSource::Pictures(_) => vec![0; sets.examples.len()],
+    };
+    let batches = by_length(&lengths, batch_size)
         .into_iter()
         .map(|batch| batch.into_iter().map(Item::Set).collect())
         .collect();
-    let loader = Loader::start(store.clone(), Arc::clone(sets), scorer.batch_spec(), batches);
+    let loader = Loader::start(images.clone(), Arc::clone(sets), scorer.batch_spec(), batches);
     let mut scores = vec![Vec::new(); sets.examples.len()];
     let mut done = 0;
     for batch in loader {
@@ -144,7 +151,7 @@ pub fn score(
 /// [`EvalError`].
 pub fn predict(
     scorer: &mut dyn Scorer,
-    store: &FeatureStore,
+    images: &ImageSource,
     sets: &Arc<ImageSets>,
     batch_size: usize,
     cancelled: &AtomicBool,
@@ -153,7 +160,7 @@ pub fn predict(
     if sets.examples.iter().any(|example| example.target.is_none()) {
         return Err(EvalError::Unlabelled);
     }
-    let scores = score(scorer, store, sets, batch_size, cancelled, progress)?;
+    let scores = score(scorer, images, sets, batch_size, cancelled, progress)?;
     let predictions = |scores: Vec<Vec<f32>>| {
         sets.examples
             .iter()
@@ -170,12 +177,12 @@ pub fn predict(
 /// [`EvalError`].
 pub fn evaluate(
     scorer: &mut dyn Scorer,
-    store: &FeatureStore,
+    images: &ImageSource,
     sets: &Arc<ImageSets>,
     batch_size: usize,
     cancelled: &AtomicBool,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Option<Metrics>, EvalError> {
-    let predictions = predict(scorer, store, sets, batch_size, cancelled, progress)?;
+    let predictions = predict(scorer, images, sets, batch_size, cancelled, progress)?;
     Ok(predictions.as_deref().map(Metrics::new))
 }

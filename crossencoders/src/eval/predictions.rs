@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! {"directory":"open-images-1_a","number":5,"text":"…","images":["openimages1aimg0",…],"target":5,
-//!  "scores":[0.25,…],"rank":1,"tie":false,"video":false}
+//!  "scores":[0.25,…],"rank":1,"tie":false,"video":false,"model":"runs/a","weights":"0f3c…","split":"/data/valid_data.json"}
 //! ```
 //!
-//! `rank`, `tie` and `video` follow from the rest: a file that another program writes may leave them out.
+//! `rank`, `tie` and `video` follow from the rest: a file that another program writes may leave them out, and so it may
+//! `model`, `weights` and `split`, which say what the predictions are of.
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Write};
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::whole_file::write_whole;
 use crate::data::Example;
+use crate::digests::{self, DigestError};
 
 /// What a model makes of one description.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -39,6 +41,41 @@ pub struct Prediction {
     pub tie: bool,
     /// Whether the images are frames of a video.
     pub video: bool,
+}
+
+/// What predictions are of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The model as it was named: a run, a checkpoint, a recipe or an exported file.
+    pub model: String,
+    /// XXH3 of the file of its weights, in hexadecimal digits.
+    pub weights: String,
+    /// The annotation file.
+    pub split: String,
+}
+
+impl Origin {
+    /// Of a model with weights from a file, and a split.
+    ///
+    /// # Errors
+    /// If the weights cannot be read.
+    pub fn new(model: &Path, weights: &Path, split: &Path) -> Result<Origin, DigestError> {
+        let split = std::path::absolute(split).unwrap_or_else(|_| split.to_owned());
+        Ok(Origin {
+            model: model.to_string_lossy().into_owned(),
+            weights: digests::digest(weights)?,
+            split: split.to_string_lossy().into_owned(),
+        })
+    }
+}
+
+/// What a model makes of a split.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Predictions {
+    /// What they are of; `None` if their file does not say.
+    pub origin: Option<Origin>,
+    /// One for each description, in the order of the split.
+    pub list: Vec<Prediction>,
 }
 
 /// Why predictions cannot be read or written.
@@ -97,21 +134,29 @@ impl Prediction {
 ///
 /// # Errors
 /// [`PredictionsError`]: also for scores that are not finite or not one for each image, a target that is no candidate, a
-/// rank or tie that does not follow from the scores, and a description that occurs twice with the same candidates.
-pub fn read_predictions(path: &Path) -> Result<Vec<Prediction>, PredictionsError> {
+/// rank or tie that does not follow from the scores, a description that occurs twice with the same candidates, and lines
+/// of several models or splits.
+pub fn read_predictions(path: &Path) -> Result<Predictions, PredictionsError> {
     let io = |source| PredictionsError::Io { path: path.to_owned(), source };
-    let mut predictions: Vec<Prediction> = Vec::new();
+    let mut predictions = Predictions { origin: None, list: Vec::new() };
     let mut lines_of = HashMap::new();
     for (index, bytes) in
         BufReader::new(feature_store::text::open(path).map_err(io)?).split(b'\n').enumerate()
     {
         let bytes = bytes.map_err(io)?;
-        if bytes.trim_ascii().is_empty() {
+        // Editors on Windows begin a file with a mark of its byte order.
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes).trim_ascii();
+        if bytes.is_empty() {
             continue;
         }
         let line = index + 1;
         let at = |what| PredictionsError::Line { path: path.to_owned(), line, what };
-        let prediction = parse(&bytes).map_err(at)?;
+        let (prediction, origin) = parse(bytes).map_err(at)?;
+        if predictions.list.is_empty() {
+            predictions.origin = origin;
+        } else if predictions.origin != origin {
+            return Err(at("it is of another model or split than the lines before".into()));
+        }
         let key = (prediction.directory.clone(), prediction.number, prediction.images.clone());
         if let Some(earlier) = lines_of.insert(key, line) {
             let Prediction { directory, number, .. } = prediction;
@@ -119,22 +164,30 @@ pub fn read_predictions(path: &Path) -> Result<Vec<Prediction>, PredictionsError
                 "description {number} of {directory} stands in line {earlier}, too"
             )));
         }
-        predictions.push(prediction);
+        predictions.list.push(prediction);
     }
-    if predictions.is_empty() {
-        return Err(PredictionsError::Empty(path.to_owned()));
+    match predictions.list.is_empty() {
+        true => Err(PredictionsError::Empty(path.to_owned())),
+        false => Ok(predictions),
     }
-    Ok(predictions)
 }
 
 /// Writes a predictions file; it is complete or not there.
 ///
 /// # Errors
 /// [`PredictionsError::Io`].
-pub fn write_predictions(path: &Path, predictions: &[Prediction]) -> Result<(), PredictionsError> {
+pub fn write_predictions(path: &Path, predictions: &Predictions) -> Result<(), PredictionsError> {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        #[serde(flatten)]
+        prediction: &'a Prediction,
+        #[serde(flatten)]
+        origin: Option<&'a Origin>,
+    }
     write_whole(path, |out| {
-        for prediction in predictions {
-            serde_json::to_writer(&mut *out, prediction)?;
+        for prediction in &predictions.list {
+            let origin = predictions.origin.as_ref();
+            serde_json::to_writer(&mut *out, &Line { prediction, origin })?;
             out.write_all(b"\n")?;
         }
         Ok(())
@@ -173,9 +226,13 @@ struct Line {
     rank: Option<usize>,
     tie: Option<bool>,
     video: Option<bool>,
+    model: Option<String>,
+    weights: Option<String>,
+    split: Option<String>,
 }
 
-fn parse(line: &[u8]) -> Result<Prediction, String> {
+/// A prediction, and what it is of if the line says all of that.
+fn parse(line: &[u8]) -> Result<(Prediction, Option<Origin>), String> {
     let line: Line = serde_json::from_slice(line).map_err(|error| {
         // serde_json counts lines of its own; every prediction is one line.
         format!("no prediction: {}", error.to_string().replace(" at line 1 column", ", column"))
@@ -200,7 +257,11 @@ fn parse(line: &[u8]) -> Result<Prediction, String> {
     if line.tie.is_some_and(|stands| stands != tie) {
         return Err(format!("the tie is {}, from the scores follows {tie}", !tie));
     }
-    Ok(Prediction {
+    let origin = match (line.model, line.weights, line.split) {
+        (Some(model), Some(weights), Some(split)) => Some(Origin { model, weights, split }),
+        _ => None,
+    };
+    let prediction = Prediction {
         video: line.video.unwrap_or_else(|| !dataset::is_static(&line.directory)),
         directory: line.directory,
         number: line.number,
@@ -210,14 +271,15 @@ fn parse(line: &[u8]) -> Result<Prediction, String> {
         scores: line.scores,
         rank,
         tie,
-    })
+    };
+    Ok((prediction, origin))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<Vec<Prediction>, PredictionsError> {
+    fn read(text: &str) -> Result<Predictions, PredictionsError> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("predictions.jsonl");
         std::fs::write(&path, text).unwrap();
@@ -232,15 +294,21 @@ mod tests {
         let path = folder.path().join("predictions.jsonl");
         let mut predictions = read(LINE).unwrap();
         // Neither is a number of few decimal digits.
-        predictions[0].scores = vec![f32::MIN_POSITIVE / 2.0, 1.0 / 3.0, 1.0 / 3.0];
-        predictions.push(Prediction {
+        predictions.list[0].scores = vec![f32::MIN_POSITIVE / 2.0, 1.0 / 3.0, 1.0 / 3.0];
+        predictions.list.push(Prediction {
             target: None,
             rank: None,
             number: 2,
-            ..predictions[0].clone()
+            ..predictions.list[0].clone()
         });
-        write_predictions(&path, &predictions).unwrap();
-        assert_eq!(read_predictions(&path).unwrap(), predictions);
+        for origin in [
+            None,
+            Some(Origin { model: "a".into(), weights: "0f".into(), split: "/b.json".into() }),
+        ] {
+            predictions.origin = origin;
+            write_predictions(&path, &predictions).unwrap();
+            assert_eq!(read_predictions(&path).unwrap(), predictions);
+        }
         let lines = std::fs::read_to_string(&path).unwrap();
         assert_eq!(lines.lines().count(), 2);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "something is left over");
@@ -248,7 +316,7 @@ mod tests {
 
     #[test]
     fn rank_tie_and_kind_follow_from_the_rest() {
-        let prediction = read(&format!("{LINE}\n\n")).unwrap().remove(0);
+        let prediction = read(&format!("\u{feff}{LINE}\r\n\n")).unwrap().list.remove(0);
         assert_eq!((prediction.rank, prediction.tie, prediction.video), (Some(1), true, false));
         assert_eq!(prediction.best(), 1);
         assert_eq!(rank(&[0.1, 0.3, 0.3], 2), 2);
@@ -272,6 +340,11 @@ mod tests {
             ("\"number\":1,", "", "missing field `number`"),
             ("}", "", "no prediction"),
             ("\"number\"", "\"number\"", "stands in line 1, too"),
+            (
+                "\"number\":1",
+                "\"number\":2,\"model\":\"m\",\"weights\":\"0\",\"split\":\"s\"",
+                "another model or split",
+            ),
         ] {
             let error = read(&format!("{LINE}\n{}\n", LINE.replace(from, to))).unwrap_err();
             assert!(error.to_string().contains("predictions.jsonl, line 2: "), "{error}");

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use feature_store::{BatchSpec, FeatureStore};
+use feature_store::BatchSpec;
 use onnx::Model;
 use onnx::runtime::{Options, RuntimeError, Session};
 use tch::Kind;
@@ -10,10 +10,10 @@ use tch::Kind;
 use super::verify::run;
 use super::{ExportError, Form, build, weights};
 use crate::config::ModelConfig;
-use crate::data::{Batch, DataError, ImageSets, Tokenizer};
+use crate::data::{Batch, BatchImages, ImageSets, ImageSource, Tokenizer};
 use crate::eval::{EvalError, Scorer};
 use crate::ranker::{self, Ranker, RankerError};
-use crate::train::Recipe;
+use crate::train::{Recipe, RecipeError};
 
 const CONFIG: &str = "config";
 const RECIPE: &str = "recipe";
@@ -26,15 +26,16 @@ const WEIGHTS_HASH: &str = "weights_xxh3";
 /// # Errors
 /// [`ExportError`].
 pub fn export(ranker: &Ranker, form: Form) -> Result<Model, ExportError> {
+    let config = ranker.config.cross_encoder().ok_or(ExportError::Clip)?;
     let parameters = weights(&ranker.variables);
-    let mut model = build(&parameters, &ranker.config, &ranker.recipe.head(), form, &[])?;
+    let mut model = build(&parameters, config, &ranker.recipe.head(), form, &[])?;
     let mut hash = xxhash_rust::xxh3::Xxh3::new();
     for (name, tensor) in &parameters {
         hash.update(name.as_bytes());
         hash.update(tensor.as_bytes());
     }
     let (file, contents) = ranker.tokenizer.file();
-    let config = serde_json::to_string(&ranker.config).unwrap_or_default();
+    let config = serde_json::to_string(config).unwrap_or_default();
     for (key, value) in [
         (CONFIG, config),
         (RECIPE, ranker.recipe.to_toml()),
@@ -53,6 +54,9 @@ pub enum ExportedError {
     /// ONNX Runtime, or the file.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+    /// Its recipe, or the overrides of it.
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
     /// A file that this program has not exported, or not for ranking.
     #[error("{path} is no cross-encoder that `xenc export` has written for ranking: {what}")]
     Other {
@@ -75,11 +79,15 @@ pub struct ExportedRanker {
 }
 
 impl ExportedRanker {
-    /// Opens a file that [`export`] has made.
+    /// Opens a file that [`export`] has made, with overrides of its recipe; see [`Recipe::parse_exported`].
     ///
     /// # Errors
     /// [`ExportedError`].
-    pub fn open(path: &Path, options: &Options) -> Result<ExportedRanker, ExportedError> {
+    pub fn open(
+        path: &Path,
+        overrides: &[String],
+        options: &Options,
+    ) -> Result<ExportedRanker, ExportedError> {
         let session = Session::open(path, options)?;
         let other = |what: String| ExportedError::Other { path: path.to_owned(), what };
         let text = |key: &str| {
@@ -87,8 +95,7 @@ impl ExportedRanker {
         };
         let config: ModelConfig = serde_json::from_str(&text(CONFIG)?)
             .map_err(|error| other(format!("`{CONFIG}`: {error}")))?;
-        let recipe = Recipe::parse(&text(RECIPE)?, path)
-            .map_err(|error| other(format!("`{RECIPE}`: {error}")))?;
+        let recipe = Recipe::parse_exported(&text(RECIPE)?, path, overrides)?;
         let tokenizer = Tokenizer::parse(&text(TOKENIZER_FILE)?, text(TOKENIZER)?.into_bytes())
             .map_err(|error| other(format!("`{TOKENIZER}`: {error}")))?;
         let by_sets = |wanted: &str| {
@@ -105,16 +112,17 @@ impl ExportedRanker {
     ///
     /// # Errors
     /// [`RankerError::FeatureDim`], or the store's own.
-    pub fn open_store(&self, path: Option<&Path>) -> Result<FeatureStore, RankerError> {
-        ranker::open_store(path.unwrap_or(&self.recipe.data.features), &self.config)
+    pub fn open_images(&self, path: Option<&Path>) -> Result<ImageSource, RankerError> {
+        Ok(ranker::open_store(path, &self.recipe.data, &self.config)?.into())
     }
 
     /// Reads a split for this model.
     ///
     /// # Errors
-    /// [`DataError`].
-    pub fn image_sets(&self, path: &Path, store: &FeatureStore) -> Result<ImageSets, DataError> {
-        ImageSets::load(path, store, &self.tokenizer, self.recipe.data.max_tokens)
+    /// [`RankerError`].
+    pub fn image_sets(&self, path: &Path, images: &ImageSource) -> Result<ImageSets, RankerError> {
+        let data = &self.recipe.data;
+        ranker::image_sets(path, images, &self.tokenizer, data, data.limits())
     }
 }
 
@@ -124,7 +132,10 @@ impl Scorer for ExportedRanker {
     }
 
     fn score(&mut self, batch: Batch) -> Result<Vec<Vec<f32>>, EvalError> {
-        let Batch { text, candidates, video, .. } = &batch;
+        let Batch { text, images, video, .. } = &batch;
+        let BatchImages::Regions(candidates) = images else {
+            unreachable!("`open_images` gives a cross-encoder a store of regions")
+        };
         let video = video.to_kind(Kind::Bool);
         let scores = run(&mut self.session, Form::Sets, text, candidates, &video)?;
         let width = scores.shape().last().copied().unwrap_or(1).max(1);

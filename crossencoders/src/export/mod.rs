@@ -50,6 +50,9 @@ pub enum ExportError {
     /// A form that the head does not have.
     #[error("the contextual head scores candidates together: export it in the form of sets")]
     ContextualPairs,
+    /// A model of the other family.
+    #[error("it is a CLIP: `xenc export clip` exports it")]
+    Clip,
     /// A configuration that pools nothing to rank by.
     #[error("the configuration pools nothing to rank by (`fusion_method`)")]
     NothingPooled,

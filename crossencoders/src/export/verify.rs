@@ -4,7 +4,9 @@ use onnx::TensorData;
 use onnx::runtime::{RuntimeError, Session};
 use tch::{Device, Kind, Tensor};
 
-use super::Form;
+use super::{ExportError, Form};
+use crate::config::ModelConfig;
+use crate::data::{Batch, BatchImages, Labels};
 use crate::model::{Candidates, Text};
 use crate::ranker::Ranker;
 
@@ -28,6 +30,9 @@ pub enum VerifyError {
     /// ONNX Runtime.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+    /// A model that this graph is not of.
+    #[error(transparent)]
+    Export(#[from] ExportError),
     /// Scores of another shape than libtorch's.
     #[error("ONNX Runtime gives {found:?} scores, libtorch {expected:?}")]
     Shape {
@@ -47,8 +52,19 @@ pub fn verify(
     ranker: &Ranker,
     form: Form,
 ) -> Result<Vec<Difference>, VerifyError> {
-    let (text, candidates, video) = inputs(ranker, form);
-    let scores = tch::no_grad(|| ranker.scores_of(&text, &candidates, &video));
+    let config = ranker.config.cross_encoder().ok_or(ExportError::Clip)?;
+    let (text, candidates, video) = inputs(config, ranker.variables.device(), form);
+    let batch = Batch {
+        items: Vec::new(),
+        text,
+        images: BatchImages::Regions(candidates),
+        video,
+        labels: Labels::Unknown,
+    };
+    let scores = tch::no_grad(|| ranker.scores(&batch, false));
+    let Batch { text, images: BatchImages::Regions(candidates), video, .. } = batch else {
+        unreachable!("as it was made");
+    };
     let expected = if form == Form::Pairs { scores.squeeze_dim(1) } else { scores };
     let found = run(session, form, &text, &candidates, &video)?;
     let (shape, values) = (found.shape(), found.f32s()?);
@@ -125,15 +141,13 @@ fn tensor(shape: Vec<usize>, values: impl Into<onnx::Elements>) -> TensorData {
 }
 
 /// Padded at the end: word pieces of the second description, regions of the last candidate of each.
-fn inputs(ranker: &Ranker, form: Form) -> (Text, Candidates, Tensor) {
-    let config = &ranker.config;
+fn inputs(config: &ModelConfig, device: Device, form: Form) -> (Text, Candidates, Tensor) {
     let [sets, candidates, tokens, regions] = SIZE;
     let (sets, candidates) = match form {
         Form::Sets => (sets, candidates),
         Form::Pairs => (sets * candidates, 1),
     };
     tch::manual_seed(0);
-    let device = ranker.variables.device();
     let cpu = |kind| (kind, Device::Cpu);
     let mask = Tensor::ones([sets, tokens], cpu(Kind::Int64));
     let _ = mask.narrow(0, 1, 1).narrow(1, tokens - 3, 3).zero_();

@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
-use tch::nn::{self, Module};
+use tch::nn::{self, Init, Module};
 
 use super::dropout::add_dropped;
-use super::layers::{Linear, embedding, layer_norm, linear};
+use super::layers::{Linear, layer_norm, linear_from, pytorch_linear};
 use crate::config::ModelConfig;
 
 /// Whatever the configuration of the encoder says.
@@ -37,6 +37,62 @@ pub struct ContextConfig {
     pub positions: Positions,
 }
 
+/// What a contextual module takes over from the model below it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ContextSizes {
+    /// Values of a fused vector.
+    pub width: i64,
+    /// Values within a layer's feed-forward part.
+    pub intermediate: i64,
+    /// Part of the attention that is dropped in training.
+    pub attention_dropout: f64,
+    /// Part of each sublayer's output that is dropped in training.
+    pub hidden_dropout: f64,
+    /// How its parameters begin.
+    pub init: ContextInit,
+}
+
+/// How the parameters of a contextual module begin.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum ContextInit {
+    /// As BERT's: weights and embeddings normal with this standard deviation, biases 0.
+    Bert(f64),
+    /// As PyTorch's layers: uniform within 1 / √inputs, embeddings normal with standard deviation 1.
+    Pytorch,
+}
+
+impl From<&ModelConfig> for ContextSizes {
+    fn from(model: &ModelConfig) -> ContextSizes {
+        ContextSizes {
+            width: model.pooler_size,
+            intermediate: model.intermediate_size,
+            attention_dropout: model.attention_probs_dropout_prob,
+            hidden_dropout: model.hidden_dropout_prob,
+            init: ContextInit::Bert(model.initializer_range),
+        }
+    }
+}
+
+impl ContextInit {
+    fn linear(self, path: nn::Path, inputs: i64, outputs: i64) -> Linear {
+        match self {
+            ContextInit::Bert(stdev) => {
+                linear_from(path, Init::Randn { mean: 0.0, stdev }, inputs, outputs)
+            }
+            ContextInit::Pytorch => pytorch_linear(path, inputs, outputs),
+        }
+    }
+
+    fn embedding(self, path: nn::Path, count: i64, width: i64) -> nn::Embedding {
+        let stdev = match self {
+            ContextInit::Bert(stdev) => stdev,
+            ContextInit::Pytorch => 1.0,
+        };
+        let ws_init = Init::Randn { mean: 0.0, stdev };
+        nn::embedding(path, count, width, nn::EmbeddingConfig { ws_init, ..Default::default() })
+    }
+}
+
 /// `context_transformer.*`, `positional_emb`, `prediction_layer`.
 #[derive(Debug)]
 pub struct ContextModule {
@@ -47,17 +103,21 @@ pub struct ContextModule {
 }
 
 impl ContextModule {
-    /// Creates the parameters; width is `pooler_size`.
-    pub fn new(root: &nn::Path, model: &ModelConfig, config: ContextConfig) -> ContextModule {
-        let path = root / "context_transformer";
-        let width = model.pooler_size;
+    /// Creates the parameters; of a cross-encoder's configuration the width is `pooler_size`.
+    pub fn new(
+        root: &nn::Path,
+        sizes: impl Into<ContextSizes>,
+        config: ContextConfig,
+    ) -> ContextModule {
+        let (path, sizes) = (root / "context_transformer", sizes.into());
+        let ContextSizes { width, init, .. } = sizes;
         ContextModule {
             layers: (0..config.layers)
-                .map(|layer| ContextLayer::new(&(&path / layer), model))
+                .map(|layer| ContextLayer::new(&(&path / layer), sizes))
                 .collect(),
             positions: (config.positions != Positions::None)
-                .then(|| embedding(root / "positional_emb", model, SET_SIZE, width, -1)),
-            prediction: linear(root / "prediction_layer", model, width, 1),
+                .then(|| init.embedding(root / "positional_emb", SET_SIZE, width)),
+            prediction: init.linear(root / "prediction_layer", width, 1),
             config,
         }
     }
@@ -109,26 +169,21 @@ struct ContextLayer {
 }
 
 impl ContextLayer {
-    fn new(path: &nn::Path, config: &ModelConfig) -> ContextLayer {
-        let width = config.pooler_size;
+    fn new(path: &nn::Path, sizes: ContextSizes) -> ContextLayer {
+        let ContextSizes { width, intermediate, init, .. } = sizes;
         let attention = path / "attention";
         let (own, output) = (&attention / "self", &attention / "output");
         ContextLayer {
-            query: linear(&own / "query", config, width, width),
-            key: linear(&own / "key", config, width, width),
-            value: linear(&own / "value", config, width, width),
-            attended: linear(&output / "dense", config, width, width),
+            query: init.linear(&own / "query", width, width),
+            key: init.linear(&own / "key", width, width),
+            value: init.linear(&own / "value", width, width),
+            attended: init.linear(&output / "dense", width, width),
             attention_norm: layer_norm(&output / "LayerNorm", width),
-            intermediate: linear(
-                path / "intermediate" / "dense",
-                config,
-                width,
-                config.intermediate_size,
-            ),
-            output: linear(path / "output" / "dense", config, config.intermediate_size, width),
+            intermediate: init.linear(path / "intermediate" / "dense", width, intermediate),
+            output: init.linear(path / "output" / "dense", intermediate, width),
             output_norm: layer_norm(path / "output" / "LayerNorm", width),
-            attention_dropout: config.attention_probs_dropout_prob,
-            hidden_dropout: config.hidden_dropout_prob,
+            attention_dropout: sizes.attention_dropout,
+            hidden_dropout: sizes.hidden_dropout,
         }
     }
 

@@ -17,6 +17,11 @@ pub(crate) struct Linear {
 }
 
 impl Linear {
+    /// Whether a parameter of it learns.
+    pub(crate) fn learns(&self) -> bool {
+        self.weight.requires_grad() || self.bias.as_ref().is_some_and(Tensor::requires_grad)
+    }
+
     pub(crate) fn forward(&self, x: &Tensor) -> Tensor {
         let like = |parameter: &Tensor| match parameter.kind() == x.kind() {
             true => parameter.shallow_clone(),
@@ -35,6 +40,15 @@ pub(crate) fn linear_from(path: nn::Path, ws_init: Init, inputs: i64, outputs: i
     let bs_init = Some(Init::Const(0.0));
     let nn::Linear { ws, bs } =
         nn::linear(path, inputs, outputs, nn::LinearConfig { ws_init, bs_init, bias: true });
+    Linear { weight: ws, bias: bs }
+}
+
+/// One that begins as PyTorch's own does: weights and bias uniform within 1 / √inputs.
+pub(crate) fn pytorch_linear(path: nn::Path, inputs: i64, outputs: i64) -> Linear {
+    let bound = 1.0 / (inputs.max(1) as f64).sqrt();
+    let ws_init = Init::Uniform { lo: -bound, up: bound };
+    let config = nn::LinearConfig { ws_init, bs_init: Some(ws_init), bias: true };
+    let nn::Linear { ws, bs } = nn::linear(path, inputs, outputs, config);
     Linear { weight: ws, bias: bs }
 }
 

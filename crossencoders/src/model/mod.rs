@@ -9,14 +9,14 @@ mod embeddings;
 mod encoder;
 mod feed_forward;
 mod heads;
-mod layers;
+pub(crate) mod layers;
 pub mod pretraining;
 mod ranking;
 mod segments;
 
 use tch::{Kind, Tensor};
 
-pub use contextual::{ContextConfig, ContextModule, Positions};
+pub use contextual::{ContextConfig, ContextInit, ContextModule, ContextSizes, Positions};
 pub use encoder::{CrossEncoder, Encoded};
 pub use heads::{AlignmentHead, PretrainingHeads, VlClassifier};
 pub use ranking::{RankingHead, RankingModel};

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use feature_store::FeatureStore;
+use feature_store::{GlobalFeature, Regions};
 use tch::{Kind, Tensor};
 
 use super::ReportError;
 use super::pictures::Pictures;
-use crate::config::GlobalPosition;
-use crate::data::{Example, ImageSets, Item, Loader};
+use crate::data::{DataError, Example, ImageSets, ImageSource, Item, Loader};
 use crate::eval::Prediction;
 use crate::ranker::Ranker;
 
@@ -66,15 +65,15 @@ fn shares(scores: &[f32]) -> Vec<f64> {
 /// Runs the model once more on the mistakes and keeps what it attends to.
 pub(super) fn look(
     ranker: &Ranker,
-    store: &FeatureStore,
+    images: &ImageSource,
     wrong: &[&Prediction],
     pictures: &mut Pictures,
 ) -> Result<Vec<Mistake>, ReportError> {
     let examples: Vec<Example> = wrong.iter().map(|p| example(ranker, p)).collect();
     let sets = examples.len();
-    let sets = Arc::new(ImageSets { examples, skipped: Vec::new(), sets });
+    let sets = Arc::new(ImageSets { examples, sets, ..ImageSets::default() });
     let batches = (0..wrong.len()).map(|number| vec![Item::Set(number)]).collect();
-    let loader = Loader::start(store.clone(), Arc::clone(&sets), ranker.batch_spec(), batches);
+    let loader = Loader::start(images.clone(), Arc::clone(&sets), ranker.batch_spec(), batches);
     let mut mistakes = Vec::new();
     for ((batch, prediction), example) in loader.zip(wrong).zip(&sets.examples) {
         let batch = batch?.to_device(ranker.variables.device());
@@ -84,7 +83,7 @@ pub(super) fn look(
             let attention = attention.as_ref().map(|attention| attention.get(position as i64));
             let id = &prediction.images[position];
             let picture = pictures.get(&prediction.directory, id);
-            see(ranker, store, attention, id, position, picture)
+            see(ranker, images, attention, id, position, picture)
         };
         mistakes.push(Mistake {
             directory: prediction.directory.clone(),
@@ -106,7 +105,7 @@ fn example(ranker: &Ranker, prediction: &Prediction) -> Example {
         directory: prediction.directory.clone(),
         number: prediction.number,
         text: prediction.text.clone(),
-        input_ids: ranker.tokenizer.encode(&prediction.text, ranker.recipe.data.max_tokens),
+        input_ids: ranker.tokenizer.encode(&prediction.text, ranker.max_tokens()).0,
         images: prediction.images.clone(),
         target: prediction.target,
         video: prediction.video,
@@ -116,13 +115,17 @@ fn example(ranker: &Ranker, prediction: &Prediction) -> Example {
 /// Reads an image's boxes and takes their columns out of `attention`, `[words, rows]`.
 fn see(
     ranker: &Ranker,
-    store: &FeatureStore,
+    images: &ImageSource,
     attention: Option<Tensor>,
     id: &str,
     position: usize,
     picture: Option<String>,
 ) -> Result<Look, ReportError> {
-    let regions = store.get(id).map_err(crate::data::DataError::from)?;
+    let regions = match images.store() {
+        Some(store) => store.get(id).map_err(DataError::from)?,
+        // Of a picture nothing is known but itself.
+        None => Regions { width: 1, height: 1, ..Regions::default() },
+    };
     let (width, height) = (regions.width.max(1) as f32, regions.height.max(1) as f32);
     let boxes: Vec<[f32; 4]> = regions
         .boxes
@@ -131,7 +134,7 @@ fn see(
         .map(|&[x1, y1, x2, y2]| [x1 / width, y1 / height, x2 / width, y2 / height])
         .collect();
     // The mean over all regions has no box.
-    let first = i64::from(ranker.config.add_global_imgfeat == Some(GlobalPosition::First));
+    let first = i64::from(ranker.batch_spec().global_feature == GlobalFeature::First);
     let attention = attention.map_or_else(Vec::new, |attention| {
         let boxes = attention.narrow(1, first, boxes.len() as i64).to_kind(Kind::Float);
         Vec::<Vec<f32>>::try_from(boxes).unwrap_or_default()

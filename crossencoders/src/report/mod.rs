@@ -10,18 +10,21 @@ mod mistakes;
 mod page;
 mod pictures;
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use tch::Device;
 
-use crate::config::ModelConfig;
+use crate::config::Config;
 use crate::data::DataError;
+use crate::digests::{self, DigestError};
 use crate::eval::whole_file::write_whole;
 use crate::eval::{
-    self, AnnotationsError, EvalError, Group, Metrics, Phenomena, Prediction, PredictionsError,
-    read_predictions,
+    self, AnnotationsError, Bootstrap, EvalError, Evaluation, Origin, Phenomena, Predictions,
+    PredictionsError, read_predictions,
 };
 use crate::ranker::{RECIPE, Ranker, RankerError};
 use crate::train::{Recipe, RecipeError};
@@ -30,6 +33,9 @@ use mistakes::Mistake;
 
 /// Descriptions that are ranked at once.
 const BATCH_SIZE: usize = 8;
+
+/// A page says within so many bytes that it is one of ours.
+const MARKED_WITHIN: u64 = 1024;
 
 /// What a report is made from, beside the run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +48,9 @@ pub struct Options {
     pub images: Option<PathBuf>,
     /// Annotations of phenomena, ImageCoDe's YAML.
     pub phenomena: Option<PathBuf>,
-    /// Predictions that the run's model has made before, of any split; without them it ranks the recipe's validation split.
+    /// What is ranked: `valid` or `train` of the recipe, or an annotation file.
+    pub split: String,
+    /// Predictions that the run's model has made of the split before; without them it ranks the split now.
     pub predictions: Option<PathBuf>,
     /// How many mistakes are shown.
     pub mistakes: usize,
@@ -57,6 +65,7 @@ impl Default for Options {
             features: None,
             images: None,
             phenomena: None,
+            split: "valid".into(),
             predictions: None,
             mistakes: 12,
             device: Device::Cpu,
@@ -92,6 +101,39 @@ pub enum ReportError {
     /// The predictions file.
     #[error(transparent)]
     Predictions(#[from] PredictionsError),
+    /// Predictions that do not say what they are of.
+    #[error(
+        "{0} does not say which model and split it is of; `xenc eval RUN --predictions FILE` writes predictions that do"
+    )]
+    Unknown(PathBuf),
+    /// Predictions of another model.
+    #[error(
+        "{predictions} is of {model}, whose weights are not those of {run}'s best checkpoint; `xenc eval {run} --predictions \
+         FILE` ranks with those"
+    )]
+    OtherModel {
+        /// The predictions file.
+        predictions: PathBuf,
+        /// The model that it names.
+        model: String,
+        /// The run that the report is of.
+        run: PathBuf,
+    },
+    /// Predictions of another split.
+    #[error(
+        "{predictions} is of the split {found}, not of {expected}; give --split {found} to report that"
+    )]
+    OtherSplit {
+        /// The predictions file.
+        predictions: PathBuf,
+        /// The split that it names.
+        found: String,
+        /// The split of the report.
+        expected: PathBuf,
+    },
+    /// The weights cannot be read again.
+    #[error(transparent)]
+    Digest(#[from] DigestError),
     /// The file of phenomena.
     #[error(transparent)]
     Phenomena(#[from] AnnotationsError),
@@ -122,7 +164,7 @@ pub struct Report {
     name: String,
     recipe: Recipe,
     /// `None` if the model's configuration is not where the recipe says.
-    config: Option<ModelConfig>,
+    config: Option<Config>,
     log: Log,
     ranking: Option<RankingReport>,
 }
@@ -130,12 +172,12 @@ pub struct Report {
 /// How the model ranks a split.
 #[derive(Debug)]
 struct RankingReport {
-    /// The split's or the predictions' file.
-    source: PathBuf,
+    /// The annotation file.
+    split: PathBuf,
+    /// What of it was left out; not known of predictions that were made before.
+    remarks: Vec<String>,
     parameters: usize,
-    metrics: Metrics,
-    /// Name and ranking quality, the most frequent first.
-    phenomena: Vec<(String, Group)>,
+    evaluation: Evaluation,
     /// How many labelled descriptions are ranked wrong.
     wrong: usize,
     mistakes: Vec<Mistake>,
@@ -167,10 +209,10 @@ impl Report {
         let name = run.canonicalize().unwrap_or_else(|_| run.to_owned());
         let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let (config, ranking) = match options.curves_only {
-            true => (ModelConfig::load(&recipe.model).ok(), None),
+            true => (Config::load(&recipe.model).ok(), None),
             false => {
-                let ranker = Ranker::load(run, options.device)?;
-                let Some(ranking) = rank(&ranker, options, cancelled, progress)? else {
+                let ranker = Ranker::load(run, &[], options.device)?;
+                let Some(ranking) = rank(run, &ranker, options, cancelled, progress)? else {
                     return Ok(None);
                 };
                 (Some(ranker.config), Some(ranking))
@@ -195,66 +237,77 @@ impl Report {
     }
 }
 
+/// Whether a file is a page that [`Report::write`] has written.
+pub fn is_report(file: &Path) -> bool {
+    let mut start = Vec::new();
+    let read = File::open(file).and_then(|file| file.take(MARKED_WITHIN).read_to_end(&mut start));
+    read.is_ok() && String::from_utf8_lossy(&start).contains(page::GENERATOR)
+}
+
 fn rank(
+    run: &Path,
     ranker: &Ranker,
     options: &Options,
     cancelled: &AtomicBool,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Option<RankingReport>, ReportError> {
-    let store = ranker.open_store(options.features.as_deref())?;
-    let split = &ranker.recipe.data.valid;
-    let (source, predictions) = match &options.predictions {
-        Some(file) => (file, read_predictions(file)?),
+    let phenomena = options.phenomena.as_deref().map(Phenomena::load).transpose()?;
+    let images = ranker.open_images(options.features.as_deref())?;
+    let split = ranker.recipe.data.split(&options.split);
+    let mut remarks = Vec::new();
+    let predictions = match &options.predictions {
+        Some(file) => {
+            let Predictions { origin, list } = read_predictions(file)?;
+            let origin = origin.ok_or_else(|| ReportError::Unknown(file.clone()))?;
+            check_origin(file, origin, run, ranker, split)?;
+            list
+        }
         None => {
-            let sets = Arc::new(ranker.image_sets(split, &store)?);
+            let sets = Arc::new(ranker.image_sets(split, &images)?);
+            remarks = sets.remarks();
             let total = sets.examples.len();
             let mut told = |done| progress(done, total);
-            match eval::predict(&mut &*ranker, &store, &sets, BATCH_SIZE, cancelled, &mut told)? {
-                Some(predictions) => (split, predictions),
+            match eval::predict(&mut &*ranker, &images, &sets, BATCH_SIZE, cancelled, &mut told)? {
+                Some(predictions) => predictions,
                 None => return Ok(None),
             }
         }
     };
-    let phenomena = match &options.phenomena {
-        Some(file) => by_phenomenon(&Phenomena::load(file)?, &predictions)?,
-        None => Vec::new(),
-    };
+    let bootstrap = Bootstrap::default();
+    let evaluation = Evaluation::new(&predictions, None, phenomena.as_ref(), &bootstrap)?;
     let wrong = mistakes::most_confident(&predictions);
     let shown = &wrong[..wrong.len().min(options.mistakes)];
     let mut pictures = pictures::Pictures::new(options.images.as_deref());
-    let mistakes = mistakes::look(ranker, &store, shown, &mut pictures)?;
+    let mistakes = mistakes::look(ranker, &images, shown, &mut pictures)?;
     Ok(Some(RankingReport {
-        source: source.clone(),
+        split: split.to_owned(),
+        remarks,
         parameters: ranker.variables.trainable_variables().iter().map(|v| v.numel()).sum(),
-        metrics: Metrics::new(&predictions),
-        phenomena,
+        evaluation,
         wrong: wrong.len(),
         mistakes,
         missing_pictures: pictures.missing,
     }))
 }
 
-/// Ranking quality of the descriptions that need each phenomenon to be understood.
-fn by_phenomenon(
-    phenomena: &Phenomena,
-    predictions: &[Prediction],
-) -> Result<Vec<(String, Group)>, ReportError> {
-    phenomena.check(predictions)?;
-    let codes = |prediction: &Prediction| -> Vec<String> {
-        phenomena.of(&prediction.directory, prediction.number).unwrap_or_default().to_vec()
-    };
-    let mut found: std::collections::BTreeMap<String, Vec<Prediction>> = Default::default();
-    for prediction in predictions.iter().filter(|prediction| prediction.target.is_some()) {
-        for code in codes(prediction) {
-            found.entry(code).or_default().push(prediction.clone());
-        }
+/// Fails unless predictions are of the run's model and of the split.
+fn check_origin(
+    file: &Path,
+    origin: Origin,
+    run: &Path,
+    ranker: &Ranker,
+    split: &Path,
+) -> Result<(), ReportError> {
+    let predictions = file.to_owned();
+    let weights = ranker.loaded.as_ref().map(|loaded| digests::digest(&loaded.path)).transpose()?;
+    if weights.as_ref() != Some(&origin.weights) {
+        let (model, run) = (origin.model, run.to_owned());
+        return Err(ReportError::OtherModel { predictions, model, run });
     }
-    let mut groups: Vec<(String, Group)> = found
-        .into_iter()
-        .map(|(code, predictions)| {
-            (eval::phenomenon_name(&code).to_owned(), Metrics::new(&predictions).all)
-        })
-        .collect();
-    groups.sort_by_key(|(_, group)| std::cmp::Reverse(group.descriptions));
-    Ok(groups)
+    let real = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path)).ok();
+    if real(split) != real(Path::new(&origin.split)) {
+        let (found, expected) = (origin.split, split.to_owned());
+        return Err(ReportError::OtherSplit { predictions, found, expected });
+    }
+    Ok(())
 }

@@ -7,11 +7,13 @@ use super::chart::{Series, chart};
 use super::log::Log;
 use super::mistake_view::{self, mistake};
 use super::{RankingReport, Report};
-use crate::eval::Group;
+use crate::eval::{Estimate, Evaluation, FEWEST_SETS, Interval, Row};
 
 const STYLE: &str = include_str!("style.css");
 /// Nothing is fetched and nothing is executed.
 const POLICY: &str = "default-src 'none'; img-src data:; style-src 'unsafe-inline'";
+/// What tells our pages from others.
+pub(super) const GENERATOR: &str = "xenc report";
 /// Pictures named in a note.
 const NAMED: usize = 3;
 
@@ -24,6 +26,7 @@ pub(super) fn page(report: &Report) -> Markup {
             head {
                 meta charset="utf-8";
                 meta http-equiv="Content-Security-Policy" content=(POLICY);
+                meta name="generator" content=(GENERATOR);
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 title { (report.name) " – training run" }
                 style { (PreEscaped(STYLE)) (PreEscaped(mistake_view::rules(words))) }
@@ -61,9 +64,9 @@ fn tiles(report: &Report) -> Markup {
                 (tile("best validation accuracy", percent(best), format!("epoch {epoch}")))
             }
             @if let Some(ranking) = &report.ranking {
-                @let all = &ranking.metrics.all;
-                (tile("accuracy of this report", percent(all.accuracy),
-                    format!("{} descriptions, chance {}", all.descriptions, percent(ranking.metrics.chance))))
+                @let Evaluation { all, chance, .. } = &ranking.evaluation;
+                (tile("accuracy of this report", percent(all.group.accuracy),
+                    format!("{} descriptions, chance {}", all.group.descriptions, percent(*chance))))
                 (tile("parameters", count(ranking.parameters), String::new()))
             }
             @if let Some((step, epoch)) = report.log.end() {
@@ -83,6 +86,9 @@ fn curves(log: &Log) -> Markup {
     html! {
         div.charts {
             (chart("Accuracy", 100.0, " %", &[valid("accuracy"), train("accuracy")]))
+            @if !log.train("pair_accuracy").is_empty() {
+                (chart("Pair accuracy", 100.0, " %", &[train("pair_accuracy")]))
+            }
             (chart("Loss", 1.0, "", &[train("loss")]))
             (chart("Mean reciprocal rank, validation", 1.0, "", &[valid("mrr")]))
             (chart("Learning rate", 1.0, "", &[train("learning_rate")]))
@@ -93,46 +99,53 @@ fn curves(log: &Log) -> Markup {
 }
 
 fn accuracy(ranking: &RankingReport) -> Markup {
-    let metrics = &ranking.metrics;
-    let row = |name: &str, group: &Group| {
+    let Evaluation { chance, ties, bootstrap, .. } = &ranking.evaluation;
+    let line = |row: &Row| {
+        let Estimate { group, accuracy_interval, mrr_interval, .. } = row.estimate;
         html! {
-            @if group.descriptions > 0 {
-                tr {
-                    th scope="row" { (name) }
-                    td.number { (group.descriptions) }
-                    td.number { (percent(group.accuracy)) }
-                    td.wide { (bar(group.accuracy, metrics.chance)) }
-                    td.number { (format!("{:.3}", group.mrr)) }
-                }
+            tr {
+                th scope="row" { (row.name) }
+                td.number { (group.descriptions) }
+                td.number { (percent(group.accuracy)) }
+                td.number { (interval(accuracy_interval, 100.0, 1)) }
+                td.wide { (bar(group.accuracy, *chance)) }
+                td.number { (format!("{:.3}", group.mrr)) }
+                td.number { (interval(mrr_interval, 1.0, 3)) }
             }
         }
     };
+    let (by_phenomenon, by_kind): (Vec<Row>, Vec<Row>) =
+        ranking.evaluation.rows().into_iter().partition(|row| row.by == "phenomenon");
     html! {
-        p.note { "Ranked: " (ranking.source.display()) }
+        p.note { "Ranked: " (ranking.split.display()) }
+        @for remark in &ranking.remarks { p.note { (remark) } }
         table.accuracy {
             thead { tr {
-                th { "" } th.number { "descriptions" } th.number { "accuracy" } th { "" }
-                th.number { "MRR" }
+                th { "" } th.number { "descriptions" } th.number { "accuracy" } th.number { "interval" } th { "" }
+                th.number { "MRR" } th.number { "interval" }
             } }
-            tbody {
-                (row("all", &metrics.all))
-                (row("video", &metrics.video))
-                (row("static", &metrics.photographs))
-            }
-            @if !ranking.phenomena.is_empty() {
+            tbody { @for row in &by_kind { (line(row)) } }
+            @if !by_phenomenon.is_empty() {
                 tbody {
-                    tr.group { th colspan="5" { "by phenomenon" } }
-                    @for (name, group) in &ranking.phenomena { (row(name, group)) }
+                    tr.group { th colspan="7" { "by phenomenon" } }
+                    @for row in &by_phenomenon { (line(row)) }
                 }
             }
         }
         p.note {
-            "The mark in a bar is guessing (" (percent(metrics.chance)) "). "
-            @if metrics.ties > 0 {
-                (metrics.ties) " descriptions have several best candidates; the first one counts."
-            }
+            "The mark in a bar is guessing (" (percent(*chance)) "). Intervals of "
+            (format!("{:.0} %", 100.0 * bootstrap.confidence)) ": " (bootstrap.resamples)
+            " resamples of the image sets; fewer than " (FEWEST_SETS) " sets have none. "
+            @if *ties > 0 { (ties) " descriptions have several best candidates; the first one counts." }
         }
     }
+}
+
+/// In per cent, or from 0 to 1.
+fn interval(interval: &Option<Interval>, unit: f64, decimals: usize) -> String {
+    interval.map_or(String::new(), |Interval { low, high }| {
+        format!("{:.decimals$} to {:.decimals$}", unit * low, unit * high)
+    })
 }
 
 fn bar(accuracy: f64, chance: f64) -> Markup {

@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tch::Device;
 use tch::nn::VarStore;
 
 use super::distributed::Ranks;
@@ -27,7 +28,7 @@ use crate::run::{BEST, LAST, RunError};
 const STATE: &str = "state.json";
 
 /// What a run learns, and how well it has.
-pub(super) trait Task {
+pub(super) trait Task: Sized {
     /// What one step learns from, as far as it is this rank's.
     type Rows;
     /// What goes through the model at once.
@@ -37,8 +38,19 @@ pub(super) trait Task {
     /// How good the weights are.
     type Score: Clone + Debug + Default + Serialize + DeserializeOwned;
 
+    /// The recipe, as the run's folder keeps it.
+    fn recipe(&self) -> String;
+
+    /// The same with what a checkpoint's model has learnt.
+    fn load(self, checkpoint: &Path, device: Device) -> Result<Self, TrainError>;
+
     /// What the recipe says of training.
     fn settings(&self) -> &Training;
+
+    /// Whether rows are pairs of a description and one image: to tell those apart is another thing than to rank.
+    fn learns_pairs(&self) -> bool {
+        false
+    }
 
     /// The same in every epoch.
     fn steps_per_epoch(&self) -> u64;
@@ -142,20 +154,26 @@ pub(super) struct Course<T: Task> {
 }
 
 impl<T: Task> Course<T> {
-    /// Goes on in a folder with the task of its last checkpoint, which `load` reads; without one with `fresh`.
+    /// Goes on in a folder from its last checkpoint, or begins there with what `fresh` makes. The folder is not touched
+    /// unless that succeeds on all ranks.
     pub fn open(
         ranks: &Ranks,
-        mut run: Folder,
-        fresh: T,
-        load: impl FnOnce(T, &Path) -> Result<T, TrainError>,
+        out: &Path,
+        replace: bool,
+        device: Device,
+        fresh: impl FnOnce() -> Result<T, TrainError>,
     ) -> Result<Course<T>, TrainError> {
-        let (task, state) = match run.last() {
-            Some(last) => (load(fresh, &last)?, read_state(&last)?),
-            None => (fresh, State::default()),
-        };
-        ranks.same("checkpoint to go on from", &state.step.to_le_bytes())?;
-        run.truncate_log(state.logged)?;
-        Ok(Course { task, ranks: ranks.clone(), run, state, failed: false })
+        ranks.together(|| {
+            let fresh = fresh()?;
+            let mut run = Folder::open(ranks, out, &fresh.recipe(), replace)?;
+            let (task, state) = match run.last() {
+                Some(last) => (fresh.load(&last, device)?, read_state(&last)?),
+                None => (fresh, State::default()),
+            };
+            ranks.same("checkpoint to go on from", &state.step.to_le_bytes())?;
+            run.truncate_log(state.logged)?;
+            Ok(Course { task, ranks: ranks.clone(), run, state, failed: false })
+        })
     }
 
     /// Steps done, and all steps.
@@ -270,7 +288,7 @@ impl<T: Task> Course<T> {
         let Training { log_steps, checkpoint_steps, .. } = *self.task.settings();
         let ends_epoch = at.is_multiple_of(self.task.steps_per_epoch());
         if at.is_multiple_of(log_steps) || ends_epoch {
-            self.run.log(&interval.line(at, epoch, step))?;
+            self.run.log(&interval.line(at, epoch, step, self.task.learns_pairs()))?;
             self.state.interval = Interval::default();
         }
         if checkpoint_steps > 0 && at.is_multiple_of(checkpoint_steps) && !ends_epoch {

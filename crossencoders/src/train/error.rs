@@ -46,6 +46,12 @@ pub enum TrainError {
     /// A tokenizer that can hide no words.
     #[error("{0} has no word piece [MASK], which hidden words become")]
     NoMask(PathBuf),
+    /// An image tower that would learn, and stored embeddings that would not learn with it.
+    #[error(
+        "{0} holds embeddings, which do not change when the image tower learns: set train.freeze = [\"clip.visual\"] (or \
+         [\"clip\"] for both towers), or let data.features name the pictures"
+    )]
+    StoredEmbeddings(PathBuf),
     /// A split to train on or to validate with has no answers.
     #[error("{0} is not labelled")]
     Unlabelled(PathBuf),

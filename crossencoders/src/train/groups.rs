@@ -3,12 +3,12 @@
 use tch::nn::VarStore;
 
 use super::{AdamW, AdamWConfig, TrainError, Training};
-use crate::config::ModelConfig;
 
-/// Freezes parameters and gives the others their learning rates.
+/// Freezes parameters and gives the others their learning rates; `layers_above` counts the layers between a parameter and
+/// the top, itself included.
 pub(super) fn optimizer(
     variables: &VarStore,
-    config: &ModelConfig,
+    layers_above: &dyn Fn(&str) -> i32,
     settings: &Training,
 ) -> Result<AdamW, TrainError> {
     let mut names: Vec<String> = variables.variables().into_keys().collect();
@@ -31,17 +31,17 @@ pub(super) fn optimizer(
     if !variables.variables().values().any(tch::Tensor::requires_grad) {
         return Err(TrainError::AllFrozen);
     }
-    let Training { betas, eps, weight_decay, .. } = *settings;
-    let mut optimizer = AdamW::new(variables, AdamWConfig { betas, eps, weight_decay });
-    optimizer.scale_learning_rates(|name| part(name, config, settings));
+    let Training { betas, eps, weight_decay, optimizer: rule, .. } = *settings;
+    let mut optimizer = AdamW::new(variables, AdamWConfig { betas, eps, weight_decay, rule });
+    optimizer.scale_learning_rates(|name| part(name, layers_above, settings));
     Ok(optimizer)
 }
 
 /// A parameter's part of the learning rate.
-fn part(name: &str, config: &ModelConfig, settings: &Training) -> f64 {
+fn part(name: &str, layers_above: &dyn Fn(&str) -> i32, settings: &Training) -> f64 {
     match settings.groups.iter().find(|group| begins_with(name, &group.prefix)) {
         Some(group) => group.learning_rate / settings.learning_rate,
-        None => settings.layer_decay.powi(layers_above(name, config)),
+        None => settings.layer_decay.powi(layers_above(name)),
     }
 }
 
@@ -49,22 +49,6 @@ fn part(name: &str, config: &ModelConfig, settings: &Training) -> f64 {
 fn begins_with(name: &str, beginning: &str) -> bool {
     name.strip_prefix(beginning)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('.') || beginning.ends_with('.'))
-}
-
-/// Layers between a parameter and the top, itself included: 0 for heads and poolers. A layer ends with a feed-forward
-/// sublayer.
-fn layers_above(name: &str, config: &ModelConfig) -> i32 {
-    let ends = |from: i64| {
-        (from..config.num_sublayers()).filter(|&at| !config.is_attention(at)).count() as i32
-    };
-    let sublayer = name.strip_prefix("bert.encoder.layer.").and_then(|rest| rest.split('.').next());
-    match sublayer.and_then(|number| number.parse().ok()) {
-        Some(sublayer) => ends(sublayer).max(1),
-        None if name.starts_with("bert.embeddings.") || name.starts_with("bert.v_embeddings.") => {
-            ends(0) + 1
-        }
-        None => 0,
-    }
 }
 
 /// A few names to choose from: those that share the most with the unknown one.
@@ -77,6 +61,7 @@ fn near(names: &[String], unknown: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ModelConfig;
 
     /// Two layers: sublayers 0, 1 of the text, 2, 3 of both streams.
     fn config() -> ModelConfig {
@@ -90,7 +75,8 @@ mod tests {
     #[test]
     fn lower_layers_learn_more_slowly() {
         let settings = Training { layer_decay: 0.5, ..Training::default() };
-        let part = |name: &str| part(name, &config(), &settings);
+        let config = config();
+        let part = |name: &str| part(name, &|name| config.layers_above(name), &settings);
         assert_eq!(part("clfs_dict.TASK3.weight"), 1.0);
         assert_eq!(part("bert.t_pooler.dense.weight"), 1.0);
         assert_eq!(part("bert.encoder.layer.3.output.dense.weight"), 0.5);
@@ -113,7 +99,8 @@ mod tests {
             groups: vec![group("bert.embeddings.LayerNorm", 0.0), group("bert.embeddings", 1e-4)],
             ..Training::default()
         };
-        let part = |name: &str| part(name, &config(), &settings);
+        let config = config();
+        let part = |name: &str| part(name, &|name| config.layers_above(name), &settings);
         assert_eq!(part("bert.embeddings.LayerNorm.bias"), 0.0);
         assert!((part("bert.embeddings.word_embeddings.weight") - 0.1).abs() < 1e-12);
         assert_eq!(part("bert.v_embeddings.LayerNorm.bias"), 0.125);

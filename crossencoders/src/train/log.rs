@@ -21,7 +21,8 @@ pub enum Event<'a, S = Metrics> {
         epoch: u64,
         /// Loss of this step.
         loss: f64,
-        /// Part of the rows seen since the last logged step that were right; `None` in pre-training.
+        /// Part of the rows (sets, or pairs of the variant `non_contrastive`) seen since the last logged step that were right;
+        /// `None` in pre-training.
         accuracy: Option<f64>,
         /// Rows (sets, pairs or captions) per second since then.
         rows_per_second: f64,
@@ -41,9 +42,12 @@ pub struct StepLog {
     pub epoch: u64,
     /// Mean loss since the last line.
     pub loss: f64,
-    /// Part of the rows (sets or pairs) that were right; not in pre-training.
+    /// Part of the sets whose image was ranked first; not where something else is learnt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accuracy: Option<f64>,
+    /// Part of the pairs that were told right to match or not to match, in the variant `non_contrastive` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pair_accuracy: Option<f64>,
     /// Mean over what was predicted since the last line, in pre-training only; see
     /// [`PretrainLosses::losses`](super::pretrain::PretrainLosses::losses).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -124,13 +128,15 @@ impl<G: Gain> Interval<G> {
         self.rows as f64 / self.seconds.max(1e-9)
     }
 
-    /// The line about this interval, which ends with `last`.
-    pub fn line(&self, step: u64, epoch: u64, last: &Step<G>) -> StepLog {
+    /// The line about this interval, which ends with `last`; rows are sets or pairs.
+    pub fn line(&self, step: u64, epoch: u64, last: &Step<G>, pairs: bool) -> StepLog {
+        let accuracy = self.accuracy();
         StepLog {
             step,
             epoch,
             loss: self.loss / self.steps.max(1) as f64,
-            accuracy: self.accuracy(),
+            accuracy: accuracy.filter(|_| !pairs),
+            pair_accuracy: accuracy.filter(|_| pairs),
             losses: self.gain.losses(),
             learning_rate: last.learning_rate,
             grad_norm: last.grad_norm,

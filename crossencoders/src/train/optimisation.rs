@@ -7,7 +7,6 @@ use tch::nn::VarStore;
 use super::average::Average;
 use super::step::learning_rate;
 use super::{AdamW, TrainError, Training, groups};
-use crate::config::ModelConfig;
 
 const OPTIMIZER: &str = "optimizer.safetensors";
 const AVERAGE: &str = "average.safetensors";
@@ -32,10 +31,10 @@ impl Optimisation {
     /// If the recipe names parameters that there are not, or freezes all.
     pub fn new(
         variables: &VarStore,
-        config: &ModelConfig,
+        layers_above: &dyn Fn(&str) -> i32,
         settings: &Training,
     ) -> Result<Optimisation, TrainError> {
-        let optimizer = groups::optimizer(variables, config, settings)?;
+        let optimizer = groups::optimizer(variables, layers_above, settings)?;
         let average = settings.ema.map(|decay| Average::new(variables, decay));
         Ok(Optimisation { optimizer, average })
     }

@@ -1,8 +1,9 @@
-//! AdamW as in pytorch_transformers 1.2.0, which differs from PyTorch's own: epsilon is added to the square root before
-//! bias correction enters the step size, and the weight that has been updated is what decays.
+//! AdamW as in pytorch_transformers 1.2.0, which ImageCoDe's cross-encoders are trained with, and PyTorch's own Adam and
+//! AdamW, which its CLIP baselines are trained with.
 
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
 use tch::nn::VarStore;
 use tch::{Kind, Tensor};
 
@@ -12,6 +13,20 @@ use crate::weights::{self, WeightsError};
 /// Names that contain one of these are not decayed. `image_layer_norm.weight` contains none, and decays.
 const NO_DECAY: [&str; 3] = ["bias", "LayerNorm.bias", "LayerNorm.weight"];
 
+/// Which of Adam's rules makes a step of gradients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AdamRule {
+    /// AdamW of pytorch_transformers 1.2.0: epsilon is added to the square root before bias correction enters the step
+    /// size, the weight that has been updated is what decays, biases and normalisations do not.
+    #[default]
+    PytorchTransformers,
+    /// PyTorch's AdamW: epsilon is added after bias correction, all weights decay before they are updated.
+    Adamw,
+    /// PyTorch's Adam: as its AdamW, but a part of each weight is added to its gradient in place of decay.
+    Adam,
+}
+
 /// Constants of the optimiser.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdamWConfig {
@@ -19,14 +34,21 @@ pub struct AdamWConfig {
     pub betas: (f64, f64),
     /// Added to the square root of the second moment.
     pub eps: f64,
-    /// Decay per step, times the learning rate.
+    /// Decay per step, times the learning rate; of [`AdamRule::Adam`] what is added to the gradient.
     pub weight_decay: f64,
+    /// What makes a step of all this.
+    pub rule: AdamRule,
 }
 
 impl Default for AdamWConfig {
     /// ImageCoDe's.
     fn default() -> Self {
-        AdamWConfig { betas: (0.9, 0.999), eps: 1e-6, weight_decay: 1e-4 }
+        AdamWConfig {
+            betas: (0.9, 0.999),
+            eps: 1e-6,
+            weight_decay: 1e-4,
+            rule: AdamRule::PytorchTransformers,
+        }
     }
 }
 
@@ -64,7 +86,8 @@ impl AdamW {
         named.retain(|(_, variable)| variable.requires_grad());
         named.sort_by(|(a, _), (b, _)| a.cmp(b));
         let parameters = named.into_iter().map(|(name, variable)| {
-            let decays = !NO_DECAY.iter().any(|part| name.contains(part));
+            let decays = config.rule != AdamRule::PytorchTransformers
+                || !NO_DECAY.iter().any(|part| name.contains(part));
             Parameter {
                 name,
                 variable,
@@ -199,19 +222,76 @@ impl Parameter {
             second: self.variable.zeros_like(),
         });
         state.steps += 1;
-        let correction = (1.0 - beta2.powi(state.steps)).sqrt() / (1.0 - beta1.powi(state.steps));
+        let second = (1.0 - beta2.powi(state.steps)).sqrt();
+        let weight_decay = self.weight_decay;
+        let decay = 1.0 - learning_rate * weight_decay;
+        let constants = Constants {
+            scale,
+            betas: config.betas,
+            // Added before bias correction this is what is added after it.
+            eps: config.eps * second,
+            rate: learning_rate * second / (1.0 - beta1.powi(state.steps)),
+            added: 0.0,
+            decay_before: 1.0,
+            decay_after: 1.0,
+        };
         Some(Update {
             variable: &mut self.variable,
             gradient,
             first: &mut state.first,
             second: &mut state.second,
-            constants: Constants {
-                scale,
-                betas: config.betas,
-                eps: config.eps,
-                rate: learning_rate * correction,
-                decay: 1.0 - learning_rate * self.weight_decay,
+            constants: match config.rule {
+                AdamRule::PytorchTransformers => {
+                    Constants { eps: config.eps, decay_after: decay, ..constants }
+                }
+                AdamRule::Adamw => Constants { decay_before: decay, ..constants },
+                AdamRule::Adam => Constants { added: weight_decay, ..constants },
             },
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+
+    /// PyTorch's documented algorithms, one number, in f64.
+    fn reference(rule: AdamRule, config: AdamWConfig, rate: f64, gradients: &[f64]) -> f64 {
+        let AdamWConfig { betas: (beta1, beta2), eps, weight_decay, .. } = config;
+        let (mut x, mut m, mut v) = (2.0, 0.0, 0.0);
+        for (step, &gradient) in (1..).zip(gradients) {
+            let mut g = gradient;
+            match rule {
+                AdamRule::Adam => g += weight_decay * x,
+                _ => x -= rate * weight_decay * x,
+            }
+            m = beta1 * m + (1.0 - beta1) * g;
+            v = beta2 * v + (1.0 - beta2) * g * g;
+            let (m, v): (f64, f64) = (m / (1.0 - beta1.powi(step)), v / (1.0 - beta2.powi(step)));
+            x -= rate * m / (v.sqrt() + eps);
+        }
+        x
+    }
+
+    #[test]
+    fn pytorchs_rules_are_its_documented_ones_and_spare_no_bias() {
+        let gradients = [0.5, -0.02, 3.0];
+        for rule in [AdamRule::Adam, AdamRule::Adamw] {
+            // An epsilon that is seen.
+            let config = AdamWConfig { betas: (0.9, 0.98), eps: 0.1, weight_decay: 0.2, rule };
+            let variables = VarStore::new(Device::Cpu);
+            let x = variables.root().var("bias", &[1], tch::nn::Init::Const(2.0));
+            let mut optimizer = AdamW::new(&variables, config);
+            for gradient in gradients {
+                optimizer.zero_grad();
+                (&x * gradient).sum(Kind::Float).backward();
+                optimizer.clip_grad_norm(f64::INFINITY);
+                optimizer.step(0.05);
+            }
+            let expected = reference(rule, config, 0.05, &gradients);
+            assert!((x.double_value(&[0]) - expected).abs() < 1e-6, "{rule:?}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! What each step learns from: a function of recipe, data and epoch alone.
 
+use super::Training;
 use super::distributed::{Ranks, share};
-use super::{Recipe, Variant};
 use crate::data::{ImageSets, Item, shuffled};
 
 /// The rows of a split in the order of training.
@@ -36,14 +36,15 @@ impl StepRows {
 }
 
 impl Order {
-    pub fn new(recipe: &Recipe, sets: &ImageSets) -> Order {
-        let rows = rows(recipe.variant, sets);
+    /// Of a split's sets, or of all their pairs.
+    pub fn new(settings: &Training, pairs: bool, sets: &ImageSets) -> Order {
+        let rows = rows(pairs, sets);
         Order {
             lengths: rows.iter().map(|row| sets.examples[row.example()].input_ids.len()).collect(),
             rows,
-            batch_size: recipe.train.batch_size,
-            accumulate: recipe.train.accumulate,
-            seed: recipe.train.seed,
+            batch_size: settings.batch_size,
+            accumulate: settings.accumulate,
+            seed: settings.seed,
         }
     }
 
@@ -72,14 +73,14 @@ impl Order {
 }
 
 /// What an epoch goes through: all sets, or all pairs.
-fn rows(variant: Variant, sets: &ImageSets) -> Vec<Item> {
+fn rows(pairs: bool, sets: &ImageSets) -> Vec<Item> {
     let examples = sets.examples.iter().enumerate();
-    match variant {
-        Variant::NonContrastive => examples
+    match pairs {
+        true => examples
             .flat_map(|(number, example)| {
                 (0..example.images.len()).map(move |candidate| Item::Pair(number, candidate))
             })
             .collect(),
-        _ => examples.map(|(number, _)| Item::Set(number)).collect(),
+        false => examples.map(|(number, _)| Item::Set(number)).collect(),
     }
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tch::Kind;
 
-use super::AdamWConfig;
+use super::{AdamRule, AdamWConfig, Schedule};
 
 /// How it is trained; the defaults are what ImageCoDe's recipes share.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,7 +19,13 @@ pub struct Training {
     pub learning_rate: f64,
     /// Part of all steps over which the learning rate rises.
     pub warmup: f64,
-    /// Decay per step, times the learning rate.
+    /// What the learning rate does afterwards.
+    #[serde(skip_serializing_if = "is_default")]
+    pub schedule: Schedule,
+    /// Which of Adam's rules makes a step of gradients.
+    #[serde(skip_serializing_if = "is_default")]
+    pub optimizer: AdamRule,
+    /// Decay per step, times the learning rate; of the rule `adam` what part of a weight is added to its gradient.
     pub weight_decay: f64,
     /// Decay rates of AdamW's moments.
     pub betas: (f64, f64),
@@ -60,6 +66,11 @@ pub struct Training {
     pub groups: Vec<Group>,
 }
 
+/// Recipes of runs that were begun before there was such a key stay as they are.
+pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 /// Numbers that linear layers and attention compute with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -94,13 +105,15 @@ pub struct Group {
 
 impl Default for Training {
     fn default() -> Training {
-        let AdamWConfig { betas, eps, weight_decay } = AdamWConfig::default();
+        let AdamWConfig { betas, eps, weight_decay, rule } = AdamWConfig::default();
         Training {
             epochs: 25,
             batch_size: 15,
             accumulate: 1,
             learning_rate: 2e-5,
             warmup: 0.1,
+            schedule: Schedule::default(),
+            optimizer: rule,
             weight_decay,
             betas,
             eps,

@@ -7,8 +7,8 @@ use tch::{Kind, Tensor};
 use super::distributed::{CommError, Gradients, Ranks};
 use super::log::{Gain, Step};
 use super::optimisation::{Applied, Optimisation};
-use super::{TrainError, Training, contrastive, non_contrastive, warmup_linear};
-use crate::data::{Batch, Labels};
+use super::{TrainError, Training, contrastive, non_contrastive};
+use crate::data::{Batch, BatchImages, Labels};
 use crate::ranker::Ranker;
 
 /// What training changes: the model, its optimiser, the average of its weights.
@@ -67,7 +67,8 @@ impl Learner {
     /// If the recipe names parameters that there are not, or freezes all.
     pub fn new(ranker: Ranker, ranks: &Ranks) -> Result<Learner, TrainError> {
         let settings = &ranker.recipe.train;
-        let optimisation = Optimisation::new(&ranker.variables, &ranker.config, settings)?;
+        let layers_above = |name: &str| ranker.config.layers_above(name);
+        let optimisation = Optimisation::new(&ranker.variables, &layers_above, settings)?;
         let gradients = Gradients::new(ranker.segmented_parameters());
         Ok(Learner { ranker, optimisation, ranks: ranks.clone(), gradients })
     }
@@ -213,7 +214,7 @@ impl MicroBatches<'_> {
 /// The learning rate of the step after `done` of `total`.
 pub(super) fn learning_rate(settings: &Training, (done, total): (u64, u64)) -> f64 {
     let warmup = settings.warmup * total as f64;
-    settings.learning_rate * warmup_linear(done, warmup, total as f64)
+    settings.learning_rate * settings.schedule.factor(done, warmup, total as f64)
 }
 
 /// The first parameter by name whose gradient is not finite.
@@ -250,9 +251,11 @@ pub(super) fn all_finite(x: &Tensor) -> bool {
 
 /// Row and candidate of every image with a feature or a location that is not finite.
 fn not_finite_images(batch: &Batch) -> Vec<(usize, usize)> {
-    let size = batch.candidates.features.size();
+    // Pixels are whole numbers.
+    let BatchImages::Regions(candidates) = &batch.images else { return Vec::new() };
+    let size = candidates.features.size();
     let finite = |image: [i64; 2]| {
-        [&batch.candidates.features, &batch.candidates.locations]
+        [&candidates.features, &candidates.locations]
             .into_iter()
             .all(|x| all_finite(&x.get(image[0]).get(image[1])))
     };

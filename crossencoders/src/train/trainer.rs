@@ -4,18 +4,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use feature_store::FeatureStore;
 use tch::Device;
 use tch::nn::VarStore;
 
 use super::course::{Course, Outcome, Task};
 use super::distributed::{Ranks, Share};
-use super::folder::Folder;
 use super::log::{Event, Step};
 use super::order::{Order, StepRows};
 use super::step::{Learner, NoStep, NotFinite, Right};
 use super::{Cause, Recipe, StepIds, TrainError, Training, Variant};
-use crate::data::{Batch, Example, ImageSets, Loader};
+use crate::config::Config;
+use crate::data::{Batch, Example, ImageSets, ImageSource, Loader};
 use crate::eval::{self, EvalError, Metrics, Prediction};
 use crate::failure::catching;
 use crate::ranker::Ranker;
@@ -50,12 +49,8 @@ impl Trainer {
         replace: bool,
         device: Device,
     ) -> Result<Trainer, TrainError> {
-        ranks.together(|| {
-            let fresh = Ranking::new(&ranks, recipe, device)?;
-            let recipe = fresh.learner.ranker.recipe.to_toml();
-            let run = Folder::open(&ranks, out, &recipe, replace)?;
-            Course::open(&ranks, run, fresh, |fresh, last| fresh.load(last, device)).map(Trainer)
-        })
+        let fresh = || Ranking::new(&ranks, recipe, device);
+        Course::open(&ranks, out, replace, device, fresh).map(Trainer)
     }
 
     /// The model.
@@ -91,7 +86,7 @@ impl Trainer {
 struct Ranking {
     ranks: Ranks,
     learner: Learner,
-    store: FeatureStore,
+    images: ImageSource,
     train: Arc<ImageSets>,
     valid: Arc<ImageSets>,
     /// What this rank ranks of it.
@@ -106,24 +101,19 @@ impl Ranking {
             return Err(TrainError::ZeroShot);
         }
         let ranker = Ranker::create(recipe, device)?;
-        let store = ranker.open_store(None)?;
-        let train = labelled(&ranker, &ranker.recipe.data.train, &store)?;
-        let valid = labelled(&ranker, &ranker.recipe.data.valid, &store)?;
+        let images = ranker.open_images(None)?;
+        check_frozen(&ranker, &images)?;
+        let train = labelled(&ranker, &ranker.recipe.data.train, &images)?;
+        let train = Arc::new(ranker.training_sets(train));
+        let valid = Arc::new(labelled(&ranker, &ranker.recipe.data.valid, &images)?);
         ranks.same("recipe", ranker.recipe.to_toml().as_bytes())?;
         ranks.same("split to train on", &ids(&train))?;
         ranks.same("split to validate with", &ids(&valid))?;
         ranks.copy_from_root(&ranker.variables.trainable_variables())?;
-        let order = Order::new(&ranker.recipe, &train);
+        let order = Order::new(&ranker.recipe.train, ranker.learns_from_pairs(), &train);
         let learner = Learner::new(ranker, ranks)?;
         let (ranks, valid_share) = (ranks.clone(), Share::new(&valid, ranks));
-        Ok(Ranking { ranks, learner, store, train, valid, valid_share, order })
-    }
-
-    /// The same with what a checkpoint's model has learnt.
-    fn load(self, folder: &Path, device: Device) -> Result<Ranking, TrainError> {
-        let mut learner = Learner::new(Ranker::load_checkpoint(folder, device)?, &self.ranks)?;
-        learner.optimisation.load(folder)?;
-        Ok(Ranking { learner, ..self })
+        Ok(Ranking { ranks, learner, images, train, valid, valid_share, order })
     }
 
     fn diverged(&self, what: NotFinite<(usize, usize)>, rows: &StepRows, step: u64) -> TrainError {
@@ -145,8 +135,22 @@ impl Task for Ranking {
     type Gain = Right;
     type Score = Metrics;
 
+    fn recipe(&self) -> String {
+        self.learner.ranker.recipe.to_toml()
+    }
+
+    fn load(self, checkpoint: &Path, device: Device) -> Result<Ranking, TrainError> {
+        let mut learner = Learner::new(Ranker::load_checkpoint(checkpoint, device)?, &self.ranks)?;
+        learner.optimisation.load(checkpoint)?;
+        Ok(Ranking { learner, ..self })
+    }
+
     fn settings(&self) -> &Training {
         &self.learner.ranker.recipe.train
+    }
+
+    fn learns_pairs(&self) -> bool {
+        self.learner.ranker.recipe.variant == Variant::NonContrastive
     }
 
     fn steps_per_epoch(&self) -> u64 {
@@ -161,7 +165,7 @@ impl Task for Ranking {
     fn loader(&self, _epoch: u64, steps: &[StepRows]) -> Loader<Batch> {
         let batches = steps.iter().flat_map(|step| step.batches.iter().cloned()).collect();
         let spec = self.learner.ranker.batch_spec();
-        Loader::start(self.store.clone(), Arc::clone(&self.train), spec, batches)
+        Loader::start(self.images.clone(), Arc::clone(&self.train), spec, batches)
     }
 
     fn batches(rows: &StepRows) -> usize {
@@ -192,10 +196,10 @@ impl Task for Ranking {
         observe: &mut dyn FnMut(Event),
     ) -> Result<Option<Metrics>, TrainError> {
         let (ranker, share) = (&self.learner.ranker, &self.valid_share.sets);
-        let (total, batch_size) = (share.examples.len(), eval_batch_size(&ranker.recipe));
+        let (total, batch_size) = (share.examples.len(), eval_batch_size(ranker));
         let mut progress = |done| observe(Event::Validating(done, total));
         let scores =
-            eval::score(&mut &*ranker, &self.store, share, batch_size, cancelled, &mut progress);
+            eval::score(&mut &*ranker, &self.images, share, batch_size, cancelled, &mut progress);
         let scores = scores.map_err(|error| match error {
             EvalError::Libtorch { error, shapes } => {
                 TrainError::thrown(error, step, shapes, &ranker.recipe)
@@ -232,12 +236,24 @@ impl Task for Ranking {
 }
 
 /// Sets per forward pass of an evaluation: as many images as a training batch has.
-fn eval_batch_size(recipe: &Recipe) -> usize {
-    match recipe.variant {
-        Variant::NonContrastive => {
-            recipe.train.batch_size.div_ceil(feature_store::dataset::SET_SIZE)
+fn eval_batch_size(ranker: &Ranker) -> usize {
+    let batch_size = ranker.recipe.train.batch_size;
+    match ranker.learns_from_pairs() {
+        true => batch_size.div_ceil(feature_store::dataset::SET_SIZE),
+        false => batch_size,
+    }
+}
+
+/// Stored embeddings do not change with the tower that made them: a recipe has to say that it does not learn.
+fn check_frozen(ranker: &Ranker, images: &ImageSource) -> Result<(), TrainError> {
+    let towers = ["clip", "clip.", "clip.visual", "clip.visual."];
+    let is_frozen =
+        ranker.recipe.train.freeze.iter().any(|frozen| towers.contains(&frozen.as_str()));
+    match (&ranker.config, images) {
+        (Config::Clip(_), ImageSource::Features(store)) if !is_frozen => {
+            Err(TrainError::StoredEmbeddings(store.path().to_owned()))
         }
-        _ => recipe.train.batch_size,
+        _ => Ok(()),
     }
 }
 
@@ -247,14 +263,10 @@ fn ids(sets: &ImageSets) -> Vec<u8> {
     sets.examples.iter().flat_map(id).collect()
 }
 
-fn labelled(
-    ranker: &Ranker,
-    path: &Path,
-    store: &FeatureStore,
-) -> Result<Arc<ImageSets>, TrainError> {
-    let sets = ranker.image_sets(path, store)?;
+fn labelled(ranker: &Ranker, path: &Path, images: &ImageSource) -> Result<ImageSets, TrainError> {
+    let sets = ranker.image_sets(path, images)?;
     match sets.examples.iter().all(|example| example.target.is_some()) {
-        true => Ok(Arc::new(sets)),
+        true => Ok(sets),
         false => Err(TrainError::Unlabelled(path.to_owned())),
     }
 }

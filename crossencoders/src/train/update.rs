@@ -30,8 +30,12 @@ pub(super) struct Constants {
     pub eps: f64,
     /// The learning rate with both bias corrections.
     pub rate: f64,
+    /// The part of the parameter that is added to its scaled gradient.
+    pub added: f64,
+    /// What the parameter is multiplied by before the update.
+    pub decay_before: f64,
     /// What the updated parameter is multiplied by.
-    pub decay: f64,
+    pub decay_after: f64,
 }
 
 /// Does all updates; the caller has switched gradients off.
@@ -89,16 +93,24 @@ impl Update<'_> {
     }
 
     fn by_libtorch(self) {
-        let Constants { scale, betas, eps, rate, decay } = self.constants;
-        let gradient = self.gradient * scale;
+        let Constants { scale, betas, eps, rate, added, decay_before, decay_after } =
+            self.constants;
+        let mut gradient = self.gradient * scale;
+        if added != 0.0 {
+            gradient += &*self.variable * added;
+        }
         *self.first *= betas.0;
         *self.first += &gradient * (1.0 - betas.0);
         *self.second *= betas.1;
         *self.second += gradient.square() * (1.0 - betas.1);
+        let decay = |variable: &mut Tensor, factor: f64| {
+            if factor != 1.0 {
+                *variable *= factor;
+            }
+        };
+        decay(self.variable, decay_before);
         *self.variable -= &*self.first / (self.second.sqrt() + eps) * rate;
-        if decay != 1.0 {
-            *self.variable *= decay;
-        }
+        decay(self.variable, decay_after);
     }
 }
 
@@ -111,18 +123,20 @@ fn elements(tensor: &mut Tensor) -> &mut [f32] {
 
 impl Chunk<'_> {
     fn update(self) {
-        let Constants { scale, betas, eps, rate, decay } = self.constants;
+        let Constants { scale, betas, eps, rate, added, decay_before, decay_after } =
+            self.constants;
         let single = |constant: f64| constant as f32;
         let (beta1, beta2) = (single(betas.0), single(betas.1));
         // Rounded once: `1.0 - beta2` of the rounded one would be off in the fifth digit.
         let (new1, new2) = (single(1.0 - betas.0), single(1.0 - betas.1));
-        let [scale, eps, rate, decay] = [scale, eps, rate, decay].map(single);
+        let [scale, eps, rate, added] = [scale, eps, rate, added].map(single);
+        let [decay_before, decay_after] = [decay_before, decay_after].map(single);
         let moments = self.first.iter_mut().zip(self.second);
         for ((x, &g), (m, v)) in self.variable.iter_mut().zip(self.gradient).zip(moments) {
-            let g = g * scale;
+            let g = g * scale + added * *x;
             *m = beta1 * *m + new1 * g;
             *v = beta2 * *v + new2 * g * g;
-            *x = (*x - rate * *m / (v.sqrt() + eps)) * decay;
+            *x = (*x * decay_before - rate * *m / (v.sqrt() + eps)) * decay_after;
         }
     }
 }
@@ -137,8 +151,15 @@ mod tests {
         let new = || Tensor::randn([3, 50_000], (Kind::Float, Device::Cpu));
         let [mut x, gradient, mut m, mut v] = [new(), new(), new(), new().abs()];
         let [mut x2, mut m2, mut v2] = [x.copy(), m.copy(), v.copy()];
-        let constants =
-            Constants { scale: 0.3, betas: (0.9, 0.999), eps: 1e-6, rate: 2e-3, decay: 0.9999 };
+        let constants = Constants {
+            scale: 0.3,
+            betas: (0.9, 0.999),
+            eps: 1e-6,
+            rate: 2e-3,
+            added: 0.01,
+            decay_before: 0.999,
+            decay_after: 0.9999,
+        };
         let update = |variable, first, second| Update {
             variable,
             gradient: gradient.shallow_clone(),

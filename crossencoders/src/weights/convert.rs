@@ -1,5 +1,6 @@
 //! From one file of weights to another.
 
+use std::io;
 use std::path::Path;
 
 use serde::Serialize;
@@ -87,8 +88,8 @@ pub fn convert(
         twins.retain(|twin| !tensors.contains_key(twin));
     }
     if tensors.is_empty() {
-        let reason = format!("nothing is left under {}'s names", to.name());
-        return Err(WeightsError::Unwritable { path: target.to_owned(), reason });
+        let source = io::Error::other(format!("nothing is left under {}'s names", to.name()));
+        return Err(WeightsError::Unwritable { path: target.to_owned(), source });
     }
     let written = tensors.len();
     write_as(conversion.format, &tensors.into_iter().collect::<Vec<_>>(), target)?;

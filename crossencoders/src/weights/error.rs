@@ -1,5 +1,6 @@
 //! What can go wrong with weights.
 
+use std::io;
 use std::path::PathBuf;
 
 use super::hub::HubError;
@@ -16,12 +17,12 @@ pub enum WeightsError {
         reason: String,
     },
     /// The file cannot be written.
-    #[error("{path} cannot be written: {reason}")]
+    #[error("{path} cannot be written: {source}")]
     Unwritable {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
-        reason: String,
+        /// What the system says, or why there can be no such file.
+        source: io::Error,
     },
     /// The weights are those of another model.
     #[error("{path} does not fit the model: {}", first(problems))]

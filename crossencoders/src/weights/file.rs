@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::names::Convention;
 use super::tied::{same, twin_of};
@@ -123,6 +123,18 @@ pub(super) fn tensor(
     Tensor::f_from_data_size(bytes, &shape, kind).map_err(|error| {
         format!("{name:?}: {}", error.to_string().lines().next().unwrap_or_default())
     })
+}
+
+/// A tensor as it can be written: contiguous, on the CPU.
+pub(super) fn on_cpu(tensor: &Tensor) -> Tensor {
+    tensor.detach().to_device(Device::Cpu).contiguous()
+}
+
+/// The values of such a tensor: C order, little-endian as every machine that libtorch runs on.
+pub(super) fn bytes(tensor: &Tensor) -> Vec<u8> {
+    let mut bytes = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
+    tensor.copy_data_u8(&mut bytes, tensor.numel());
+    bytes
 }
 
 /// What PyTorch's data-parallel wrappers put before every name.

@@ -1,38 +1,87 @@
 //! safetensors files.
 
+use std::borrow::Cow;
+use std::io;
 use std::path::Path;
 
-use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors};
+use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, View, serialize_to_file};
 use tch::{Kind, Tensor};
 
-use super::file::tensor;
+use super::file::{bytes, on_cpu, tensor};
+
+/// The types of tensors that there are on both sides.
+const KINDS: [(Dtype, Kind); 10] = [
+    (Dtype::F64, Kind::Double),
+    (Dtype::F32, Kind::Float),
+    (Dtype::F16, Kind::Half),
+    (Dtype::BF16, Kind::BFloat16),
+    (Dtype::I64, Kind::Int64),
+    (Dtype::I32, Kind::Int),
+    (Dtype::I16, Kind::Int16),
+    (Dtype::I8, Kind::Int8),
+    (Dtype::U8, Kind::Uint8),
+    (Dtype::BOOL, Kind::Bool),
+];
 
 /// All tensors of a file, or what is wrong with it.
 pub(super) fn read(path: &Path) -> Result<Vec<(String, Tensor)>, String> {
     let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
     let file = SafeTensors::deserialize(&bytes).map_err(|error| explain(&error))?;
     let tensors = file.iter().map(|(name, view)| {
-        let kind = kind(view.dtype())
-            .ok_or_else(|| format!("`{name}` holds {:?}, which is not supported", view.dtype()))?;
+        let dtype = view.dtype();
+        let (_, kind) = KINDS
+            .into_iter()
+            .find(|pair| pair.0 == dtype)
+            .ok_or_else(|| format!("`{name}` holds {dtype:?}, which is not supported"))?;
         Ok((name.to_owned(), tensor(name, view.shape(), kind, view.data())?))
     });
     tensors.collect()
 }
 
-fn kind(dtype: Dtype) -> Option<Kind> {
-    Some(match dtype {
-        Dtype::F64 => Kind::Double,
-        Dtype::F32 => Kind::Float,
-        Dtype::F16 => Kind::Half,
-        Dtype::BF16 => Kind::BFloat16,
-        Dtype::I64 => Kind::Int64,
-        Dtype::I32 => Kind::Int,
-        Dtype::I16 => Kind::Int16,
-        Dtype::I8 => Kind::Int8,
-        Dtype::U8 => Kind::Uint8,
-        Dtype::BOOL => Kind::Bool,
-        _ => return None,
+/// Writes named tensors into a new file.
+pub(super) fn write(tensors: &[(String, Tensor)], path: &Path) -> io::Result<()> {
+    let stored = tensors.iter().map(|(name, tensor)| Ok((name, Stored::new(name, tensor)?)));
+    let stored = stored.collect::<io::Result<Vec<_>>>()?;
+    serialize_to_file(stored, None, path).map_err(|error| match error {
+        SafeTensorError::IoError(error) => error,
+        other => io::Error::other(other),
     })
+}
+
+/// A tensor as a file has it.
+struct Stored {
+    tensor: Tensor,
+    dtype: Dtype,
+    shape: Vec<usize>,
+}
+
+impl Stored {
+    fn new(name: &str, tensor: &Tensor) -> io::Result<Stored> {
+        let kind = tensor.kind();
+        let (dtype, _) = KINDS.into_iter().find(|pair| pair.1 == kind).ok_or_else(|| {
+            io::Error::other(format!("`{name}`: {kind:?} has no place in a safetensors file"))
+        })?;
+        let shape = tensor.size().into_iter().map(|size| size as usize).collect();
+        Ok(Stored { tensor: on_cpu(tensor), dtype, shape })
+    }
+}
+
+impl View for Stored {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        bytes(&self.tensor).into()
+    }
+
+    fn data_len(&self) -> usize {
+        self.tensor.numel() * self.tensor.kind().elt_size_in_bytes()
+    }
 }
 
 /// What an error means for whoever has the file.

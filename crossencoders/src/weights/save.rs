@@ -1,14 +1,15 @@
 //! From a model's variables into a file.
 
 use std::collections::BTreeMap;
-use std::io::BufWriter;
+use std::fs::File;
+use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use tch::Tensor;
 use tch::nn::VarStore;
 
-use super::{WeightsError, pytorch, tied};
+use super::{WeightsError, pytorch, safetensors, tied};
 use crate::config::ModelConfig;
 
 /// A format to write.
@@ -59,31 +60,23 @@ pub(super) fn write_as(
 ) -> Result<(), WeightsError> {
     if path.exists() && !path.is_file() {
         // Renaming would put a file in place of a device or a folder.
-        let reason = "it is there, and no regular file".to_owned();
-        return Err(WeightsError::Unwritable { path: path.to_owned(), reason });
+        let source = io::Error::other("it is there, and no regular file");
+        return Err(WeightsError::Unwritable { path: path.to_owned(), source });
     }
     let beside = beside(path);
-    let written = match format {
-        SaveAs::Safetensors => {
-            Tensor::write_safetensors(tensors, &beside).map_err(|error| error.to_string())
+    let written = (|| {
+        match format {
+            SaveAs::Safetensors => safetensors::write(tensors, &beside)?,
+            SaveAs::Pytorch => pytorch::write(tensors, BufWriter::new(File::create(&beside)?))?,
         }
-        SaveAs::Pytorch => write_pytorch(tensors, &beside),
-    };
-    let renamed = written.and_then(|()| {
-        let synced = std::fs::File::open(&beside).and_then(|file| file.sync_all());
-        let renamed = synced.and_then(|()| std::fs::rename(&beside, path));
-        renamed.map_err(|error| error.to_string())
-    });
-    renamed.map_err(|reason| {
+        File::open(&beside)?.sync_all()?;
+        std::fs::rename(&beside, path)
+    })();
+    written.map_err(|source| {
         // Best effort: the error that matters is the one that came before.
         let _ = std::fs::remove_file(&beside);
-        WeightsError::Unwritable { path: path.to_owned(), reason }
+        WeightsError::Unwritable { path: path.to_owned(), source }
     })
-}
-
-fn write_pytorch(tensors: &[(String, Tensor)], path: &Path) -> Result<(), String> {
-    let file = std::fs::File::create(path).map_err(|error| error.to_string())?;
-    pytorch::write(tensors, BufWriter::new(file))
 }
 
 fn beside(path: &Path) -> PathBuf {

@@ -1,6 +1,7 @@
 //! Comparison with the reference implementations, tensor by tensor. Sizes come from the files.
 
 mod attention;
+mod clip;
 mod conventions;
 mod export;
 mod models;

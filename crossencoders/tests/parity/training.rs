@@ -173,6 +173,7 @@ fn train(folder: &Path) {
             betas: (number(&meta["betas"][0]), number(&meta["betas"][1])),
             eps: number(&meta["eps"]),
             weight_decay: number(&meta["weight_decay"]),
+            ..AdamWConfig::default()
         },
     );
     let steps = meta["steps"].as_array().unwrap();

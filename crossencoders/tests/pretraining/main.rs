@@ -1,19 +1,20 @@
 //! From a file of captions and a feature store to losses, through the public door.
 
+#[path = "../common/mod.rs"]
+mod common;
 mod run;
-
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crossencoders::config::ModelConfig;
 use crossencoders::data::masking::{RegionMasking, WordMasking};
 use crossencoders::data::{
-    Captions, DataError, Drawing, Objective, PretrainingBatch, Tokenizer, pretraining_batch,
+    Captions, DataError, Drawing, Limits, Objective, PretrainingBatch, Tokenizer, pretraining_batch,
 };
 use crossencoders::model::pretraining::{PretrainingModel, VisualTarget};
 use feature_store::{FeatureStore, Labels, Regions, StoreWriter, WriterOptions};
 use tch::nn::{self, OptimizerConfig};
 use tch::{Device, Kind, Tensor};
+
+use common::alone;
 
 const DIM: usize = 8;
 const REGIONS: usize = 4;
@@ -43,12 +44,6 @@ fn regions(image: usize) -> Regions {
     }
 }
 
-/// libtorch has one random generator for the whole process: whoever seeds it must be alone while it is used.
-fn alone() -> MutexGuard<'static, ()> {
-    static GENERATOR: Mutex<()> = Mutex::new(());
-    GENERATOR.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 struct Data {
     folder: tempfile::TempDir,
     store: FeatureStore,
@@ -76,7 +71,7 @@ impl Data {
     fn captions(&self, lines: &str) -> Result<Captions, DataError> {
         let path = self.folder.path().join("captions.jsonl");
         std::fs::write(&path, lines).unwrap();
-        Captions::load(&path, &self.store, &self.tokenizer, 20)
+        Captions::load(&path, &self.store, &self.tokenizer, Limits::new(20, REGIONS))
     }
 
     /// One caption an image.
@@ -267,7 +262,7 @@ fn captions_say_what_is_wrong_with_them() {
         none.contains("no caption of an image in") && none.contains("1 of other images"),
         "{none}"
     );
-    let missing: PathBuf = data.folder.path().join("none.jsonl");
-    let missing = Captions::load(Path::new(&missing), &data.store, &data.tokenizer, 20);
+    let missing = data.folder.path().join("none.jsonl");
+    let missing = Captions::load(&missing, &data.store, &data.tokenizer, Limits::new(20, REGIONS));
     assert!(matches!(missing, Err(DataError::Captions { line: 0, .. })));
 }

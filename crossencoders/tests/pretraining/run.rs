@@ -15,7 +15,8 @@ use crossencoders::weights;
 use feature_store::Regions;
 use tch::{Device, Tensor};
 
-use crate::{Data, IMAGES, alone, config};
+use crate::common::{alone, checkpoint_bytes, log};
+use crate::{Data, IMAGES, config};
 
 const RECIPE: &str = r#"
 model = "model.json"
@@ -95,27 +96,16 @@ impl World {
 
     /// Bytes of a checkpoint's tensors.
     fn checkpoint(&self, out: &str, checkpoint: &str) -> BTreeMap<String, Vec<u8>> {
-        let folder = self.path(out).join("checkpoints").join(checkpoint);
-        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-        files
-            .filter(|file| file.extension().is_some_and(|extension| extension == "safetensors"))
-            .map(|file| {
-                let name = file.file_name().unwrap().to_string_lossy().into_owned();
-                (name, std::fs::read(&file).unwrap())
-            })
-            .collect()
+        checkpoint_bytes(&self.path(out), checkpoint)
     }
 
     /// Lines of `metrics.jsonl` without what is about time.
     fn logged(&self, out: &str) -> Vec<serde_json::Value> {
-        let text = std::fs::read_to_string(self.path(out).join("metrics.jsonl")).unwrap();
-        text.lines()
-            .map(|line| {
-                let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
-                line.as_object_mut().unwrap().remove("rows_per_second");
-                line
-            })
-            .collect()
+        let mut lines = log(&self.path(out));
+        for line in &mut lines {
+            line.as_object_mut().unwrap().remove("rows_per_second");
+        }
+        lines
     }
 }
 

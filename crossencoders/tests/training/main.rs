@@ -1,15 +1,18 @@
 //! What training promises, through the library, on a data set and a model that are tiny.
 
 mod accumulation;
+mod clip;
+#[path = "../common/mod.rs"]
+mod common;
 mod failures;
 mod resume;
 mod segments;
 mod settings;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::MutexGuard;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crossencoders::data::synthetic::{SyntheticConfig, draw};
 use crossencoders::tch::{Device, Kind, Tensor};
@@ -17,6 +20,8 @@ use crossencoders::train::{Event, Outcome, Recipe, Summary, TrainError, Trainer}
 use crossencoders::weights;
 use feature_store::WriterOptions;
 use feature_store::convert::{OnError, convert};
+
+use common::{alone, checkpoint_bytes, log};
 
 const REGIONS: usize = 5;
 const DIM: usize = 12;
@@ -52,12 +57,6 @@ log_steps = 1
 pub(crate) struct World {
     folder: tempfile::TempDir,
     _alone: MutexGuard<'static, ()>,
-}
-
-/// libtorch has one random generator for the whole process: whoever seeds it must be alone while it is used.
-pub(crate) fn alone() -> MutexGuard<'static, ()> {
-    static GENERATOR: Mutex<()> = Mutex::new(());
-    GENERATOR.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl World {
@@ -119,25 +118,13 @@ impl World {
 
     /// Bytes of a checkpoint's files that are not about time.
     pub(crate) fn checkpoint(&self, out: &str, checkpoint: &str) -> BTreeMap<String, Vec<u8>> {
-        let folder = self.path(out).join("checkpoints").join(checkpoint);
-        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-        files
-            .filter(|file| file.extension().is_some_and(|extension| extension == "safetensors"))
-            .map(|file| (name(&file), std::fs::read(&file).unwrap()))
-            .collect()
+        checkpoint_bytes(&self.path(out), checkpoint)
     }
 
     /// A number of every step in `metrics.jsonl`.
     pub(crate) fn logged(&self, out: &str, key: &str) -> Vec<f64> {
-        let text = std::fs::read_to_string(self.path(out).join("metrics.jsonl")).unwrap();
-        let lines =
-            text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-        lines.filter_map(|line| line[key].as_f64()).collect()
+        log(&self.path(out)).iter().filter_map(|line| line[key].as_f64()).collect()
     }
-}
-
-fn name(path: &Path) -> String {
-    path.file_name().unwrap().to_string_lossy().into_owned()
 }
 
 /// The largest difference of any element, and the tensor that has it.

@@ -11,7 +11,8 @@ use crossencoders::tch::nn::VarStore;
 use crossencoders::tch::{Device, Kind, Tensor, manual_seed};
 use crossencoders::train::contrastive;
 
-use crate::{MODEL, World, alone};
+use crate::common::alone;
+use crate::{MODEL, World};
 
 /// Two descriptions of five word pieces, three candidates each of four regions.
 fn batch(config: &ModelConfig) -> (Text, Candidates, Tensor) {

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
+use super::folder::Folder;
 use super::lmdb_dump::DumpReader;
 use super::{FeatureSource, FormatError, StoreSource, hdf5, npy, npz, tsv, uniter, volta};
 use crate::lmdb::LmdbError;
@@ -11,7 +12,7 @@ use crate::{FeatureStore, StoreError, pages};
 
 const HDF5: &[u8] = b"\x89HDF\r\n\x1a\n";
 const ZIP: &[u8] = b"PK\x03\x04";
-const LZ4_FRAME: &[u8] = b"\x04\x22\x4d\x18";
+pub(super) const LZ4_FRAME: &[u8] = b"\x04\x22\x4d\x18";
 /// Pickles of protocol 2 and later begin so.
 const PICKLE: u8 = 0x80;
 
@@ -40,12 +41,12 @@ fn open_directory(path: &Path) -> Result<Box<dyn FeatureSource>, FormatError> {
         return open_lmdb(path);
     }
     // UNITER keeps its environment one level down, beside the JSON file that counts boxes.
-    let environments = super::files_below(path, "data.mdb")?;
-    let infos = super::files_below(path, "_info.npy")?;
-    let archives = super::files_below(path, ".npz")?;
+    let Folder { environments, infos, archives, unreadable: passed_over } = Folder::list(path)?;
     match (environments.as_slice(), infos.is_empty(), archives.is_empty()) {
         ([], true, true) => {
-            Err(unknown(path, "a directory without data.mdb, *_info.npy or *.npz files"))
+            let what = "a directory without data.mdb, *_info.npy or *.npz files";
+            let but = passed_over.map_or(String::new(), |error| format!(" (passed over: {error})"));
+            Err(unknown(path, format!("{what}{but}")))
         }
         ([one], true, true) => open_lmdb(one.parent().unwrap_or(path)),
         ([], false, true) => Ok(Box::new(npy::NpyFolder::open(path)?)),

@@ -8,7 +8,7 @@ use heed::{EnvOpenOptions, MdbError};
 
 use super::{FormatError, RecordError};
 use crate::lmdb::{self, Env, LmdbError};
-use crate::pages;
+use crate::{MAX_ID_BYTES, pages};
 
 /// Records that are copied out of LMDB in one transaction.
 const PAGE: usize = 64;
@@ -43,7 +43,18 @@ impl DumpReader {
     }
 
     pub(super) fn fingerprint(&self) -> Result<String, FormatError> {
-        super::fingerprint(&self.path.join("data.mdb"))
+        Ok(super::fingerprint(&self.path.join("data.mdb"))?)
+    }
+
+    /// The value of one record, if it is there.
+    pub(super) fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, String> {
+        let read = || {
+            let transaction = self.env.read_txn()?;
+            let database = self.env.open_database::<Bytes, Bytes>(&transaction, None)?;
+            let Some(database) = database else { return Ok(None) };
+            Ok(database.get(&transaction, key)?.map(<[u8]>::to_vec))
+        };
+        read().map_err(|error: heed::Error| format!("it cannot be read: {error}"))
     }
 
     /// The first record whose key is none of `without`.
@@ -122,7 +133,7 @@ impl DumpWriter {
     /// Begins a directory, which must not exist yet.
     pub(super) fn create(path: &Path) -> Result<DumpWriter, FormatError> {
         std::fs::create_dir(path).map_err(FormatError::io(path))?;
-        lmdb::make_data_file(path)?;
+        lmdb::make_files(path)?;
         let mut options = EnvOpenOptions::new().read_txn_without_tls();
         options.map_size(64 << 20);
         // SAFETY: the directory was just created by this call; nobody else knows of it.
@@ -134,6 +145,25 @@ impl DumpWriter {
         &self.path
     }
 
+    /// Adds an image, whose key is its id with a suffix.
+    pub(super) fn put_image(
+        &mut self,
+        id: &str,
+        suffix: &str,
+        value: Vec<u8>,
+    ) -> Result<(), FormatError> {
+        let key = [id, suffix].concat().into_bytes();
+        let what = match () {
+            _ if id.is_empty() => "its id is empty; give it one with --rename".to_owned(),
+            _ if key.len() > MAX_ID_BYTES => {
+                format!("LMDB holds keys of 1 to {MAX_ID_BYTES} bytes; shorten it with --rename")
+            }
+            _ => return self.put(key, value),
+        };
+        Err(FormatError::Unwritable { path: self.path.clone(), id: id.to_owned(), what })
+    }
+
+    /// Adds a record about the whole.
     pub(super) fn put(&mut self, key: Vec<u8>, value: Vec<u8>) -> Result<(), FormatError> {
         self.pending_bytes += value.len();
         self.pending.push((key, value));
@@ -160,16 +190,6 @@ impl DumpWriter {
                 Err(heed::Error::Io(source)) => {
                     let source = lmdb::write_error(source);
                     return Err(FormatError::Io { path: self.path.clone(), source });
-                }
-                Err(heed::Error::Mdb(MdbError::BadValSize)) => {
-                    let longest = self.pending.iter().max_by_key(|(key, _)| key.len());
-                    let id = longest.map(|(key, _)| String::from_utf8_lossy(key).into_owned());
-                    let what = "LMDB holds keys of 1 to 511 bytes; shorten it with --rename";
-                    return Err(FormatError::Unwritable {
-                        path: self.path.clone(),
-                        id: id.unwrap_or_default(),
-                        what: what.into(),
-                    });
                 }
                 Err(error) => return Err(LmdbError::heed(&self.path)(error).into()),
             }

@@ -2,16 +2,19 @@
 //!
 //! `docs/formats.md` in the repository describes every one of them byte by byte.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::lmdb::LmdbError;
-use crate::{Regions, StoreError};
+use crate::{FeatureStore, Regions, StoreError};
 
 mod base64;
 mod detect;
+mod folder;
 pub mod hdf5;
+mod input;
+mod listing;
 mod lmdb_dump;
 pub mod npy;
 pub mod npz;
@@ -23,6 +26,8 @@ pub mod uniter_text;
 pub mod volta;
 
 pub use detect::open;
+pub use input::Input;
+pub use listing::Listing;
 pub use store::StoreSource;
 
 /// Largest array of one image that is read; the largest known dumps have 5 MB. Bounds what compressed sources can claim.
@@ -55,6 +60,11 @@ pub trait SourceRecord: Send {
     /// A record that cannot be read, with its key.
     fn decode(self: Box<Self>) -> Result<(String, Regions), RecordError>;
 
+    /// The store that the record is of, and its id there, if it is of one: what need not be decoded is copied from it.
+    fn stored(&self) -> Option<(&FeatureStore, &str)> {
+        None
+    }
+
     /// The record's bytes as they are in the source, to be kept in quarantine; empty if they are not at hand.
     fn raw(&self) -> &[u8] {
         &[]
@@ -68,6 +78,12 @@ pub type Records = Box<dyn Iterator<Item = Result<Box<dyn SourceRecord>, RecordE
 pub trait FeatureSource: Send {
     /// What is known before reading.
     fn info(&self) -> &SourceInfo;
+
+    /// The lists of its images that a dump of this format carries beside them, or what is wrong with a list; none where the
+    /// format has no such lists.
+    fn listings(&self) -> Vec<Result<Listing, String>> {
+        Vec::new()
+    }
 
     /// Reads everything.
     ///
@@ -90,8 +106,8 @@ pub trait FeatureSink {
     /// As [`append`](FeatureSink::append).
     fn finish(self: Box<Self>) -> Result<(), FormatError>;
 
-    /// Parts of the images so far that this format has no place for.
-    fn left_out(&self) -> BTreeSet<&'static str>;
+    /// Parts that this format has no place for, and how many of the images so far have them.
+    fn left_out(&self) -> BTreeMap<&'static str, u64>;
 }
 
 /// A source that cannot be read, or a target that cannot be written.
@@ -132,6 +148,17 @@ pub enum FormatError {
         /// Why, and what to do.
         what: String,
     },
+    /// Two images under one id, of which the target would lose one.
+    #[error(
+        "{path}: image `{id}` comes twice, with different contents; keep the ids apart with --rename, or choose one by \
+         making a store first (`xenc store convert SOURCE STORE --on-conflict first`) and writing that"
+    )]
+    Duplicate {
+        /// The target.
+        path: PathBuf,
+        /// The image id.
+        id: String,
+    },
     /// The file system refuses.
     #[error("{path}: {source}")]
     Io {
@@ -170,8 +197,8 @@ impl RecordError {
 }
 
 /// Size, date and place of a file, as a fingerprint of its content: the shards of a dump may be of one size and date.
-fn fingerprint(file: &Path) -> Result<String, FormatError> {
-    let metadata = std::fs::metadata(file).map_err(FormatError::io(file))?;
+pub(crate) fn fingerprint(file: &Path) -> Result<String, StoreError> {
+    let metadata = std::fs::metadata(file).map_err(StoreError::io(file))?;
     let modified = metadata.modified().ok();
     let modified = modified.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
     let modified = modified.unwrap_or_default().as_nanos();
@@ -183,18 +210,27 @@ fn place(path: &Path) -> u64 {
     xxhash_rust::xxh3::xxh3_64(real.as_os_str().as_encoded_bytes())
 }
 
-/// Parts of regions that only some formats have a place for.
-struct LeftOut(BTreeSet<&'static str>);
+/// Refuses the shape of an array that is neither a plain list nor a matrix with a row for each of `n` regions.
+fn check_rows(shape: &[usize], name: &str, n: usize) -> Result<(), String> {
+    match *shape {
+        [_] => Ok(()),
+        [rows, _] if rows == n => Ok(()),
+        _ => Err(format!("its `{name}` have the shape {shape:?} for {n} boxes")),
+    }
+}
+
+/// Parts of regions that only some formats have a place for, and how many images have them.
+struct LeftOut(BTreeMap<&'static str, u64>);
 
 impl LeftOut {
     fn new() -> LeftOut {
-        LeftOut(BTreeSet::new())
+        LeftOut(BTreeMap::new())
     }
 
-    /// Notes a part that is there although the format has no place for it.
+    /// Notes a part of an image that is there although the format has no place for it.
     fn note(&mut self, name: &'static str, is_there: bool) {
         if is_there {
-            self.0.insert(name);
+            *self.0.entry(name).or_default() += 1;
         }
     }
 }
@@ -214,27 +250,6 @@ fn file_of(folder: &Path, id: &str, suffix: &str) -> Result<PathBuf, FormatError
     }
     let what = "its id is no file name; rename it with --rename".to_owned();
     Err(FormatError::Unwritable { path: folder.to_owned(), id: id.to_owned(), what })
-}
-
-/// All regular files below a folder whose names end so, in the order of their paths; links to folders are not followed.
-fn files_below(folder: &Path, suffix: &str) -> Result<Vec<PathBuf>, FormatError> {
-    let mut found = Vec::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).map_err(FormatError::io(&folder))? {
-            let entry = entry.map_err(FormatError::io(&folder))?;
-            let kind = entry.file_type().map_err(FormatError::io(&folder))?;
-            if kind.is_dir() {
-                folders.push(entry.path());
-            } else if entry.file_name().as_encoded_bytes().ends_with(suffix.as_bytes())
-                && entry.path().is_file()
-            {
-                found.push(entry.path());
-            }
-        }
-    }
-    found.sort();
-    Ok(found)
 }
 
 /// A fingerprint of many files: their number, total size, latest date, and the first one's place.

@@ -1,11 +1,12 @@
 //! NumPy's `.npy` files, and folders of `<image>.npy` with `<image>_info.npy` (Facebook's extraction script).
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use unpickle::{Dtype, NdArray, Value};
 
+use super::folder::Folder;
 use super::volta::{float_array, integer_array, regions};
 use super::{FeatureSink, FeatureSource, FormatError, LeftOut, MAX_ARRAY_BYTES, RecordError};
 use super::{Records, SourceInfo, SourceRecord};
@@ -118,12 +119,20 @@ impl NpyFolder {
     /// # Errors
     /// If a folder cannot be listed.
     pub fn open(path: &Path) -> Result<NpyFolder, FormatError> {
-        let infos = super::files_below(path, INFO)?;
-        let fingerprint = super::fingerprint_of_all(&infos);
+        let infos = Folder::whole(path)?.infos;
+        let arrays = infos.iter().map(|info| array_of(info));
+        let files: Vec<PathBuf> = infos.iter().cloned().chain(arrays).collect();
+        let fingerprint = super::fingerprint_of_all(&files);
         let count = Some(infos.len() as u64);
         let info = SourceInfo { format: "npy", path: path.to_owned(), count, fingerprint };
         Ok(NpyFolder { info, infos })
     }
+}
+
+/// The file of features that belongs to one of the rest.
+fn array_of(info: &Path) -> PathBuf {
+    let name = info.to_string_lossy();
+    PathBuf::from(format!("{}.npy", name.strip_suffix(INFO).unwrap_or(&name)))
 }
 
 impl FeatureSource for NpyFolder {
@@ -289,7 +298,7 @@ impl FeatureSink for NpySink {
         folder.sync_all().map_err(FormatError::io(&self.folder))
     }
 
-    fn left_out(&self) -> BTreeSet<&'static str> {
+    fn left_out(&self) -> BTreeMap<&'static str, u64> {
         self.left_out.0.clone()
     }
 }

@@ -1,7 +1,7 @@
 //! UNITER's `.npz` files: a zip of `norm_bb` `[n, 6]`, `features` `[n, dim]`, `conf` `[n]` and `soft_labels`
 //! `[n, classes]`, in f32 or f16. Boxes are relative to an image whose size is not stored.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io::{Cursor, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -10,6 +10,7 @@ use unpickle::NdArray;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
+use super::folder::Folder;
 use super::{FeatureSink, FeatureSource, FormatError, LeftOut, MAX_ARRAY_BYTES, RecordError};
 use super::{Records, SourceInfo, SourceRecord, npy};
 use crate::precision::check_range;
@@ -193,7 +194,7 @@ impl NpzFolder {
     /// # Errors
     /// If a folder cannot be listed.
     pub fn open(path: &Path) -> Result<NpzFolder, FormatError> {
-        Ok(NpzFolder::of(path, super::files_below(path, ".npz")?))
+        Ok(NpzFolder::of(path, Folder::whole(path)?.archives))
     }
 
     /// One file alone.
@@ -292,7 +293,7 @@ impl FeatureSink for NpzSink {
         folder.sync_all().map_err(FormatError::io(&self.folder))
     }
 
-    fn left_out(&self) -> BTreeSet<&'static str> {
+    fn left_out(&self) -> BTreeMap<&'static str, u64> {
         self.left_out.0.clone()
     }
 }

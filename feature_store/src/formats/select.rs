@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use regex_lite::Regex;
 
-use super::{FeatureSource, FormatError, RecordError, Records, SourceInfo, SourceRecord};
-use crate::{Regions, dataset};
+use super::{FeatureSource, FormatError, Listing, RecordError, Records, SourceInfo, SourceRecord};
+use crate::{FeatureStore, Regions, dataset};
 
 /// How an id is changed.
 #[derive(Debug, Clone)]
@@ -32,7 +32,8 @@ pub struct RenameError {
 impl std::str::FromStr for Rename {
     type Err = RenameError;
 
-    /// `stem`, `imagecode`, or `s/PATTERN/REPLACEMENT/` with any separator for the slash.
+    /// `stem`, `imagecode`, or `s/PATTERN/REPLACEMENT/` with any separator for the slash; a `g` at the end, which others
+    /// need for what is always done here, may stand there, too.
     fn from_str(rule: &str) -> Result<Rename, RenameError> {
         let wrong = |what: &str| RenameError { rule: rule.to_owned(), what: what.to_owned() };
         match rule {
@@ -46,30 +47,65 @@ impl std::str::FromStr for Rename {
             .filter(|separator| !separator.is_alphanumeric())
             .ok_or_else(|| wrong("expected `stem`, `imagecode` or `s/PATTERN/REPLACEMENT/`"))?;
         let parts: Vec<&str> = chars.as_str().split(separator).collect();
-        let [pattern, replacement, ""] = parts[..] else {
-            return Err(wrong("expected two parts, each with the separator after it"));
+        let [pattern, replacement, "" | "g"] = parts[..] else {
+            return Err(wrong(
+                "expected a pattern and a replacement, each with the separator after it; where one of them holds the \
+                 separator, take another (s#PATTERN#REPLACEMENT#)",
+            ));
         };
         let pattern = Regex::new(pattern).map_err(|error| wrong(&error.to_string()))?;
-        Ok(Rename::Replace(pattern, braced(replacement)))
+        let replacement = braced(replacement, &pattern).map_err(|what| wrong(&what))?;
+        Ok(Rename::Replace(pattern, replacement))
     }
 }
 
 /// A replacement with `${1}` for `$1` and `\1`: `$1_x` would otherwise name a group `1_x`.
-fn braced(replacement: &str) -> String {
+///
+/// # Errors
+/// A group that the pattern does not have, which would be nothing.
+fn braced(replacement: &str, pattern: &Regex) -> Result<String, String> {
     let mut out = String::new();
     let mut rest = replacement;
     while let Some(at) = rest.find(['$', '\\']) {
-        let digits = rest[at + 1..].chars().take_while(char::is_ascii_digit).count();
-        out += &rest[..at];
-        let end = at + 1 + digits;
-        if digits > 0 {
-            out += &format!("${{{}}}", &rest[at + 1..end]);
-        } else {
-            out += &rest[at..end];
+        let (before, sign) = rest.split_at(at);
+        out += before;
+        // Two dollars are one.
+        if let Some(after) = sign.strip_prefix("$$") {
+            out += "$$";
+            rest = after;
+            continue;
         }
-        rest = &rest[end..];
+        let (is_dollar, after) = (sign.starts_with('$'), &sign[1..]);
+        let in_braces = after.strip_prefix('{').and_then(|after| after.split_once('}'));
+        let is_word = |c: &char| c.is_ascii_alphanumeric() || *c == '_';
+        let digits = after.chars().take_while(char::is_ascii_digit).count();
+        let word = after.chars().take_while(is_word).count();
+        let (group, end) = match in_braces {
+            Some((group, end)) if is_dollar => (group, end),
+            _ if digits > 0 || !is_dollar => after.split_at(digits),
+            _ => after.split_at(word),
+        };
+        if group.is_empty() {
+            out += &sign[..1];
+        } else {
+            check_group(group, pattern)?;
+            out += &format!("${{{group}}}");
+        }
+        rest = end;
     }
-    out + rest
+    Ok(out + rest)
+}
+
+fn check_group(group: &str, pattern: &Regex) -> Result<(), String> {
+    let groups = pattern.captures_len() - 1;
+    let is_there = match group.parse::<usize>() {
+        Ok(number) => number <= groups,
+        Err(_) => pattern.capture_names().flatten().any(|name| name == group),
+    };
+    if is_there {
+        return Ok(());
+    }
+    Err(format!("the replacement names the group `{group}`, the pattern has {groups}"))
 }
 
 impl Rename {
@@ -219,6 +255,10 @@ impl FeatureSource for Selected {
         &self.info
     }
 
+    fn listings(&self) -> Vec<Result<Listing, String>> {
+        self.source.listings()
+    }
+
     fn records(self: Box<Self>) -> Result<Records, FormatError> {
         let Selected { source, selection, watch, .. } = *self;
         let records = source.records()?;
@@ -253,6 +293,10 @@ impl SourceRecord for Renamed {
         inner.decode().map(|(_, regions)| (id, regions))
     }
 
+    fn stored(&self) -> Option<(&FeatureStore, &str)> {
+        self.inner.stored()
+    }
+
     fn raw(&self) -> &[u8] {
         self.inner.raw()
     }
@@ -274,12 +318,19 @@ mod tests {
         assert_eq!(renamed(r"s/^0*(\d+)$/coco_$1/", "000123"), "coco_123");
         assert_eq!(renamed("s|/|_|", "a/b/c"), "a_b_c");
         assert_eq!(renamed(r"s/(.*)img(\d+)/\1_$2x/", "setimg5"), "set_5x");
+        assert_eq!(renamed("s#/#_#g", "a/b/c"), "a_b_c");
+        assert_eq!(renamed("s/(?P<set>.*)img/${set}-$set-$0-$$1-/", "aimg5"), "a-a-aimg-$1-5");
     }
 
     #[test]
     fn unusable_rules_are_refused() {
-        for rule in ["", "s", "s/a", "s/a/b", "s/(/b/", "sxaxbx", "other"] {
+        for rule in ["", "s", "s/a", "s/a/b", "s/(/b/", "sxaxbx", "other", "s/a/b/i"] {
             assert!(rule.parse::<Rename>().is_err(), "{rule}");
         }
+        for rule in ["s/(a)/$2/", r"s/a/\1/", "s/a/${1}/", "s/(?P<b>a)/$c/"] {
+            let said = rule.parse::<Rename>().unwrap_err().to_string();
+            assert!(said.contains("the pattern has"), "{said}");
+        }
+        assert!("s/a/b/c/".parse::<Rename>().unwrap_err().to_string().contains("s#"));
     }
 }

@@ -13,13 +13,16 @@ pub struct StoreSource {
 }
 
 impl StoreSource {
+    /// Name of the format.
+    pub(crate) const FORMAT: &str = "store";
+
     /// Takes a store as source.
     ///
     /// # Errors
     /// If its file cannot be looked at.
     pub fn new(store: FeatureStore) -> Result<StoreSource, FormatError> {
         let info = SourceInfo {
-            format: "store",
+            format: StoreSource::FORMAT,
             path: store.path().to_owned(),
             count: Some(store.len()),
             fingerprint: format!("{:016x}-{}", store.schema().digest, store.len()),
@@ -71,10 +74,14 @@ impl SourceRecord for StoreRecord {
         schema.max_regions as usize * schema.dim as usize * 4
     }
 
+    fn stored(&self) -> Option<(&FeatureStore, &str)> {
+        Some((&self.store, &self.id))
+    }
+
     fn decode(self: Box<Self>) -> Result<(String, Regions), RecordError> {
         match self.store.get_once(&self.id) {
             Ok(regions) => Ok((self.id, regions)),
-            Err(error) => Err(RecordError::new(self.store.path(), self.id, error)),
+            Err(error) => Err(RecordError::new(self.store.path(), self.id, error.reason())),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Beside the directory `feat_X` (or `feat_X_compressed`) stands `nbb_X.json`, which counts the boxes of each image that
 //! are to be used.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use zip::CompressionMethod;
 
 use super::lmdb_dump::{DumpReader, DumpWriter};
 use super::npz::{self, UniterArrays};
-use super::{FeatureSink, FeatureSource, FormatError, LeftOut, RecordError, Records};
+use super::{FeatureSink, FeatureSource, FormatError, LeftOut, Listing, RecordError, Records};
 use super::{SourceInfo, SourceRecord};
 use crate::{Regions, text};
 
@@ -33,18 +33,48 @@ pub struct UniterSource {
 
 impl UniterSource {
     pub(super) fn new(reader: DumpReader) -> Result<UniterSource, FormatError> {
+        let mut fingerprint = reader.fingerprint()?;
+        let counts = match counts_file(reader.path()) {
+            Some(path) => {
+                fingerprint += &format!("+{}", super::fingerprint(&path)?);
+                read_counts(&path)?
+            }
+            None => HashMap::new(),
+        };
         let info = SourceInfo {
             format: "uniter-lmdb",
             path: reader.path().to_owned(),
             count: Some(reader.entries().saturating_sub(1)),
-            fingerprint: reader.fingerprint()?,
-        };
-        let counts = match counts_file(reader.path()) {
-            Some(path) => read_counts(&path)?,
-            None => HashMap::new(),
+            fingerprint,
         };
         Ok(UniterSource { info, reader, counts })
     }
+
+    fn listed_keys(&self) -> Result<Listing, String> {
+        let keys = self.reader.get(KEYS).and_then(|value| {
+            serde_json::from_slice::<Vec<String>>(&value.ok_or("it is missing")?)
+                .map_err(|error| format!("it is no JSON list of keys: {error}"))
+        });
+        let keys = keys.map_err(|what| format!("`__keys__`, the list of keys: {what}"))?;
+        let ids = keys.iter().map(|key| id_of(key).to_owned()).collect();
+        let use_of = "UNITER's readers do not find what it leaves out";
+        Ok(Listing { name: "`__keys__`".into(), ids, use_of })
+    }
+
+    fn listed_counts(&self) -> Result<Listing, String> {
+        if self.counts.is_empty() {
+            let what = "there is no list of counts with an image in it (`nbb_X.json` beside `feat_X`): no boxes are cut off";
+            return Err(what.into());
+        }
+        let ids = self.counts.keys().map(|key| id_of(key).to_owned()).collect();
+        let use_of = "no boxes are cut off of it";
+        Ok(Listing { name: "the list of counts".into(), ids, use_of })
+    }
+}
+
+/// The image that a key stands for.
+fn id_of(key: &str) -> &str {
+    key.strip_suffix(".npz").unwrap_or(key)
 }
 
 /// `nbb_X.json` beside `feat_X`, if it is there.
@@ -68,6 +98,10 @@ impl FeatureSource for UniterSource {
         &self.info
     }
 
+    fn listings(&self) -> Vec<Result<Listing, String>> {
+        vec![self.listed_keys(), self.listed_counts()]
+    }
+
     fn records(self: Box<Self>) -> Result<Records, FormatError> {
         let (path, counts) = (self.info.path, Arc::new(self.counts));
         let entries = self.reader.into_entries(&[KEYS]);
@@ -78,7 +112,7 @@ impl FeatureSource for UniterSource {
                 RecordError::new(&path, key, "its key is not UTF-8")
             })?;
             let keep = counts.get(&key).copied();
-            let id = key.strip_suffix(".npz").unwrap_or(&key).to_owned();
+            let id = id_of(&key).to_owned();
             Ok(Box::new(UniterRecord { path: path.clone(), id, value, keep })
                 as Box<dyn SourceRecord>)
         })))
@@ -253,9 +287,8 @@ impl FeatureSink for UniterSink {
         })?;
         npz::note_left_out(&mut self.left_out, regions);
         self.left_out.note("class probabilities", regions.class_probabilities.is_some());
-        let key = format!("{id}.npz");
-        self.counts.insert(key.clone(), regions.len().into());
-        self.writer.put(key.into_bytes(), value)
+        self.counts.insert(format!("{id}.npz"), regions.len().into());
+        self.writer.put_image(id, ".npz", value)
     }
 
     fn finish(mut self: Box<Self>) -> Result<(), FormatError> {
@@ -268,7 +301,7 @@ impl FeatureSink for UniterSink {
         std::fs::write(&path, text).map_err(FormatError::io(&path))
     }
 
-    fn left_out(&self) -> BTreeSet<&'static str> {
+    fn left_out(&self) -> BTreeMap<&'static str, u64> {
         self.left_out.0.clone()
     }
 }

@@ -29,7 +29,13 @@ pub struct TextRecord {
 pub fn records(
     path: &Path,
 ) -> Result<impl Iterator<Item = Result<TextRecord, RecordError>>, FormatError> {
-    let entries = DumpReader::open(path)?.into_entries(&[super::uniter::KEYS]);
+    let reader = DumpReader::open(path)?;
+    let first = reader.first(&[super::uniter::KEYS])?;
+    if !first.is_some_and(|(_, value)| value.starts_with(super::detect::LZ4_FRAME)) {
+        let what = "it is not UNITER's text data base; `xenc store info` tells what else it is";
+        return Err(FormatError::Malformed { path: path.to_owned(), what: what.into() });
+    }
+    let entries = reader.into_entries(&[super::uniter::KEYS]);
     let path: PathBuf = path.to_owned();
     Ok(entries.map(move |entry| {
         let (key, value) = entry?;

@@ -3,13 +3,13 @@
 //! The dictionaries come in several spellings: arrays as base64 (text or bytes) or as NumPy arrays, numbers as `int`, as
 //! NumPy scalars or as text, labels named after the TSV (`objects_id`) or the HDF5 file (`obj_id`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use unpickle::{Dtype, NdArray, Value};
 
 use super::lmdb_dump::{DumpReader, DumpWriter};
-use super::{FeatureSink, FeatureSource, FormatError, LeftOut, RecordError, Records};
+use super::{FeatureSink, FeatureSource, FormatError, LeftOut, Listing, RecordError, Records};
 use super::{SourceInfo, SourceRecord, base64};
 use crate::{Labels, Regions};
 
@@ -39,6 +39,16 @@ impl FeatureSource for VoltaSource {
         &self.info
     }
 
+    fn listings(&self) -> Vec<Result<Listing, String>> {
+        let ids = self.reader.get(KEYS).and_then(|value| listed(&value.ok_or("it is missing")?));
+        let listing = ids.map(|ids| Listing {
+            name: "`keys`".into(),
+            ids,
+            use_of: "VOLTA's readers do not find what it leaves out",
+        });
+        vec![listing.map_err(|what| format!("`keys`, the list of ids: {what}"))]
+    }
+
     fn records(self: Box<Self>) -> Result<Records, FormatError> {
         let path = self.info.path;
         let entries = self.reader.into_entries(&[KEYS]);
@@ -51,6 +61,15 @@ impl FeatureSource for VoltaSource {
             Ok(Box::new(VoltaRecord { path: path.clone(), id, pickle }) as Box<dyn SourceRecord>)
         })))
     }
+}
+
+/// The ids in a pickled list.
+fn listed(pickle: &[u8]) -> Result<BTreeSet<String>, String> {
+    let value = unpickle::read(pickle).map_err(|error| error.to_string())?;
+    let Value::List(ids) = value else { return Err("it is no list".into()) };
+    let id = |id: &Value| Some(str::from_utf8(id.as_bytes()?).ok()?.to_owned());
+    let ids: Option<BTreeSet<String>> = ids.iter().map(id).collect();
+    ids.ok_or_else(|| "it holds something else than ids".into())
 }
 
 struct VoltaRecord {
@@ -90,8 +109,10 @@ pub(super) fn regions(record: &Value) -> Result<Regions, String> {
     if !matches!(record, Value::Dict(_)) {
         return Err("it is no dictionary".into());
     }
-    let boxes = floats(field(record, &["boxes", "bbox"]).ok_or("it has no `boxes`")?, "boxes")?;
-    let features = floats(field(record, &["features"]).ok_or("it has no `features`")?, "features")?;
+    let box_field = field(record, &["boxes", "bbox"]).ok_or("it has no `boxes`")?;
+    let feature_field = field(record, &["features"]).ok_or("it has no `features`")?;
+    let boxes = floats(box_field, "boxes")?;
+    let features = floats(feature_field, "features")?;
     let (boxes, rest) = boxes.as_chunks::<4>();
     if !rest.is_empty() || boxes.is_empty() {
         return Err(format!("its `boxes` hold {} numbers", 4 * boxes.len() + rest.len()));
@@ -102,9 +123,11 @@ pub(super) fn regions(record: &Value) -> Result<Regions, String> {
         return Err(format!("`num_boxes` is {count}, its `boxes` are {}", boxes.len()));
     }
     let n = boxes.len();
+    check_rows(box_field, "boxes", n)?;
     if !features.len().is_multiple_of(n) {
         return Err(format!("its `features` hold {} numbers for {n} boxes", features.len()));
     }
+    check_rows(feature_field, "features", n)?;
     let regions = Regions {
         width: size(record, &["img_w", "image_width", "image_w"])?,
         height: size(record, &["img_h", "image_height", "image_h"])?,
@@ -120,12 +143,24 @@ pub(super) fn regions(record: &Value) -> Result<Regions, String> {
         attributes: labels(record, &["attr_id", "attrs_id"], &["attr_conf", "attrs_conf"], n)?,
         extents: None,
         class_probabilities: match field(record, &["cls_prob"]) {
-            Some(value) => Some(floats(value, "cls_prob")?),
+            Some(value) => {
+                check_rows(value, "cls_prob", n)?;
+                Some(floats(value, "cls_prob")?)
+            }
             None => None,
         },
     };
     regions.check()?;
     Ok(regions)
+}
+
+/// Refuses an array that is no matrix with a row for each of `n` boxes, whose numbers would be taken for others. What has no
+/// shape, base64 and plain lists, is divided as it comes.
+fn check_rows(value: &Value, name: &str, n: usize) -> Result<(), String> {
+    match value {
+        Value::Array(array) => super::check_rows(array.shape(), name, n),
+        _ => Ok(()),
+    }
 }
 
 /// The first of several spellings of a field that is there and not `None`.
@@ -256,7 +291,7 @@ impl FeatureSink for VoltaSink {
         let pickle = pickle.map_err(|fault| unwritable(fault.to_string()))?;
         self.left_out.note("extents", regions.extents.is_some());
         self.keys.push(Value::Bytes(id.as_bytes().into()));
-        self.writer.put(id.as_bytes().to_vec(), pickle)
+        self.writer.put_image(id, "", pickle)
     }
 
     fn finish(mut self: Box<Self>) -> Result<(), FormatError> {
@@ -269,7 +304,7 @@ impl FeatureSink for VoltaSink {
         self.writer.finish()
     }
 
-    fn left_out(&self) -> BTreeSet<&'static str> {
+    fn left_out(&self) -> BTreeMap<&'static str, u64> {
         self.left_out.0.clone()
     }
 }
@@ -286,4 +321,41 @@ pub(super) fn float_array(values: &[f32], shape: Vec<usize>) -> Result<Value, un
 /// A NumPy array of i64, `[n]`.
 pub(super) fn integer_array(values: &[i64]) -> Result<Value, unpickle::Fault> {
     array(Dtype::I64, vec![values.len()], values.iter().flat_map(|x| x.to_le_bytes()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A record of two boxes and features of four values with these shapes.
+    fn record(boxes: Value, features: Value) -> Result<Regions, String> {
+        let fields = [
+            ("img_w", Value::Int(9)),
+            ("img_h", Value::Int(9)),
+            ("boxes", boxes),
+            ("features", features),
+        ];
+        let fields = fields.map(|(name, value)| (Value::Str(name.into()), value));
+        regions(&Value::Dict(fields.into()))
+    }
+
+    #[test]
+    fn arrays_are_read_in_their_own_shape_only() {
+        let numbers: Vec<f32> = (0..8u8).map(f32::from).collect();
+        let array = |shape: &[usize]| float_array(&numbers, shape.into()).unwrap();
+        let sound = record(array(&[2, 4]), array(&[2, 4])).unwrap();
+        assert_eq!((sound.len(), sound.dim), (2, 4));
+        assert_eq!(record(array(&[8]), array(&[8])).unwrap(), sound);
+        let text = || Value::Bytes(base64::encode(&numbers).into_bytes().into());
+        assert_eq!(record(text(), text()).unwrap(), sound);
+        for (boxes, features, name) in [
+            ([4, 2].as_slice(), [2, 4].as_slice(), "`boxes` have the shape [4, 2]"),
+            (&[1, 8], &[2, 4], "`boxes` have"),
+            (&[2, 4], &[4, 2], "`features` have the shape [4, 2]"),
+            (&[2, 4], &[2, 2, 2], "`features` have"),
+        ] {
+            let error = record(array(boxes), array(features)).unwrap_err();
+            assert!(error.contains(name), "{error}");
+        }
+    }
 }

@@ -1,4 +1,7 @@
 //! Is something that stands at a target an output of this program, which may be replaced, or somebody's files?
+//!
+//! A store says itself that it is one. A dump does not say who has written it: it is taken for an earlier export only if
+//! another in the same format is to take its place, never for something that a store may replace.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,13 +12,13 @@ use crate::{FeatureStore, StoreError, formats};
 /// What the LMDB directories that are written here hold.
 const ENVIRONMENT: [&str; 3] = ["data.mdb", "lock.mdb", "writer.lock"];
 
-/// Whether a file or folder is a store or an export, and nothing else lies in it.
+/// Whether a file or folder is a store or an export in a format, and nothing else lies in it.
 ///
 /// # Errors
 /// What it holds instead.
-pub(super) fn recognise(path: &Path) -> Result<(), String> {
+pub(super) fn recognise(path: &Path, format: &str) -> Result<(), String> {
     if !path.is_dir() {
-        return recognise_file(path);
+        return recognise_file(path, format);
     }
     let names = names_below(path).map_err(|error| error.to_string())?;
     // Nothing is lost with an empty folder.
@@ -35,14 +38,18 @@ pub(super) fn recognise(path: &Path) -> Result<(), String> {
         Ok(_) | Err(StoreError::Version { .. } | StoreError::Damaged { .. }) => return Ok(()),
         Err(_) => {}
     }
-    recognise_dump(path)
+    recognise_dump(path, format)
 }
 
-/// Whether a dump of a known format begins with an image.
-fn recognise_dump(path: &Path) -> Result<(), String> {
+/// Whether a dump is of a format and begins with an image.
+fn recognise_dump(path: &Path, format: &str) -> Result<(), String> {
     let source = formats::open(path).map_err(|error| format!("something else ({error})"))?;
     if path.is_file() && source.info().format == "npz" || path.ends_with("data.mdb") {
         return Err("part of a dump".into());
+    }
+    let found = source.info().format;
+    if found != format {
+        return Err(format!("a dump of another format ({found}), perhaps the only copy of it"));
     }
     let records = source.records().map_err(|error| format!("something else ({error})"));
     match records?.next().map(|record| record.and_then(|record| record.decode())) {
@@ -52,12 +59,12 @@ fn recognise_dump(path: &Path) -> Result<(), String> {
 }
 
 /// A TSV or HDF5 file; an empty one loses nothing.
-fn recognise_file(path: &Path) -> Result<(), String> {
+fn recognise_file(path: &Path, format: &str) -> Result<(), String> {
     let metadata = path.metadata().map_err(|error| format!("something else ({error})"))?;
     if metadata.is_file() && metadata.len() == 0 {
         return Ok(());
     }
-    recognise_dump(path)
+    recognise_dump(path, format)
 }
 
 /// Whether a file's path below a folder is one that an export or a store consists of.

@@ -1,4 +1,4 @@
-//! Which images of a store that is being written are committed, for the thread that decodes.
+//! The images of a store that is being written that are committed, for the thread that decodes.
 
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -7,24 +7,42 @@ use heed::Database;
 use heed::types::{Bytes, Str};
 
 use super::{check_id, failed};
-use crate::StoreError;
-use crate::lmdb::Env;
+use crate::lmdb::{self, Env};
+use crate::record::RecordView;
+use crate::{Regions, StoreError};
 
-/// Tells which images are committed. The map moves when it grows: whoever reads it holds `mapped` meanwhile.
-pub(crate) struct CommittedIds {
+/// Reads the images that are committed. The map moves when it grows: whoever reads it holds `mapped` meanwhile.
+pub(crate) struct Committed {
     pub(super) env: Env,
     pub(super) regions: Database<Str, Bytes>,
     pub(super) mapped: Arc<RwLock<()>>,
-    pub(super) partial: PathBuf,
+    pub(super) target: PathBuf,
 }
 
-impl CommittedIds {
+impl Committed {
     /// Whether an image is committed.
     pub(crate) fn contains(&self, id: &str) -> Result<bool, StoreError> {
         check_id(id)?;
         let _mapped = self.mapped.read().unwrap_or_else(PoisonError::into_inner);
-        let transaction = self.env.read_txn().map_err(|e| failed(&self.partial, e))?;
-        Ok(self.regions.get(&transaction, id).map_err(|e| failed(&self.partial, e))?.is_some())
+        let transaction = self.env.read_txn().map_err(|e| failed(&self.target, e))?;
+        Ok(self.regions.get(&transaction, id).map_err(|e| failed(&self.target, e))?.is_some())
+    }
+
+    /// A committed image's regions, as they are stored; `None` if it is not committed, or never can be.
+    pub(crate) fn get(&self, id: &str) -> Result<Option<Regions>, StoreError> {
+        if check_id(id).is_err() {
+            return Ok(None);
+        }
+        let _mapped = self.mapped.read().unwrap_or_else(PoisonError::into_inner);
+        let transaction = self.env.read_txn().map_err(|e| failed(&self.target, e))?;
+        let found = self.regions.get(&transaction, id).map_err(|e| failed(&self.target, e))?;
+        let Some(bytes) = found else { return Ok(None) };
+        lmdb::will_need(bytes);
+        let damaged =
+            |what| StoreError::Damaged { path: self.target.clone(), key: id.to_owned(), what };
+        let regions = RecordView::parse(bytes).map_err(damaged)?.to_regions();
+        lmdb::not_needed(bytes);
+        Ok(Some(regions))
     }
 }
 
@@ -48,7 +66,7 @@ mod tests {
         };
         let options = WriterOptions { transaction_bytes: 1 << 17, ..WriterOptions::default() };
         let mut writer = StoreWriter::create(&folder.path().join("store"), options).unwrap();
-        let ids = writer.committed_ids();
+        let ids = writer.committed_images();
         let first = writer.env.info().map_size;
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {

@@ -36,7 +36,7 @@ fn write(source: &Path, target: &Path, format: ForeignFormat) -> Vec<&'static st
     let source = formats::open(source).unwrap();
     let run = AtomicBool::new(false);
     let report = export(source, target, format, false, &OnError::Fail, &run, &mut |_| {}).unwrap();
-    report.left_out.into_iter().collect()
+    report.left_out.into_keys().collect()
 }
 
 fn to_store(source: &Path, target: &Path) -> FeatureStore {
@@ -145,6 +145,102 @@ fn parity_uniter_files_round_trip_through_a_store() {
         }
         assert_eq!(read_all(&target), expected, "{name}");
     }
+}
+
+#[test]
+fn what_is_lost_in_a_format_is_told_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let labels = |ids| Some(Labels { ids, confidences: vec![0.5, 0.25] });
+    let pixels = Regions {
+        width: 640,
+        height: 480,
+        boxes: vec![[0.0, 0.0, 320.0, 240.0], [64.0, 48.0, 640.0, 480.0]],
+        features: vec![1.0, 2.0, 3.0, 4.0],
+        dim: 2,
+        objects: labels(vec![1, 2]),
+        attributes: labels(vec![3, 4]),
+        class_probabilities: Some(vec![0.5, 0.5, 0.25, 0.75]),
+        ..Regions::default()
+    };
+    let relative = Regions {
+        width: 1,
+        height: 1,
+        boxes: vec![[0.0, 0.0, 0.5, 0.5], [0.25, 0.25, 1.0, 1.0]],
+        extents: Some(vec![[0.51, 0.5], [0.75, 0.76]]),
+        ..pixels.clone()
+    };
+    let images = BTreeMap::from([("a".to_owned(), pixels), ("b".to_owned(), relative)]);
+    // Two stores: one holds boxes in pixels or relative ones.
+    for (id, regions) in &images {
+        let store = folder.path().join(id);
+        let mut writer =
+            feature_store::StoreWriter::create(&store, WriterOptions::default()).unwrap();
+        writer.append(id, regions).unwrap();
+        writer.finish().unwrap();
+    }
+
+    let tsv = |order| ForeignFormat::Tsv(order, TsvCompression::Plain);
+    let uniter = |encoding| ForeignFormat::Uniter { encoding, half: false };
+    for (name, format) in [
+        ("base64", ForeignFormat::Volta(VoltaEncoding::Base64)),
+        ("raw", ForeignFormat::Volta(VoltaEncoding::Raw)),
+        ("ten", tsv(TsvOrder::Lxmert)),
+        ("six", tsv(TsvOrder::BottomUp)),
+        ("hdf5", ForeignFormat::Hdf5),
+        ("indexed", ForeignFormat::IndexedHdf5),
+        ("npy", ForeignFormat::Npy),
+        ("npz", ForeignFormat::Npz { half: false }),
+        ("msgpack", uniter(UniterEncoding::Msgpack)),
+        ("deflated", uniter(UniterEncoding::Npz)),
+    ] {
+        let (mut told, mut lost) = (BTreeMap::<&str, u64>::new(), BTreeMap::new());
+        for (id, given) in &images {
+            let target = folder.path().join(format!("{name}-{id}"));
+            let source = formats::open(&folder.path().join(id)).unwrap();
+            let run = AtomicBool::new(false);
+            let report = export(source, &target, format, false, &OnError::Fail, &run, &mut |_| {});
+            let left_out = report.unwrap().left_out;
+            left_out.into_iter().for_each(|(part, n)| *told.entry(part).or_default() += n);
+            let back = read_all(&target);
+            parts_lost(given, &back[id]).for_each(|part| *lost.entry(part).or_default() += 1);
+        }
+        for part in ["objects", "attributes"] {
+            // Two words for two parts.
+            let Some(images) = told.remove(part) else { continue };
+            let parts = if part == "objects" { OBJECTS } else { ATTRIBUTES };
+            told.extend(parts.map(|part| (part, images)));
+        }
+        assert_eq!(told, lost, "{name}");
+    }
+}
+
+const OBJECTS: [&str; 2] = ["object ids", "object confidences"];
+const ATTRIBUTES: [&str; 2] = ["attribute ids", "attribute confidences"];
+
+/// The parts of an image that are not there any more.
+fn parts_lost(given: &Regions, found: &Regions) -> impl Iterator<Item = &'static str> {
+    let labels = |names: [&'static str; 2], given: &Option<Labels>, found: &Option<Labels>| {
+        let (given, found) = (given.clone().unwrap(), found.clone().unwrap_or_default());
+        let [ids, confidences] = names;
+        [(ids, given.ids != found.ids), (confidences, given.confidences != found.confidences)]
+    };
+    let [objects, object_confidences] = labels(OBJECTS, &given.objects, &found.objects);
+    let [attributes, attribute_confidences] =
+        labels(ATTRIBUTES, &given.attributes, &found.attributes);
+    let extents = given.extents.is_some() && given.extents != found.extents;
+    let size = (given.width, given.height) != (found.width, found.height);
+    let probabilities = given.class_probabilities != found.class_probabilities;
+    [
+        objects,
+        object_confidences,
+        attributes,
+        attribute_confidences,
+        ("extents", extents),
+        ("image size", size),
+        ("class probabilities", probabilities),
+    ]
+    .into_iter()
+    .filter_map(|(part, is_lost)| is_lost.then_some(part))
 }
 
 #[test]

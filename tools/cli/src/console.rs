@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use std::fmt::{Arguments, Display};
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, StdoutLock, Write};
 
+use feature_store::text::visible_but;
+
 /// As `println!`, but a stdout that takes no more ends the program (see [`give_up`]).
 macro_rules! outln {
     () => { $crate::console::to_stdout(format_args!("\n")) };
@@ -42,12 +44,7 @@ pub fn to_stderr(text: Arguments) {
 
 /// Text whose control characters are spelled out, but for the ends of lines and tabs.
 fn visible(text: &str) -> Cow<'_, str> {
-    let is_hidden = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
-    if !text.contains(is_hidden) {
-        return text.into();
-    }
-    let spelled = |c: char| if is_hidden(c) { c.escape_default().to_string() } else { c.into() };
-    text.chars().map(spelled).collect::<String>().into()
+    visible_but(text, &['\n', '\t'])
 }
 
 /// Ends the program after a failed write to stdout: quietly if nobody reads on (`| head`), otherwise with a word and

@@ -34,6 +34,8 @@ mod progress;
 mod rank;
 #[cfg(feature = "torch")]
 mod report;
+#[cfg(feature = "torch")]
+mod run_args;
 mod store;
 #[cfg(feature = "torch")]
 mod train;
@@ -42,13 +44,28 @@ mod watch;
 #[cfg(feature = "torch")]
 mod weights;
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
+use anyhow::anyhow;
+use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser, Subcommand};
 
+const ABOUT: &str = match cfg!(feature = "torch") {
+    true => env!("CARGO_PKG_DESCRIPTION"),
+    false => {
+        "Feature stores: convert, validate, look into, compare (built without training and evaluation)"
+    }
+};
+
+/// Commands that need a feature of the build.
+const OF_FEATURES: [(&str, &[&str]); 2] = [
+    ("torch", &["train", "pretrain", "eval", "compare", "predict", "report", "demo", "weights"]),
+    ("onnx", &["extract", "export", "clip"]),
+];
+
 #[derive(Parser)]
-#[command(name = "xenc", version, about, max_term_width = 100)]
+#[command(name = "xenc", version, about = ABOUT, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -108,7 +125,12 @@ fn main() -> ExitCode {
     set_signals();
     let command = match Cli::try_parse() {
         Ok(cli) => cli.command,
-        Err(said) if said.use_stderr() => said.exit(),
+        Err(said) if said.use_stderr() => {
+            if let Some(error) = left_out(&said) {
+                return fail(&error);
+            }
+            said.exit()
+        }
         // Help or the version: what was asked for, on stdout.
         Err(said) => {
             if let Err(error) = said.print().and_then(|()| std::io::stdout().flush()) {
@@ -162,6 +184,19 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// That a command is there, but not in this build.
+fn left_out(said: &clap::Error) -> Option<anyhow::Error> {
+    let Some(ContextValue::String(name)) = said.get(ContextKind::InvalidSubcommand) else {
+        return None;
+    };
+    let (feature, _) = OF_FEATURES.iter().find(|(_, names)| names.contains(&name.as_str()))?;
+    // Below another command the name may be any.
+    let is_first = std::env::args().nth(1).is_some_and(|first| first == *name);
+    is_first.then(|| {
+        anyhow!("this xenc was built without `{name}`; build it with `--features {feature}`")
+    })
+}
+
 /// Prints the error with its causes, one a line.
 fn fail(error: &anyhow::Error) -> ExitCode {
     errln!("error: {error}");
@@ -174,7 +209,22 @@ fn fail(error: &anyhow::Error) -> ExitCode {
             said = cause;
         }
     }
+    if error.chain().any(is_no_room) {
+        errln!(
+            "  what to do: free some space there or write to another place, and give the command again; what was complete before is as it was"
+        );
+    }
     ExitCode::from(2)
+}
+
+/// Whether a disk, a quota or the limit of a file's size leaves no room to write to.
+fn is_no_room(error: &(dyn std::error::Error + 'static)) -> bool {
+    let Some(error) = error.downcast_ref::<std::io::Error>() else { return false };
+    #[cfg(unix)]
+    if error.raw_os_error() == Some(libc::EFBIG) {
+        return true;
+    }
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
 /// Lets `xenc store ls | head` end quietly: Rust ignores SIGPIPE, and would go on writing to the closed pipe. A limit on

@@ -14,6 +14,7 @@ use vision::image::Limits;
 use crate::progress::Progress;
 use crate::store::choices::{CompressionArg, PrecisionArg};
 use crate::store::info::region_count;
+use crate::store::target::check_store;
 
 /// Bytes that are collected before they are committed: what a kill can lose.
 const TRANSACTION: usize = 8 << 20;
@@ -98,6 +99,7 @@ impl FromStr for Shard {
 impl PictureArgs {
     /// The pictures; an error before any work if the store cannot take its place.
     pub fn open(&self) -> anyhow::Result<Pictures> {
+        check_store(&self.store)?;
         let writer = WriterOptions { overwrite: self.force, ..WriterOptions::default() };
         writer.check(&self.store, &[&self.images])?;
         let pictures = Pictures::open(&self.images, self.ids)?;

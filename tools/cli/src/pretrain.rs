@@ -1,6 +1,6 @@
 //! `xenc pretrain`: captions of one's own, and pre-trained weights become better ones.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -9,31 +9,18 @@ use crossencoders::train::distributed::Launch;
 use crossencoders::train::pretrain::{
     PretrainEvent, PretrainLosses, PretrainOutcome, PretrainRecipe, PretrainSummary, Pretrainer,
 };
+use crossencoders::weights::LoadReport;
 
 use crate::interrupt;
 use crate::progress::Progress;
+use crate::run_args::{self, RunArgs};
 
 /// An interrupted run goes on where it stopped when the same command is given again. `xenc train` begins with what it has
-/// learnt if its recipe says init = "RUN/checkpoints/best/model.safetensors" (docs/pretraining.md).
+/// learnt if its recipe says init = "RUN" (docs/pretraining.md).
 #[derive(clap::Args)]
 pub struct Args {
-    /// The recipe (configs/pretraining/*.toml)
-    recipe: PathBuf,
-    /// Change a value of the recipe, such as train.epochs=3; may be given several times
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    overrides: Vec<String>,
-    /// Folder of the run; runs/pretrain-RECIPE by default
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
-    /// Begin anew if the folder holds a run
-    #[arg(long)]
-    force: bool,
-    /// cpu, cuda or cuda:N
-    #[arg(long, default_value = "cpu")]
-    device: String,
-    /// Print the summary as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    run: RunArgs,
 }
 
 /// Pre-trains, with progress on stderr and the summary on stdout.
@@ -41,17 +28,17 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(Launch { size, .. }) = Launch::detect().filter(|launch| launch.size > 1) {
         anyhow::bail!("pre-training runs in one process, but {size} were started together");
     }
-    let recipe = PretrainRecipe::load(&args.recipe, &args.overrides)?;
-    let name = args.recipe.file_stem().unwrap_or_default().to_string_lossy();
-    let out = args.out.unwrap_or_else(|| Path::new("runs").join(format!("pretrain-{name}")));
-    let device: Device = args.device.parse()?;
-    let pretrainer = Pretrainer::open(recipe, &out, args.force, device.get());
+    let Args { run } = args;
+    let recipe = PretrainRecipe::load(&run.recipe, &run.overrides.values)?;
+    let out = run.out("pretrain-");
+    let device: Device = run.device.parse()?;
+    let pretrainer = Pretrainer::open(recipe, &out, run.force, device.get());
     let mut pretrainer = pretrainer.context("cannot pre-train")?;
     announce(&pretrainer, &out);
     let Some(summary) = pretrain(&mut pretrainer, &out)? else {
         return Ok(interrupt::exit_code());
     };
-    if args.json {
+    if run.json {
         outln!("{}", serde_json::to_string_pretty(&summary)?);
     } else {
         print(&summary, &out);
@@ -90,23 +77,22 @@ fn announce(pretrainer: &Pretrainer, out: &Path) {
                 captions.skipped
             );
         }
+        for remark in captions.limits.remarks("captions") {
+            errln!("{split}: {remark}");
+        }
     }
     let parameters = pretrainer.variables().variables();
     let millions = parameters.values().map(|variable| variable.numel()).sum::<usize>() as f64 / 1e6;
     errln!("model: {millions:.1} million parameters");
-    match (pretrainer.position(), &pretrainer.recipe().init) {
+    match (pretrainer.position(), pretrainer.loaded()) {
         ((0, _), None) => errln!("model: weights begin random: the recipe has no `init`"),
-        ((0, _), Some(init)) => {
-            errln!("model: weights from {}", init.display());
-            if let Some(report) = pretrainer.loaded().filter(|report| !report.missing.is_empty()) {
-                errln!(
-                    "model: {} begin random: {}",
-                    report.missing.len(),
-                    report.missing.join(", ")
-                );
+        ((0, _), Some(LoadReport { path, missing, .. })) => {
+            errln!("model: weights from {}", path.display());
+            if !missing.is_empty() {
+                errln!("model: {} begin random: {}", missing.len(), missing.join(", "));
             }
         }
-        ((step, steps), _) => errln!("{}: goes on after step {step} of {steps}", out.display()),
+        (position, _) => run_args::announce_position(position, out),
     }
 }
 
@@ -117,8 +103,7 @@ fn print(summary: &PretrainSummary, out: &Path) {
         outln!("ended early: no epoch since was better (train.patience)");
     }
     outln!("valid {}", describe(best));
-    let best = out.join("checkpoints/best/model.safetensors");
-    outln!("`xenc train` begins with it: --set init={}", best.display());
+    outln!("`xenc train` begins with it: --set init={}", out.display());
 }
 
 fn describe(losses: &PretrainLosses) -> String {

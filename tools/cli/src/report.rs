@@ -1,13 +1,11 @@
 //! `xenc report`: a training run as one HTML page.
 
-use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::bail;
 use crossencoders::device::Device;
-use crossencoders::report::{Options, Report};
+use crossencoders::report::{Options, Report, is_report};
 
 use crate::interrupt;
 use crate::progress::Progress;
@@ -29,25 +27,24 @@ pub struct Args {
     /// Annotations of phenomena (ImageCoDe's manual_annotation_valid.yaml)
     #[arg(long, value_name = "FILE")]
     phenomena: Option<PathBuf>,
-    /// What `xenc eval RUN --predictions FILE` has written, of any split; otherwise the validation split is ranked now
+    /// What is ranked: `valid` or `train` of the recipe, or an annotation file
+    #[arg(long, default_value = "valid")]
+    split: String,
+    /// What `xenc eval RUN --predictions FILE` has written of this split; otherwise the split is ranked now
     #[arg(long, value_name = "FILE")]
     predictions: Option<PathBuf>,
     /// How many mistakes are shown
     #[arg(long, value_name = "N", default_value_t = 12)]
     mistakes: usize,
     /// Only curves and configuration: needs neither model nor features
-    #[arg(long, conflicts_with_all = ["features", "images", "phenomena", "predictions"])]
+    #[arg(long, conflicts_with_all = ["features", "images", "phenomena", "split", "predictions"])]
     curves_only: bool,
+    /// Replace a file that is no report, too
+    #[arg(long)]
+    force: bool,
     /// cpu, cuda or cuda:N
     #[arg(long, default_value = "cpu")]
     device: String,
-}
-
-/// Whether a file is an HTML page, such as the report of this run before it went on.
-fn is_page(file: &Path) -> bool {
-    let mut start = [0; 14];
-    let read = File::open(file).and_then(|mut file| file.read_exact(&mut start));
-    read.is_ok() && start.eq_ignore_ascii_case(b"<!DOCTYPE html")
 }
 
 /// Writes the page and prints its path.
@@ -60,14 +57,18 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     {
         bail!("cannot write {}: {} is no folder", out.display(), folder.display());
     }
-    if out.exists() && !is_page(&out) {
-        bail!("{} is there already, and no page; choose another --out", out.display());
+    if out.exists() && !args.force && !is_report(&out) {
+        bail!(
+            "{} is there already, and no report of a run; --force replaces it all the same",
+            out.display()
+        );
     }
     let options = Options {
         curves_only: args.curves_only,
         features: args.features,
         images: args.images,
         phenomena: args.phenomena,
+        split: args.split,
         predictions: args.predictions,
         mistakes: args.mistakes,
         device: args.device.parse::<Device>()?.get(),

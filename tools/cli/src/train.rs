@@ -1,6 +1,6 @@
 //! `xenc train`: a recipe becomes a trained model.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -11,42 +11,28 @@ use crossencoders::train::{Outcome, Recipe, Summary, Trainer};
 use crate::distribution;
 use crate::interrupt;
 use crate::rank;
+use crate::run_args::{self, RunArgs};
 use crate::watch::Watch;
 
 /// An interrupted run goes on where it stopped when the same command is given again. Under mpirun, srun or their like
 /// all processes train one model together (docs/scale.md).
 #[derive(clap::Args)]
 pub struct Args {
-    /// The recipe (configs/recipes/*.toml)
-    recipe: PathBuf,
-    /// Change a value of the recipe, such as train.epochs=3; may be given several times
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    overrides: Vec<String>,
-    /// Folder of the run; runs/RECIPE by default
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
-    /// Begin anew if the folder holds a run
-    #[arg(long)]
-    force: bool,
-    /// cpu, cuda or cuda:N; each of several processes on a machine takes a GPU of its own for cuda
-    #[arg(long, default_value = "cpu")]
-    device: String,
+    #[command(flatten)]
+    run: RunArgs,
     /// Show curves, rate and time left on the whole terminal
     #[arg(long)]
     dashboard: bool,
-    /// Print the summary as JSON
-    #[arg(long)]
-    json: bool,
 }
 
 /// Trains, with progress on stderr and the summary on stdout.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let recipe = Recipe::load(&args.recipe, &args.overrides)?;
-    let name = args.recipe.file_stem().unwrap_or_default();
-    let out = args.out.unwrap_or_else(|| Path::new("runs").join(name));
-    let device: Device = distribution::own_device(&args.device, Launch::detect()).parse()?;
+    let Args { run, dashboard } = args;
+    let recipe = Recipe::load(&run.recipe, &run.overrides.values)?;
+    let out = run.out("");
+    let device: Device = distribution::own_device(&run.device, Launch::detect()).parse()?;
     let ranks = distributed::connect(device.get())?;
-    let summary = match train(recipe, &out, args.force, device, args.dashboard, &ranks) {
+    let summary = match train(recipe, &out, run.force, device, dashboard, &ranks) {
         Ok(Some(summary)) => summary,
         Ok(None) => return Ok(interrupt::exit_code()),
         Err(error) => return distribution::fail(error, &ranks),
@@ -54,7 +40,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if !ranks.is_root() {
         return Ok(ExitCode::SUCCESS);
     }
-    if args.json {
+    if run.json {
         outln!("{}", serde_json::to_string_pretty(&summary)?);
     } else {
         outln!(
@@ -116,9 +102,7 @@ fn announce(trainer: &Trainer, out: &Path) {
             sets.examples.len(),
             sets.sets - sets.skipped.len()
         );
-        if let Some(message) = sets.skip_message() {
-            errln!("{split}: {message}");
-        }
+        sets.remarks().iter().for_each(|remark| errln!("{split}: {remark}"));
     }
     match millions(true) {
         0.0 => errln!("model: {:.1} million parameters", millions(false)),
@@ -129,9 +113,9 @@ fn announce(trainer: &Trainer, out: &Path) {
             );
         }
     }
-    match (trainer.position(), &ranker.recipe.init) {
+    match (trainer.position(), &ranker.loaded) {
         ((0, _), None) => errln!("model: weights begin random: the recipe has no `init`"),
-        ((0, _), Some(init)) => errln!("model: weights from {}", init.display()),
-        ((step, steps), _) => errln!("{}: goes on after step {step} of {steps}", out.display()),
+        ((0, _), Some(report)) => errln!("model: weights from {}", report.path.display()),
+        (position, _) => run_args::announce_position(position, out),
     }
 }

@@ -4,10 +4,18 @@ use std::path::Path;
 
 use anyhow::Context;
 use crossencoders::eval::Metrics;
-use crossencoders::train::{Event, StepLog, Trainer, Variant};
+use crossencoders::train::{Event, StepLog, Trainer};
 
 use crate::dashboard::{Dashboard, State};
 use crate::progress::Progress;
+
+/// What the variant `non_contrastive` learns from.
+const PAIRS: &str = "pairs";
+
+/// What the part of rows that are right is called: to tell pairs apart is another thing than to rank sets.
+pub fn accuracy_name(rows: &str) -> &'static str {
+    if rows == PAIRS { "pair accuracy" } else { "accuracy" }
+}
 
 /// A view of a run.
 pub struct Watch {
@@ -26,10 +34,7 @@ impl Watch {
     /// Begins to show a run; a dashboard needs a terminal, and without one there are lines.
     pub fn start(trainer: &Trainer, out: &Path, dashboard: bool) -> anyhow::Result<Watch> {
         let recipe = &trainer.ranker().recipe;
-        let rows = match recipe.variant {
-            Variant::NonContrastive => "pairs",
-            _ => "sets",
-        };
+        let rows = if trainer.ranker().learns_from_pairs() { PAIRS } else { "sets" };
         let (step, steps) = trainer.position();
         if dashboard && !Dashboard::is_possible() {
             errln!("--dashboard needs a terminal: lines instead");
@@ -60,10 +65,11 @@ impl Watch {
                 Event::Step { step, epoch, loss, accuracy, rows_per_second, .. },
             ) => {
                 let (accuracy, rows) = (100.0 * accuracy.unwrap_or_default(), self.rows);
+                let name = accuracy_name(rows);
                 progress.set(
                     *step,
                     &format!(
-                        "epoch {epoch}  loss {loss:.3}  accuracy {accuracy:.0} %  {rows_per_second:.0} {rows}/s"
+                        "epoch {epoch}  loss {loss:.3}  {name} {accuracy:.0} %  {rows_per_second:.0} {rows}/s"
                     ),
                 );
             }
@@ -93,7 +99,8 @@ fn recall(state: &mut State, metrics: &Path) {
     for line in log.lines() {
         if let Ok(step) = serde_json::from_str::<StepLog>(line) {
             state.loss.push(step.step as f64, step.loss);
-            state.accuracy.push(step.step as f64, 100.0 * step.accuracy.unwrap_or_default());
+            let accuracy = step.accuracy.or(step.pair_accuracy).unwrap_or_default();
+            state.accuracy.push(step.step as f64, 100.0 * accuracy);
         } else if let Ok(line) = serde_json::from_str::<serde_json::Value>(line)
             && let Some(step) = line["step"].as_f64()
             && let Some(accuracy) = line["metrics"]["all"]["accuracy"].as_f64()

@@ -1,5 +1,6 @@
 //! `xenc weights`: what a file of weights holds, whether it fits a model, and the same in another format.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -8,7 +9,8 @@ use clap::{Subcommand, ValueEnum};
 use crossencoders::config::ModelConfig;
 use crossencoders::tch::Kind;
 use crossencoders::weights::{
-    self, Convention, Conversion, LoadReport, SaveAs, WeightsFile, convert, hub,
+    self, Convention, Conversion, LoadReport, MisShaped, SaveAs, TensorInfo, WeightsFile, convert,
+    hub,
 };
 use serde_json::json;
 
@@ -122,11 +124,33 @@ fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(u8::from(!against.as_ref().is_none_or(fits))))
 }
 
+/// Lines of a kind that are printed; more are only counted.
+const LISTED: usize = 20;
+
+/// A name with `*` for the numbers of layers in it, which stand between dots.
+fn pattern(name: &str) -> String {
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let parts = name.split('.').map(|part| if is_number(part) { "*" } else { part });
+    parts.collect::<Vec<_>>().join(".")
+}
+
+/// Equal lines once, with how many they are, in order.
+fn grouped(lines: impl Iterator<Item = String>) -> Vec<String> {
+    let mut counts = BTreeMap::new();
+    lines.for_each(|line| *counts.entry(line).or_insert(0) += 1);
+    let counted = |(line, count)| if count > 1 { format!("{line}  ({count} times)") } else { line };
+    counts.into_iter().map(counted).collect()
+}
+
 fn print_file(file: &WeightsFile) {
-    for tensor in file.listing() {
-        let finite = if tensor.finite { "" } else { "  NaN or infinite" };
-        outln!("{:<70} {:<5} {:?}{finite}", tensor.name, tensor.dtype, tensor.shape);
-    }
+    let line = |tensor: TensorInfo| {
+        let TensorInfo { name, dtype, shape, finite, .. } = tensor;
+        // One that is broken is to be found by its own name.
+        let (name, remark) =
+            if finite { (pattern(&name), "") } else { (name, "  NaN or infinite") };
+        format!("{name:<70} {dtype:<5} {shape:?}{remark}")
+    };
+    grouped(file.listing().into_iter().map(line)).iter().for_each(|line| outln!("{line}"));
     outln!("format       {}", file.format.name());
     if let Some(key) = file.key {
         outln!("found under  {key}");
@@ -141,16 +165,21 @@ fn print_file(file: &WeightsFile) {
 
 fn print_report(report: &LoadReport) {
     outln!("loaded       {} parameters of the model", report.loaded);
-    let mis_shaped: Vec<String> = report.mis_shaped.iter().map(|found| found.to_string()).collect();
-    for (what, names) in [
-        ("missing", &report.missing),
-        ("mis-shaped", &mis_shaped),
-        ("unexpected", &report.unexpected),
-        ("tied", &report.tied),
+    let patterns = |names: &[String]| grouped(names.iter().map(|name| pattern(name)));
+    let mis_shaped = report
+        .mis_shaped
+        .iter()
+        .map(|found| MisShaped { name: pattern(&found.name), ..found.clone() }.to_string());
+    for (what, count, lines) in [
+        ("missing", report.missing.len(), patterns(&report.missing)),
+        ("mis-shaped", report.mis_shaped.len(), grouped(mis_shaped)),
+        ("unexpected", report.unexpected.len(), patterns(&report.unexpected)),
+        ("tied", report.tied.len(), Vec::new()),
     ] {
-        outln!("{what:<12} {}", names.len());
-        if what != "tied" {
-            names.iter().for_each(|name| outln!("  {name}"));
+        outln!("{what:<12} {count}");
+        lines.iter().take(LISTED).for_each(|line| outln!("  {line}"));
+        if lines.len() > LISTED {
+            outln!("  and {} more kinds (--json lists all)", lines.len() - LISTED);
         }
     }
     report.notes.iter().for_each(|note| outln!("note         {note}"));

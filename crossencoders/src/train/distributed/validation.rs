@@ -32,7 +32,7 @@ impl Share {
         numbers.sort_by_key(|&number| lengths[number]);
         let numbers = share(&numbers, ranks.rank(), ranks.size());
         let examples = numbers.iter().map(|&number| split.examples[number].clone()).collect();
-        let sets = Arc::new(ImageSets { examples, skipped: Vec::new(), sets: split.sets });
+        let sets = Arc::new(ImageSets { examples, sets: split.sets, ..ImageSets::default() });
         Share { sets, numbers, offsets }
     }
 
@@ -78,7 +78,7 @@ mod tests {
             target: Some(0),
             video: false,
         });
-        Arc::new(ImageSets { examples: examples.collect(), skipped: Vec::new(), sets: 5 })
+        Arc::new(ImageSets { examples: examples.collect(), sets: 5, ..ImageSets::default() })
     }
 
     /// Scores that tell whose they are.

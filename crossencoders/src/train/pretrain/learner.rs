@@ -34,14 +34,14 @@ pub(super) struct Learner {
 impl Learner {
     /// As a recipe says: with its initial weights, or random ones.
     pub fn create(recipe: PretrainRecipe, device: Device) -> Result<Learner, TrainError> {
-        let config = ModelConfig::load(&recipe.model).map_err(RankerError::from)?;
-        let tokenizer = Tokenizer::load(&recipe.data.tokenizer)?;
+        let config = ranker::model_config(&recipe.model)?;
+        let tokenizer = ranker::tokenizer(&recipe.data)?;
         tch::manual_seed(recipe.train.seed as i64);
+        let init = recipe.init.as_deref().map(ranker::initial_weights).transpose()?;
         Learner::assemble(recipe, config, tokenizer, device, |recipe, config, variables| {
-            let Some(init) = &recipe.init else { return Ok(None) };
+            let Some(file) = &init else { return Ok(None) };
             let allowed: Vec<&str> = recipe.allow_missing.iter().map(String::as_str).collect();
-            let file = weights::hub::locate(init).map_err(WeightsError::from)?;
-            weights::initialise(variables, config, &file, &allowed).map(Some)
+            weights::initialise(variables, config, file, &allowed).map(Some)
         })
     }
 
@@ -79,7 +79,8 @@ impl Learner {
         }
         model.set_kind(recipe.train.precision.kind());
         let loaded = fill(&recipe, &config, &variables)?;
-        let optimisation = Optimisation::new(&variables, &config, &recipe.train)?;
+        let layers_above = |name: &str| config.layers_above(name);
+        let optimisation = Optimisation::new(&variables, &layers_above, &recipe.train)?;
         Ok(Learner { recipe, config, tokenizer, variables, loaded, model, optimisation })
     }
 

@@ -15,7 +15,6 @@ use crate::failure::catching;
 use crate::ranker;
 use crate::train::course::{self, Course, Outcome, Summary, Task};
 use crate::train::distributed::Ranks;
-use crate::train::folder::Folder;
 use crate::train::log::{Event, Step};
 use crate::train::step::{NoStep, NotFinite};
 use crate::train::{Cause, TrainError, Training};
@@ -48,13 +47,8 @@ impl Pretrainer {
         replace: bool,
         device: Device,
     ) -> Result<Pretrainer, TrainError> {
-        let fresh = Pretraining::new(recipe, device)?;
-        let ranks = Ranks::single();
-        let run = Folder::open(&ranks, out, &fresh.learner.recipe.to_toml(), replace)?;
-        Course::open(&ranks, run, fresh, |fresh, last| {
-            Ok(Pretraining { learner: Learner::load(last, device)?, ..fresh })
-        })
-        .map(Pretrainer)
+        let fresh = || Pretraining::new(recipe, device);
+        Course::open(&Ranks::single(), out, replace, device, fresh).map(Pretrainer)
     }
 
     /// The recipe.
@@ -108,7 +102,7 @@ impl Pretraining {
     fn new(recipe: PretrainRecipe, device: Device) -> Result<Pretraining, TrainError> {
         let learner = Learner::create(recipe, device)?;
         let data = &learner.recipe.data;
-        let store = ranker::open_store(&data.features, &learner.config)?;
+        let store = ranker::open_store(None, data, &learner.config)?;
         let drawing = learner.drawing(learner.recipe.train.seed)?;
         let train = Source::open(&data.train, &store, &learner, drawing)?;
         let valid = Source::open(&data.valid, &store, &learner, learner.drawing(VALID.0)?)?;
@@ -154,6 +148,14 @@ impl Task for Pretraining {
     type Batch = PretrainingBatch;
     type Gain = Tally;
     type Score = PretrainLosses;
+
+    fn recipe(&self) -> String {
+        self.learner.recipe.to_toml()
+    }
+
+    fn load(self, checkpoint: &Path, device: Device) -> Result<Pretraining, TrainError> {
+        Ok(Pretraining { learner: Learner::load(checkpoint, device)?, ..self })
+    }
 
     fn settings(&self) -> &Training {
         &self.learner.recipe.train

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::Objective;
 use crate::data::masking::{RegionMasking, WordMasking};
-use crate::train::recipe::{hold, read};
-use crate::train::{Data, RecipeError, Training};
+use crate::train::recipe::{Kind, hold, read};
+use crate::train::{Data, Recipe, RecipeError, Training};
 
 /// A run of pre-training. Relative paths in a file are relative to the file's folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -72,7 +72,7 @@ impl PretrainRecipe {
     /// # Errors
     /// [`RecipeError`].
     pub fn load(path: &Path, overrides: &[String]) -> Result<PretrainRecipe, RecipeError> {
-        read(path, overrides, PretrainRecipe::check)
+        read(path, overrides)
     }
 
     /// As TOML, all values spelt out.
@@ -80,6 +80,12 @@ impl PretrainRecipe {
         // Serialisation of plain numbers, strings and tables cannot fail; paths were strings when they were read.
         toml::to_string(self).unwrap_or_default()
     }
+}
+
+impl Kind for PretrainRecipe {
+    type Other = Recipe;
+    const WHAT: &str = "a recipe of pre-training: `xenc pretrain` takes it, and `xenc train` begins with what its run has \
+                        learnt (`init` = the run's folder)";
 
     fn check(&self) -> Result<(), &'static str> {
         let part = |part: f64| part > 0.0 && part <= 1.0;

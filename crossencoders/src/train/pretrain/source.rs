@@ -10,6 +10,7 @@ use crate::data::{
     Captions, DataError, Drawing, Loader, PretrainingBatch, by_length, pretraining_batch, shuffled,
 };
 use crate::model::pretraining::VisualTarget;
+use crate::ranker::RankerError;
 use crate::train::{StepIds, Training};
 
 /// Captions with all that is needed to make batches of them.
@@ -29,9 +30,10 @@ impl Source {
         store: &FeatureStore,
         learner: &Learner,
         drawing: Drawing,
-    ) -> Result<Source, DataError> {
+    ) -> Result<Source, RankerError> {
         let data = &learner.recipe.data;
-        let captions = Captions::load(path, store, &learner.tokenizer, data.max_tokens)?;
+        data.expect_split(path)?;
+        let captions = Captions::load(path, store, &learner.tokenizer, data.limits())?;
         Ok(Source {
             captions: Arc::new(captions),
             store: store.clone(),

@@ -1,12 +1,15 @@
 //! Writes a state dictionary as PyTorch's zip format: `data.pkl`, and one stored, aligned entry per storage.
 
 use std::collections::HashMap;
-use std::io::{Seek, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 
 use tch::{Kind, Tensor};
 use unpickle::Value;
+use zip::result::{ZipError, ZipResult};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
+
+use crate::weights::file::{bytes, on_cpu};
 
 /// The folder in the archive; any name will do.
 const ROOT: &str = "archive";
@@ -17,24 +20,73 @@ const ALIGNMENT: u16 = 64;
 pub(in crate::weights) fn write(
     tensors: &[(String, Tensor)],
     file: impl Write + Seek,
-) -> Result<(), String> {
+) -> io::Result<()> {
     let mut storages = Storages::default();
     let mut pairs = Vec::new();
     for (name, tensor) in tensors {
-        let value = storages.refer(tensor).map_err(|reason| format!("`{name}`: {reason}"))?;
+        let value = storages.refer(tensor);
+        let value = value.map_err(|reason| io::Error::other(format!("`{name}`: {reason}")))?;
         pairs.push((Value::Str(name.as_str().into()), value));
     }
-    let pickle = unpickle::write(&Value::Dict(pairs)).map_err(|error| error.to_string())?;
-    write_archive(file, &pickle, &storages).map_err(|error| error.to_string())
+    let pickle = unpickle::write(&Value::Dict(pairs)).map_err(io::Error::other)?;
+    write_archive(FailsOnce::new(file), &pickle, &storages).map_err(|error| match error {
+        ZipError::Io(error) => error,
+        other => io::Error::other(other),
+    })
 }
 
-fn write_archive(
-    file: impl Write + Seek,
-    pickle: &[u8],
-    storages: &Storages,
-) -> zip::result::ZipResult<()> {
+/// A file to which everything after a failure is written in vain: an archive that is given up tries to end itself, and
+/// would tell stderr that it cannot.
+struct FailsOnce<W> {
+    file: W,
+    position: u64,
+    failed: bool,
+}
+
+impl<W> FailsOnce<W> {
+    fn new(file: W) -> FailsOnce<W> {
+        FailsOnce { file, position: 0, failed: false }
+    }
+
+    fn attempt<T>(
+        &mut self,
+        in_vain: T,
+        attempt: impl FnOnce(&mut W) -> io::Result<T>,
+    ) -> io::Result<T> {
+        if self.failed {
+            return Ok(in_vain);
+        }
+        attempt(&mut self.file).inspect_err(|_| self.failed = true)
+    }
+}
+
+impl<W: Write> Write for FailsOnce<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.attempt(bytes.len(), |file| file.write(bytes))?;
+        self.position += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.attempt((), W::flush)
+    }
+}
+
+impl<W: Seek> Seek for FailsOnce<W> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let in_vain = match to {
+            SeekFrom::Start(position) => position,
+            SeekFrom::Current(by) => self.position.saturating_add_signed(by),
+            SeekFrom::End(_) => self.position,
+        };
+        self.position = self.attempt(in_vain, |file| file.seek(to))?;
+        Ok(self.position)
+    }
+}
+
+fn write_archive(file: impl Write + Seek, pickle: &[u8], storages: &Storages) -> ZipResult<()> {
     let mut archive = ZipWriter::new(file);
-    let mut entry = |name: &str, bytes: &[u8]| -> zip::result::ZipResult<()> {
+    let mut entry = |name: &str, bytes: &[u8]| -> ZipResult<()> {
         let options = SimpleFileOptions::default()
             .compression_method(CompressionMethod::Stored)
             .large_file(bytes.len() as u64 >= u64::from(u32::MAX))
@@ -50,15 +102,8 @@ fn write_archive(
         entry(&format!("data/{key}"), &bytes(tensor))?;
     }
     entry("version", b"3\n")?;
-    archive.finish()?;
+    archive.finish()?.flush()?;
     Ok(())
-}
-
-/// The tensor's values, C order, little-endian as every machine that libtorch runs on.
-fn bytes(tensor: &Tensor) -> Vec<u8> {
-    let mut bytes = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
-    tensor.copy_data_u8(&mut bytes, tensor.numel());
-    bytes
 }
 
 #[derive(Default)]
@@ -73,7 +118,7 @@ impl Storages {
     fn refer(&mut self, tensor: &Tensor) -> Result<Value, String> {
         let class = storage_class(tensor.kind())
             .ok_or_else(|| format!("{:?} has no place in a PyTorch file", tensor.kind()))?;
-        let tensor = tensor.detach().to_device(tch::Device::Cpu).contiguous();
+        let tensor = on_cpu(tensor);
         let identity = (tensor.data_ptr() as usize, tensor.numel(), class);
         let key = *self.keys.entry(identity).or_insert_with(|| {
             // Kept here, so that its memory cannot be given to another tensor.
@@ -147,6 +192,42 @@ mod tests {
         let file = std::fs::File::create(&path).unwrap();
         write_archive(file, &pickle, &storages).unwrap();
         super::super::read(&path).map(|(_, _, tensors)| tensors[0].1.numel())
+    }
+
+    /// Takes so many bytes, and no more.
+    struct Small(io::Cursor<Vec<u8>>, usize);
+
+    impl Write for Small {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            match self.0.position() as usize + bytes.len() > self.1 {
+                true => Err(io::ErrorKind::StorageFull.into()),
+                false => self.0.write(bytes),
+            }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Seek for Small {
+        fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+            self.0.seek(to)
+        }
+    }
+
+    #[test]
+    fn wherever_the_room_ends_that_is_the_error() {
+        let tensors = [("weight".to_owned(), Tensor::from_slice(&[1.0f32; 100]))];
+        let small = |bytes| Small(io::Cursor::default(), bytes);
+        let mut whole = small(usize::MAX);
+        write(&tensors, FailsOnce::new(&mut whole)).unwrap();
+        let size = whole.0.into_inner().len();
+        for bytes in 0..size {
+            let error = write(&tensors, small(bytes)).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::StorageFull, "{bytes} of {size}");
+        }
+        write(&tensors, small(size)).unwrap();
     }
 
     #[test]

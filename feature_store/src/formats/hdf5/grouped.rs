@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use hdf5_pure::{File, Group};
 
 use super::checked;
-use crate::formats::{FormatError, RecordError, Records, SourceRecord};
+use crate::formats::{FormatError, RecordError, Records, SourceRecord, check_rows};
 use crate::{Labels, Regions};
 
 /// All groups of the root, in the order of their names.
@@ -87,7 +87,8 @@ fn regions(group: &Group) -> Result<Regions, String> {
         Ok((labels != Labels::default()).then_some(labels))
     };
     let (shape, features) = floats(find(&["features"]).ok_or_else(|| absent(group, "features"))?)?;
-    let (_, boxes) = floats(find(&["boxes", "bbox"]).ok_or_else(|| absent(group, "boxes"))?)?;
+    let (box_shape, boxes) =
+        floats(find(&["boxes", "bbox"]).ok_or_else(|| absent(group, "boxes"))?)?;
     let [n, dim] = shape[..] else {
         return Err(format!("its `features` have the shape {shape:?}"));
     };
@@ -98,6 +99,15 @@ fn regions(group: &Group) -> Result<Regions, String> {
             4 * boxes.len() + rest.len()
         ));
     }
+    check_rows(&box_shape, "boxes", n)?;
+    let class_probabilities = match find(&["cls_prob"]) {
+        Some(name) => {
+            let (shape, values) = floats(name)?;
+            check_rows(&shape, name, n)?;
+            Some(values)
+        }
+        None => None,
+    };
     let regions = Regions {
         width: size(&["img_w", "image_w", "image_width"])?,
         height: size(&["img_h", "image_h", "image_height"])?,
@@ -107,9 +117,7 @@ fn regions(group: &Group) -> Result<Regions, String> {
         objects: labels(&["obj_id", "objects_id", "objects"], &["obj_conf", "objects_conf"])?,
         attributes: labels(&["attr_id", "attrs_id"], &["attr_conf", "attrs_conf"])?,
         extents: None,
-        class_probabilities: find(&["cls_prob"])
-            .map(|name| Ok::<_, String>(floats(name)?.1))
-            .transpose()?,
+        class_probabilities,
     };
     regions.check()?;
     Ok(regions)

@@ -137,14 +137,23 @@ fn ids_in(dataset: &Dataset) -> Result<Vec<(String, u64)>, String> {
     Ok(ids.into_iter().zip(0..).collect())
 }
 
+/// The files that may hold the index of another.
+fn spellings(path: &Path) -> [PathBuf; 3] {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    ["_imgid2idx.pkl", "_imgid2img.pkl", "_imgid2idx.json"]
+        .map(|end| path.with_file_name(format!("{stem}{end}")))
+}
+
+/// The one that is there.
+pub(super) fn index_beside(path: &Path) -> Option<PathBuf> {
+    spellings(path).into_iter().find(|file| file.is_file())
+}
+
 /// Ids from a dictionary in a file beside this one, whose name begins like this one's or alone fits.
 fn ids_beside(path: &Path) -> Result<Vec<(String, u64)>, FormatError> {
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    let spellings =
-        ["_imgid2idx.pkl", "_imgid2img.pkl", "_imgid2idx.json"].map(|end| format!("{stem}{end}"));
-    let found = spellings.iter().map(|name| path.with_file_name(name)).find(|file| file.is_file());
-    let Some(file) = found else {
-        let what = format!("it has no dataset of ids, and no {} beside it", spellings.join(" or "));
+    let Some(file) = index_beside(path) else {
+        let files = spellings(path).map(|file| file.display().to_string());
+        let what = format!("it has no dataset of ids, and there is no {}", files.join(" or "));
         return Err(FormatError::Malformed { path: path.to_owned(), what });
     };
     let bytes = text::read(&file).map_err(FormatError::io(&file))?;
@@ -183,6 +192,20 @@ impl Fields {
                 "`{}` has the shape [{}, {shape:?}]",
                 self.features.name, self.features.rows
             ));
+        }
+        for boxes in [&self.boxes, &self.spatial].into_iter().flatten() {
+            // As many regions as there are features of, and corners in the first four columns.
+            let is_alike = match (&boxes.inner[..], &self.features.inner[..]) {
+                ([columns], [_]) => *columns >= 4,
+                ([regions, columns], [of_features, _]) => regions == of_features && *columns >= 4,
+                _ => false,
+            };
+            if !is_alike {
+                return Err(format!(
+                    "an image of `{}` has the shape {:?}, one of `{}` {:?}",
+                    boxes.name, boxes.inner, self.features.name, self.features.inner
+                ));
+            }
         }
         let sized = self.boxes.is_some() && self.width.is_some() && self.height.is_some();
         if !sized && self.spatial.is_none() {
@@ -230,10 +253,16 @@ impl Fields {
                 let values = spatial.floats(first, count)?;
                 regions.boxes = corners(&values, stored, n, spatial.name)?;
                 (regions.width, regions.height) = (1, 1);
-                let columns = values.len() / stored.max(1);
-                regions.extents = (columns >= 6)
-                    .then(|| values.chunks(columns).take(n).map(|row| [row[4], row[5]]).collect());
             }
+        }
+        // Relative boxes have come with extents of their own; of those in pixels the corners tell as much.
+        if regions.is_relative()
+            && let Some(spatial) = &self.spatial
+        {
+            let values = spatial.floats(first, count)?;
+            let columns = values.len() / stored.max(1);
+            regions.extents = (columns >= 6)
+                .then(|| values.chunks(columns).take(n).map(|row| [row[4], row[5]]).collect());
         }
         regions.check()?;
         Ok(regions)

@@ -50,7 +50,13 @@ impl Hdf5Source {
             Layout::Indexed(index) => Some(index.len()),
             Layout::Grouped => None,
         };
-        let (fingerprint, path) = (super::fingerprint(path)?, path.to_owned());
+        let mut fingerprint = super::fingerprint(path)?;
+        if let Layout::Indexed(_) = layout
+            && let Some(index) = indexed::index_beside(path)
+        {
+            fingerprint += &format!("+{}", super::fingerprint(&index)?);
+        }
+        let path = path.to_owned();
         Ok(Hdf5Source {
             info: SourceInfo { format: "hdf5", path, count, fingerprint },
             file,
@@ -81,4 +87,50 @@ fn checked(dataset: &Dataset, name: &str) -> Result<Vec<usize>, String> {
         return Err(format!("`{name}` has the shape {shape:?}, too much for one image"));
     }
     Ok(shape.into_iter().map(|n| n as usize).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats::FeatureSink;
+    use crate::{Regions, formats};
+
+    /// Two boxes, three features of each, written by a sink; the first of all shapes `[a, b]` is made `[b, a]`.
+    fn turned(sink: fn(&Path) -> Box<dyn FeatureSink>, shape: [u64; 2]) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.h5");
+        let mut sink = sink(&path);
+        let regions = Regions {
+            width: 9,
+            height: 9,
+            boxes: vec![[0.0, 0.0, 5.0, 5.0], [1.0, 1.0, 2.0, 2.0]],
+            features: vec![1.0; 6],
+            dim: 3,
+            ..Regions::default()
+        };
+        sink.append("a", &regions).unwrap();
+        sink.finish().unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        let [a, b] = shape.map(u64::to_le_bytes);
+        let there = [a, b].concat();
+        let at = bytes.windows(16).position(|window| window == there).unwrap();
+        bytes[at..at + 16].copy_from_slice(&[b, a].concat());
+        std::fs::write(&path, bytes).unwrap();
+        let record = formats::open(&path).and_then(|source| source.records());
+        let record = record.map(|mut records| records.next().unwrap().unwrap().decode());
+        match record {
+            Ok(record) => record.unwrap_err().to_string(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn datasets_are_read_in_their_own_shape_only() {
+        let grouped: fn(&Path) -> Box<dyn FeatureSink> = |p| Box::new(Hdf5Sink::create(p).unwrap());
+        let boxes = turned(grouped, [2, 4]);
+        assert!(boxes.contains("`boxes` have the shape [4, 2]"), "{boxes}");
+        assert!(turned(grouped, [2, 3]).contains("for 3 regions"));
+        let boxes = turned(|p| Box::new(IndexedHdf5Sink::create(p).unwrap()), [2, 4]);
+        assert!(boxes.contains("`image_bb` has the shape [4, 2]"), "{boxes}");
+    }
 }

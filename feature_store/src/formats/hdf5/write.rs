@@ -1,6 +1,6 @@
 //! Writes VOLTA's layout: one group per image, in a single pass and with a few bytes of memory per image.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::out::{FLOAT, INTEGER, Out};
@@ -82,7 +82,7 @@ impl FeatureSink for Hdf5Sink {
         self.out.finish(root, &table)
     }
 
-    fn left_out(&self) -> BTreeSet<&'static str> {
+    fn left_out(&self) -> BTreeMap<&'static str, u64> {
         self.left_out.0.clone()
     }
 }

@@ -4,7 +4,7 @@
 //! images of different size, `[rows, dim]` with `pos_boxes`, is only a matter of the header that is written at the end.
 //! Boxes wait in a file beside it, so that memory holds no more than ids and sizes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -137,7 +137,7 @@ impl FeatureSink for IndexedHdf5Sink {
         out.finish(root, &table)
     }
 
-    fn left_out(&self) -> BTreeSet<&'static str> {
+    fn left_out(&self) -> BTreeMap<&'static str, u64> {
         self.left_out.0.clone()
     }
 }

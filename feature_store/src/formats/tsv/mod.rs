@@ -32,6 +32,8 @@ const LXMERT: [&str; 10] = [
     "boxes",
     "features",
 ];
+/// Editors on Windows begin a file with it; it is no part of the first id.
+const BYTE_ORDER_MARK: &str = "\u{feff}";
 const GZIP: &[u8] = b"\x1f\x8b";
 const ZSTANDARD: &[u8] = b"\x28\xb5\x2f\xfd";
 /// Longest line that is read: a line of base64 is a third longer than its bytes.
@@ -218,6 +220,9 @@ impl Lines {
             if line.bytes.last() == Some(&b'\r') {
                 line.bytes.pop();
             }
+            if line.number == 1 && line.bytes.starts_with(BYTE_ORDER_MARK.as_bytes()) {
+                line.bytes.drain(..BYTE_ORDER_MARK.len());
+            }
             if !line.bytes.is_empty() {
                 return Ok(Some(line));
             }
@@ -314,4 +319,55 @@ fn parse(line: &[u8], columns: &[Column]) -> Result<Regions, String> {
     };
     regions.check()?;
     Ok(regions)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats::{self, FeatureSink as _};
+
+    fn image() -> Regions {
+        Regions {
+            width: 9,
+            height: 9,
+            boxes: vec![[0.0, 0.0, 5.0, 5.0]],
+            features: vec![1.0],
+            dim: 1,
+            ..Regions::default()
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_first_id() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.tsv");
+        let mut sink = TsvSink::create(&path, TsvOrder::BottomUp, TsvCompression::Plain).unwrap();
+        sink.append("a", &image()).unwrap();
+        sink.append("b", &image()).unwrap();
+        Box::new(sink).finish().unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let header = BOTTOM_UP.join("\t");
+        for begun in [format!("\u{feff}{text}"), format!("\u{feff}{header}\n{text}")] {
+            std::fs::write(&path, begun).unwrap();
+            let records = formats::open(&path).unwrap().records().unwrap();
+            let ids: Vec<String> =
+                records.map(|record| record.unwrap().decode().unwrap().0).collect();
+            assert_eq!(ids, ["a", "b"]);
+        }
+    }
+
+    #[test]
+    fn ids_that_could_not_be_read_back_are_not_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.tsv");
+        let mut sink = TsvSink::create(&path, TsvOrder::BottomUp, TsvCompression::Plain).unwrap();
+        for id in ["PK\u{3}\u{4}", "\u{1}", "a\u{1b}[31m", "\u{feff}a", "a\tb"] {
+            let error = sink.append(id, &image()).unwrap_err().to_string();
+            assert!(error.contains("--rename"), "{error}");
+        }
+        sink.append("PK \u{e9}", &image()).unwrap();
+        Box::new(sink).finish().unwrap();
+        let mut records = formats::open(&path).unwrap().records().unwrap();
+        assert_eq!(records.next().unwrap().unwrap().id(), "PK \u{e9}");
+    }
 }

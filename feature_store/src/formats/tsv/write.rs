@@ -1,10 +1,11 @@
 //! Writes the TSV as Python's `csv` does.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use super::BYTE_ORDER_MARK;
 use crate::formats::base64::encode;
 use crate::formats::{FeatureSink, FormatError, LeftOut};
 use crate::{Labels, Regions};
@@ -71,6 +72,13 @@ impl TsvSink {
         if id.contains(['\t', '\n', '\r', '"']) {
             return Err("its id would need quotes; rename it with --rename");
         }
+        // Text begins with neither: readers would take the file for something else, or leave the mark out.
+        if id.contains(|c| c < ' ') || id.starts_with(BYTE_ORDER_MARK) {
+            return Err(
+                "its id has control characters or begins with a byte order mark, and the file could not be read \
+                        back; rename it with --rename",
+            );
+        }
         let (w, h, n) = (regions.width, regions.height, regions.len());
         let boxes = encode(regions.boxes.as_flattened());
         let features = encode(&regions.features);
@@ -127,7 +135,7 @@ impl FeatureSink for TsvSink {
         out.flush().and_then(|()| out.get_ref().sync_all()).map_err(io())
     }
 
-    fn left_out(&self) -> BTreeSet<&'static str> {
+    fn left_out(&self) -> BTreeMap<&'static str, u64> {
         self.left_out.0.clone()
     }
 }

@@ -1,11 +1,14 @@
 //! `xenc clip embed`.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use vision::clip::graph::Towers;
+use vision::clip::{EMBEDDED_BY, image_tower_digest};
 use vision::extract::{EmbedOptions, embed};
 
+use super::Model;
 use crate::interrupt;
 use crate::pictures::{DeviceArgs, PictureArgs, show_progress};
 
@@ -15,8 +18,8 @@ use crate::pictures::{DeviceArgs, PictureArgs, show_progress};
 pub struct Args {
     #[command(flatten)]
     pictures: PictureArgs,
-    /// CLIP: an exported .onnx, or its weights (OpenAI's .pt, a state dictionary, .safetensors); `random:ViT-B/32` has
-    /// drawn weights, to measure speed
+    /// CLIP: an exported .onnx, its weights (OpenAI's .pt, a state dictionary, .safetensors), or a training run;
+    /// `random:ViT-B/32` has drawn weights, to measure speed
     #[arg(long, value_name = "FILE")]
     model: String,
     #[command(flatten)]
@@ -29,13 +32,21 @@ pub struct Args {
 /// Embeds, with progress on stderr and the report on stdout.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let pictures = args.pictures.open()?;
+    let model = Model::find(&args.model)?;
+    let file = super::weights_file(Path::new(&args.model)).display().to_string();
+    let settings = match &model {
+        Model::Weights(weights) => {
+            format!("image embeddings, {EMBEDDED_BY}{}", image_tower_digest(weights)?)
+        }
+        Model::Exported(_) => "image embeddings".to_owned(),
+    };
     let options = EmbedOptions {
         batch: args.batch,
         limits: args.pictures.limits(),
         workers: args.pictures.workers(),
-        writer: args.pictures.writer("clip", &args.model, "image embeddings")?,
+        writer: args.pictures.writer("clip", &file, &settings)?,
     };
-    let mut encoder = super::open(&args.model, Towers::Image, &args.device.options())?;
+    let mut encoder = model.open(Towers::Image, &args.device.options())?;
     let (progress, show) = show_progress("embed", pictures.len());
     let target = args.pictures.store();
     let outcome = embed(&pictures, target, &mut encoder, options, interrupt::flag(), &mut |at| {

@@ -3,7 +3,7 @@
 mod embed;
 mod rank;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -47,15 +47,47 @@ pub fn tokenizer(vocabulary: Option<&Path>) -> anyhow::Result<Tokenizer> {
     Ok(Tokenizer::open(&found)?)
 }
 
-/// Opens a tower: an exported model, weights, or `random:NAME` to measure speed with.
-fn open(model: &str, towers: Towers, options: &Options) -> anyhow::Result<ClipEncoder> {
-    if let Some(name) = model.strip_prefix("random:") {
-        let weights = random_weights(&architecture(name)?, 1);
-        return Ok(ClipEncoder::from_weights(&weights, towers, options)?);
+/// Where a training run, or a checkpoint, keeps its weights.
+const CHECKPOINTS: [&str; 2] = ["checkpoints/best/model.safetensors", "model.safetensors"];
+
+/// A CLIP that a user names.
+pub enum Model {
+    /// Its weights.
+    Weights(Weights),
+    /// An exported graph.
+    Exported(PathBuf),
+}
+
+impl Model {
+    /// Finds what is named: an exported model, weights, a training run or a checkpoint, or `random:NAME` to measure speed
+    /// with.
+    pub fn find(name: &str) -> anyhow::Result<Model> {
+        let path = Path::new(name);
+        if path.extension().is_some_and(|extension| extension == "onnx" || extension == "ort") {
+            return Ok(Model::Exported(path.to_owned()));
+        }
+        Ok(Model::Weights(weights(name)?))
     }
-    let path = Path::new(model);
-    if path.extension().is_some_and(|extension| extension == "onnx" || extension == "ort") {
-        return Ok(ClipEncoder::open(path, options)?);
+
+    /// Makes a tower of it.
+    pub fn open(&self, towers: Towers, options: &Options) -> anyhow::Result<ClipEncoder> {
+        Ok(match self {
+            Model::Weights(weights) => ClipEncoder::from_weights(weights, towers, options)?,
+            Model::Exported(path) => ClipEncoder::open(path, options)?,
+        })
     }
-    Ok(ClipEncoder::from_weights(&Weights::open(path)?, towers, options)?)
+}
+
+/// The weights that a user names: a file, a training run or a checkpoint, or `random:NAME`.
+pub fn weights(name: &str) -> anyhow::Result<Weights> {
+    if let Some(published) = name.strip_prefix("random:") {
+        return Ok(random_weights(&architecture(published)?, 1));
+    }
+    Ok(Weights::open(&weights_file(Path::new(name)))?)
+}
+
+/// The file of weights in a run or a checkpoint; any other path is that of a file.
+pub fn weights_file(path: &Path) -> PathBuf {
+    let found = CHECKPOINTS.iter().map(|name| path.join(name)).find(|file| file.is_file());
+    found.unwrap_or_else(|| path.to_owned())
 }

@@ -24,7 +24,7 @@ pub struct Args {
     /// Embeddings of the images, from `xenc clip embed` with the same model
     #[arg(long, value_name = "STORE")]
     images: PathBuf,
-    /// CLIP: an exported .onnx with the text tower, or the weights
+    /// CLIP: an exported .onnx with the text tower, the weights, or a training run
     #[arg(long, value_name = "FILE")]
     model: String,
     /// CLIP's vocabulary (bpe_simple_vocab_16e6.txt.gz); by default the one that `make setup` fetched
@@ -48,7 +48,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let descriptions = dataset::load_split(&args.annotations)?;
     let images = FeatureStore::open(&args.images)?;
     let tokenizer = super::tokenizer(args.vocabulary.as_deref())?;
-    let mut encoder = super::open(&args.model, Towers::Text, &args.device.options())?;
+    let model = super::Model::find(&args.model)?;
+    let mut encoder = model.open(Towers::Text, &args.device.options())?;
     let progress = Progress::start("rank", "descriptions", Some(descriptions.len() as u64));
     let stop = interrupt::flag();
     let outcome = rank(&descriptions, &images, &mut encoder, &tokenizer, stop, &mut |done| {

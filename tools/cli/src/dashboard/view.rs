@@ -10,6 +10,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Axis, Block, Chart, Dataset, Gauge, GraphType, Paragraph, Row, Table};
 
 use super::state::State;
+use crate::watch::accuracy_name;
 
 /// Lower terminals show no curves.
 const LOWEST_WITH_CURVES: u16 = 18;
@@ -36,10 +37,13 @@ pub fn draw(frame: &mut Frame, state: &State, now: Instant) {
     draw_gauge(frame, gauge, state, now);
     if curves {
         let [loss, accuracy] = Layout::horizontal([Constraint::Ratio(1, 2); 2]).areas(charts);
-        let train = |points| Curve { name: "training", color: Color::Cyan, points };
+        let train = |name, points| Curve { name, color: Color::Cyan, points };
+        let pairs = accuracy_name(state.rows) != "accuracy";
+        let training = if pairs { "training, of pairs" } else { "training" };
         let valid = Curve { name: "validation", color: Color::Yellow, points: &state.valid };
-        draw_chart(frame, loss, "loss", &[train(state.loss.points())]);
-        draw_chart(frame, accuracy, "accuracy, %", &[train(state.accuracy.points()), valid]);
+        draw_chart(frame, loss, "loss", &[train("training", state.loss.points())]);
+        let curves = [train(training, state.accuracy.points()), valid];
+        draw_chart(frame, accuracy, "accuracy, %", &curves);
     }
     let [evaluations, numbers] =
         Layout::horizontal([Constraint::Min(40), Constraint::Length(34)]).areas(details);
@@ -125,13 +129,16 @@ fn draw_numbers(frame: &mut Frame, area: Rect, state: &State) {
     let gigabytes = |bytes: u64| format!("{:.2} GB", bytes as f64 / 1e9);
     let rows = [
         ("loss", shown(state.loss.last().map(|loss| format!("{loss:.4}")))),
-        ("accuracy", shown(state.accuracy.last().map(|part| format!("{part:.1} %")))),
+        (
+            accuracy_name(state.rows),
+            shown(state.accuracy.last().map(|part| format!("{part:.1} %"))),
+        ),
         ("rate", format!("{:.1} {}/s", state.rows_per_second, state.rows)),
         ("memory", shown(state.memory.map(|memory| gigabytes(memory.now)))),
         ("at most", shown(state.memory.map(|memory| gigabytes(memory.peak)))),
     ];
     let rows = rows.map(|(name, value)| Row::new([Line::from(name).dim(), Line::from(value)]));
-    let widths = [Constraint::Length(9), Constraint::Min(10)];
+    let widths = [Constraint::Length(13), Constraint::Min(10)];
     frame.render_widget(Table::new(rows, widths).block(Block::bordered().title(" now ")), area);
 }
 
@@ -216,6 +223,14 @@ mod tests {
         state.stopping = true;
         let screen = self::screen(&state, 100, 30);
         assert!(screen.contains("8 of 40 descriptions") && screen.contains("stopping"), "{screen}");
+    }
+
+    #[test]
+    fn accuracy_of_pairs_is_called_so() {
+        let mut of_pairs = state(20);
+        of_pairs.rows = "pairs";
+        assert!(screen(&of_pairs, 100, 30).contains("pair accuracy"));
+        assert!(!screen(&state(20), 100, 30).contains("pair"));
     }
 
     #[test]

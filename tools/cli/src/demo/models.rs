@@ -85,12 +85,12 @@ fn rank_held_out(
     trained: &Trained,
     device: Device,
 ) -> anyhow::Result<Option<Summary>> {
-    let ranker = Ranker::load(&out.join(name), device.get())?;
-    let store = ranker.open_store(None)?;
+    let ranker = Ranker::load(&out.join(name), &[], device.get())?;
+    let images = ranker.open_images(None)?;
     let test = out.join("data/test_data_unlabeled.json");
-    let sets = Arc::new(ranker.image_sets(&test, &store)?);
+    let sets = Arc::new(ranker.image_sets(&test, &images)?);
     let flag = interrupt::flag();
-    let Some(scores) = eval::score(&mut &ranker, &store, &sets, 8, flag, &mut |_| ())? else {
+    let Some(scores) = eval::score(&mut &ranker, &images, &sets, 8, flag, &mut |_| ())? else {
         return Ok(None);
     };
     eval::write_submission(&sets, &scores, &out.join(format!("{name}_submission.json")))?;

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 use onnx::{Model, TensorData};
+use vision::clip::Architecture;
 use vision::clip::graph::{self, Towers};
-use vision::clip::{Architecture, random_weights};
 use vision::weights::Weights;
 
 use super::FileArgs;
@@ -15,8 +15,8 @@ use super::difference::{Comparison, noise};
 /// Sizes follow from the weights. `xenc clip embed` and `xenc clip rank` take the file as they take weights.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Weights: OpenAI's archives (*.pt), a state dictionary, safetensors, or Hugging Face's; `random:ViT-B/32` (ViT-B/16,
-    /// ViT-L/14, RN50) for drawn ones
+    /// Weights: OpenAI's archives (*.pt), a state dictionary, safetensors, or Hugging Face's; a training run;
+    /// `random:ViT-B/32` (ViT-B/16, ViT-L/14, RN50) for drawn ones
     weights: String,
     #[command(flatten)]
     file: FileArgs,
@@ -38,10 +38,7 @@ enum Which {
 /// Exports.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     args.file.check()?;
-    let weights = match args.weights.strip_prefix("random:") {
-        Some(name) => random_weights(&crate::clip::architecture(name)?, 1),
-        None => Weights::open(Path::new(&args.weights))?,
-    };
+    let weights = crate::clip::weights(&args.weights)?;
     let towers = match args.towers {
         Which::Image => Towers::Image,
         Which::Text => Towers::Text,

@@ -37,7 +37,7 @@ enum Layout {
 /// Exports.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     args.file.check()?;
-    let ranker = Ranker::load(&args.model, Device::Cpu)
+    let ranker = Ranker::load(&args.model, &[], Device::Cpu)
         .with_context(|| format!("cannot load the model {}", args.model.display()))?;
     let form = match args.form {
         Layout::Sets => Form::Sets,

@@ -4,8 +4,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crossencoders::eval::Comparison;
+use serde::Serialize;
 
-use super::{BootstrapArgs, RankOptions, check_options, is_predictions, predictions, table};
+use super::{
+    BootstrapArgs, RankOptions, Source, SplitArgs, check_options, is_predictions, ranked, table,
+};
 use crate::interrupt;
 
 /// Compares the accuracy of two runs on the same descriptions: McNemar's exact test, and a bootstrap of the difference
@@ -18,9 +21,8 @@ pub struct Args {
     second: PathBuf,
     #[command(flatten)]
     options: RankOptions,
-    /// What models are compared on: `valid` or `train` of the recipe, or an annotation file [default: valid]
-    #[arg(long)]
-    split: Option<String>,
+    #[command(flatten)]
+    split: SplitArgs,
     /// Leave out descriptions that only one of the two has ranked
     #[arg(long)]
     common: bool,
@@ -31,23 +33,35 @@ pub struct Args {
     json: bool,
 }
 
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    runs: [Source<'a>; 2],
+    #[serde(flatten)]
+    comparison: &'a Comparison,
+}
+
 /// Ranks what is not ranked yet, compares and prints.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let split = args.split.as_deref();
     if is_predictions(&args.first) && is_predictions(&args.second) {
-        check_options(&args.options, split)?;
+        check_options(&args.options, &args.split)?;
     }
-    let Some(first) = predictions(&args.first, &args.options, split)? else {
+    let Some(first) = ranked(&args.first, &args.options, &args.split)? else {
         return Ok(interrupt::exit_code());
     };
-    let Some(second) = predictions(&args.second, &args.options, split)? else {
+    let Some(second) = ranked(&args.second, &args.options, &args.split)? else {
         return Ok(interrupt::exit_code());
     };
-    let comparison = Comparison::new(&first, &second, args.common, &args.bootstrap.get())?;
+    let [a, b] = [&first, &second].map(|ranked| &ranked.predictions.list);
+    let comparison = Comparison::new(a, b, args.common, &args.bootstrap.get())?;
     if args.json {
-        outln!("{}", serde_json::to_string_pretty(&comparison)?);
+        let runs = [first.source(), second.source()];
+        let report = Report { runs, comparison: &comparison };
+        outln!("{}", serde_json::to_string_pretty(&report)?);
     } else {
+        outln!("first:  {}", first.name(&args.first));
+        outln!("second: {}", second.name(&args.second));
         table::print_comparison(&comparison);
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(args.split.exit_code(&[&first, &second]))
 }

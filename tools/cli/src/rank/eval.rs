@@ -5,9 +5,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use crossencoders::eval::{Annotators, Evaluation, Phenomena, write_predictions};
+use serde::Serialize;
 
 use super::{
-    BootstrapArgs, RankOptions, check_options, check_output, is_predictions, predictions, table,
+    BootstrapArgs, RankOptions, Source, SplitArgs, check_options, check_output, is_predictions,
+    ranked, table,
 };
 use crate::interrupt;
 
@@ -19,9 +21,8 @@ pub struct Args {
     model: PathBuf,
     #[command(flatten)]
     options: RankOptions,
-    /// `valid` or `train` of the recipe, or an annotation file in any of ImageCoDe's layouts [default: valid]
-    #[arg(long)]
-    split: Option<String>,
+    #[command(flatten)]
+    split: SplitArgs,
     /// Phenomena of the descriptions (ImageCoDe's manual_annotation_valid.yaml): accuracy for each
     #[arg(long, value_name = "FILE")]
     phenomena: Option<PathBuf>,
@@ -44,34 +45,48 @@ pub struct Args {
     json: bool,
 }
 
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    #[serde(flatten)]
+    source: Source<'a>,
+    #[serde(flatten)]
+    evaluation: &'a Evaluation,
+}
+
 /// Evaluates, writes the files that are asked for, and prints.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     check_outputs(&args)?;
     // Read before the work: a fault in them would waste it.
     let annotators = args.annotators.as_deref().map(Annotators::load).transpose()?;
     let phenomena = args.phenomena.as_deref().map(Phenomena::load).transpose()?;
-    let ranked = predictions(&args.model, &args.options, args.split.as_deref())?;
-    let Some(ranked) = ranked else { return Ok(interrupt::exit_code()) };
+    let Some(ranked) = ranked(&args.model, &args.options, &args.split)? else {
+        return Ok(interrupt::exit_code());
+    };
     // First what has taken long to compute.
     if let Some(file) = &args.predictions {
-        write_predictions(file, &ranked)?;
+        write_predictions(file, &ranked.predictions)?;
     }
     let bootstrap = args.bootstrap.get();
-    let evaluation = Evaluation::new(&ranked, annotators.as_ref(), phenomena.as_ref(), &bootstrap)?;
+    let predictions = &ranked.predictions.list;
+    let evaluation =
+        Evaluation::new(predictions, annotators.as_ref(), phenomena.as_ref(), &bootstrap)?;
     if let Some(file) = &args.csv {
         evaluation.write_csv(file).with_context(|| format!("cannot write {}", file.display()))?;
     }
     if args.json {
-        outln!("{}", serde_json::to_string_pretty(&evaluation)?);
+        let report = Report { source: ranked.source(), evaluation: &evaluation };
+        outln!("{}", serde_json::to_string_pretty(&report)?);
     } else {
+        outln!("{}", ranked.name(&args.model));
         table::print_evaluation(&evaluation);
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(args.split.exit_code(&[&ranked]))
 }
 
 fn check_outputs(args: &Args) -> anyhow::Result<()> {
     if is_predictions(&args.model) {
-        check_options(&args.options, args.split.as_deref())?;
+        check_options(&args.options, &args.split)?;
     }
     for file in [&args.predictions, &args.csv].into_iter().flatten() {
         check_output(file, args.force)?;

@@ -2,13 +2,12 @@
 
 use std::path::Path;
 
-use crossencoders::data::{DataError, ImageSets};
+use crossencoders::data::{ImageSets, ImageSource};
 use crossencoders::device::Device;
 use crossencoders::eval::Scorer;
 use crossencoders::export::ExportedRanker;
 use crossencoders::ranker::{Ranker, RankerError};
 use crossencoders::train::Recipe;
-use feature_store::FeatureStore;
 use onnx::runtime::Options;
 
 /// What ranks.
@@ -18,14 +17,14 @@ pub enum Model {
 }
 
 impl Model {
-    /// Opens what a path names.
-    pub fn open(path: &Path, device: &str) -> anyhow::Result<Model> {
+    /// Opens what a path names, with overrides of its recipe.
+    pub fn open(path: &Path, overrides: &[String], device: &str) -> anyhow::Result<Model> {
         if path.extension().is_some_and(|extension| extension == "onnx") && !path.is_dir() {
             let options = Options::on(device.parse()?);
-            return Ok(Model::Onnx(Box::new(ExportedRanker::open(path, &options)?)));
+            return Ok(Model::Onnx(Box::new(ExportedRanker::open(path, overrides, &options)?)));
         }
         let device: Device = device.parse()?;
-        Ok(Model::Torch(Box::new(Ranker::load(path, device.get())?)))
+        Ok(Model::Torch(Box::new(Ranker::load(path, overrides, device.get())?)))
     }
 
     pub fn recipe(&self) -> &Recipe {
@@ -35,17 +34,25 @@ impl Model {
         }
     }
 
-    pub fn open_store(&self, path: Option<&Path>) -> Result<FeatureStore, RankerError> {
+    pub fn open_images(&self, path: Option<&Path>) -> Result<ImageSource, RankerError> {
         match self {
-            Model::Torch(ranker) => ranker.open_store(path),
-            Model::Onnx(ranker) => ranker.open_store(path),
+            Model::Torch(ranker) => ranker.open_images(path),
+            Model::Onnx(ranker) => ranker.open_images(path),
         }
     }
 
-    pub fn image_sets(&self, path: &Path, store: &FeatureStore) -> Result<ImageSets, DataError> {
+    pub fn image_sets(&self, path: &Path, images: &ImageSource) -> Result<ImageSets, RankerError> {
         match self {
-            Model::Torch(ranker) => ranker.image_sets(path, store),
-            Model::Onnx(ranker) => ranker.image_sets(path, store),
+            Model::Torch(ranker) => ranker.image_sets(path, images),
+            Model::Onnx(ranker) => ranker.image_sets(path, images),
+        }
+    }
+
+    /// The file of the weights of a model that was opened from a path.
+    pub fn weights<'a>(&'a self, model: &'a Path) -> &'a Path {
+        match self {
+            Model::Torch(ranker) => ranker.loaded.as_ref().map_or(model, |loaded| &loaded.path),
+            Model::Onnx(_) => model,
         }
     }
 

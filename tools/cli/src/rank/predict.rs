@@ -29,10 +29,13 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     check_output(&args.out, args.force)?;
     let mut ranking = Ranking::open(&args.rank.model, &args.rank.options, &args.split)?;
     eval::check_submission(&ranking.sets)?;
+    for remark in ranking.sets.limits.remarks("descriptions") {
+        errln!("{remark}");
+    }
     let progress = ranking.progress("predict");
     let scores = eval::score(
         ranking.scorer.get().as_mut(),
-        &ranking.store,
+        &ranking.images,
         &ranking.sets,
         ranking.batch_size,
         interrupt::flag(),

@@ -1,6 +1,11 @@
 //! Results as tables for people.
 
-use crossencoders::eval::{Comparison, Difference, Evaluation, Interval, Row};
+use crossencoders::eval::{
+    Bootstrap, Comparison, Difference, Evaluation, FEWEST_SETS, Interval, Row,
+};
+
+/// In place of an interval.
+const TOO_FEW: &str = "too few sets";
 
 /// One line for each group of descriptions.
 pub fn print_evaluation(evaluation: &Evaluation) {
@@ -21,7 +26,7 @@ pub fn print_evaluation(evaluation: &Evaluation) {
             _ => name.to_owned(),
         };
         let group = estimate.group;
-        let accuracy = estimate.accuracy_interval.map(percent);
+        let accuracy = estimate.accuracy_interval.map_or(TOO_FEW.into(), percent);
         let mrr =
             estimate.mrr_interval.map(|Interval { low, high }| format!("{low:.3} to {high:.3}"));
         outln!(
@@ -29,7 +34,7 @@ pub fn print_evaluation(evaluation: &Evaluation) {
             group.descriptions,
             estimate.sets,
             100.0 * group.accuracy,
-            accuracy.unwrap_or_default(),
+            accuracy,
             group.mrr,
             mrr.unwrap_or_default(),
         );
@@ -37,7 +42,7 @@ pub fn print_evaluation(evaluation: &Evaluation) {
     outln!("{:<29} {:>12} {:>6} {:>7.1} %", "chance", "", "", 100.0 * evaluation.chance);
     print_ties(evaluation.ties);
     print_unknown(evaluation);
-    outln!("intervals: {} resamples of the image sets", evaluation.bootstrap.resamples);
+    print_bootstrap("intervals", &evaluation.bootstrap);
 }
 
 /// Says what the annotation files do not have.
@@ -91,7 +96,7 @@ pub fn print_comparison(comparison: &Comparison) {
             100.0 * difference.first,
             100.0 * difference.second,
             100.0 * difference.difference,
-            difference.interval.map(points).unwrap_or_default(),
+            difference.interval.map_or(TOO_FEW.into(), points),
             difference.bootstrap_p.map(p_value).unwrap_or_default(),
             difference.only_first,
             difference.only_second,
@@ -108,7 +113,14 @@ pub fn print_comparison(comparison: &Comparison) {
             outln!("{left_out} descriptions that only the {run} run has ranked are left out");
         }
     }
-    outln!("bootstrap: {} resamples of the image sets", bootstrap.resamples);
+    print_bootstrap("bootstrap", &bootstrap);
+}
+
+fn print_bootstrap(what: &str, bootstrap: &Bootstrap) {
+    outln!(
+        "{what}: {} resamples of the image sets; fewer than {FEWEST_SETS} sets have no interval",
+        bootstrap.resamples
+    );
 }
 
 fn confidence(part: f64) -> String {

@@ -9,12 +9,14 @@ use feature_store::convert::{ConvertError, append};
 use feature_store::formats;
 
 use super::choices::{ConflictArg, OnErrorArgs};
-use super::outcome::{explain, report_json, say_skipped, skipped_remark, verdict};
+use super::outcome::{explain, interrupted, report_json, say_skipped, skipped_remark, verdict};
 use super::selection::SelectionArgs;
 use super::{count, open_store};
 use crate::interrupt;
 use crate::progress::Progress;
 
+/// Add images to a store
+///
 /// The store is copied (where the file system can, without using space), extended and swapped in when complete:
 /// processes that read it see all of it or nothing new. An interrupted run goes on when the same command is given again.
 #[derive(clap::Args)]
@@ -51,24 +53,23 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     });
     progress.finish();
     let report = match appended {
-        Err(error @ ConvertError::Interrupted { .. }) => {
-            errln!("{error}");
-            return Ok(interrupt::exit_code());
-        }
+        Err(error @ ConvertError::Interrupted { .. }) => return Ok(interrupted(&error)),
         other => other
             .map_err(|error| explain(error, &asked))
             .with_context(|| format!("cannot append to {}", args.store.display()))?,
     };
-    say_skipped(&report.skipped, args.json);
+    say_skipped(&report.skipped, &on_error, args.json);
     if args.json {
         outln!("{}", report_json(&report, &asked)?);
     } else {
         outln!(
-            "{}: now {}, {} skipped, {} of other contents",
+            "{}: {} added, {} already there, {} of other contents, {} skipped; now {}",
             args.store.display(),
-            count(report.schema.count, "image"),
+            count(report.added, "image"),
+            report.present,
+            report.conflicts,
             report.skipped.len(),
-            report.conflicts
+            count(report.schema.count, "image")
         );
     }
     Ok(verdict(&report.skipped, &report.findings, &args.store, &asked))

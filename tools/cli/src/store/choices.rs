@@ -78,7 +78,8 @@ pub struct OnErrorArgs {
     /// What to do with a record that cannot be read
     #[arg(long, value_enum, default_value_t = OnErrorArg::Fail)]
     on_error: OnErrorArg,
-    /// Leave bad records out and keep them, with the reasons, in this folder
+    /// Leave records that cannot be read out and keep them, with the reasons, in this folder. What can be read is taken,
+    /// also where `validate` finds something wrong with its values
     #[arg(long, value_name = "FOLDER")]
     quarantine: Option<PathBuf>,
 }
@@ -97,7 +98,8 @@ impl OnErrorArgs {
     /// What was asked for, for an output at `target`.
     pub fn resolve(&self, target: &Path) -> OnError {
         let beside = || {
-            let mut name = target.as_os_str().to_owned();
+            // Without a slash at its end, which would put it inside.
+            let mut name = target.components().collect::<PathBuf>().into_os_string();
             name.push(".quarantine");
             PathBuf::from(name)
         };

@@ -16,11 +16,14 @@ use feature_store::{WriterOptions, formats};
 
 use super::choices::{CompressionArg, ConflictArg, OnErrorArgs, PrecisionArg};
 use super::count;
-use super::outcome::{explain, report_json, say_skipped, skipped_remark, verdict};
+use super::outcome::{explain, interrupted, report_json, say_skipped, skipped_remark, verdict};
 use super::selection::{Asked, SelectionArgs};
+use super::target::{check_promise, named_format};
 use crate::interrupt;
 use crate::progress::Progress;
 
+/// Convert a feature dump into a store, or into another format
+///
 /// The source's format is found from its content. An interrupted conversion into a store goes on where it stopped when
 /// the same command is given again; one into a foreign format starts anew.
 #[derive(clap::Args)]
@@ -42,11 +45,12 @@ pub struct Args {
     selection: SelectionArgs,
     #[command(flatten)]
     on_error: OnErrorArgs,
-    /// What to do with an image that comes twice in the source, with different contents
+    /// What to do with an image that comes twice in the source, with different contents; first and last are for stores
+    /// (make one first, then write it in another format)
     #[arg(long, value_enum, default_value_t = ConflictArg::Fail)]
     on_conflict: ConflictArg,
-    /// Replace the target if it exists, once the new one is complete, and drop what an interrupted run with other
-    /// options has left
+    /// Replace the target if it is a store or of the format that is written, once the new one is complete, and drop what
+    /// an interrupted run with other options has left
     #[arg(long)]
     force: bool,
     /// Print the report as JSON
@@ -90,7 +94,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Some(format) => format,
         None => named_by(&args.target)?,
     };
-    check_ending(&args.target, format)?;
+    let spelling = format.to_possible_value();
+    check_promise(&args.target, spelling.as_ref().map_or("", |value| value.get_name()))?;
     let foreign = foreign(format, args.precision)?;
     if foreign.is_some() && args.compression != CompressionArg::None {
         bail!("--compression is for stores; tsv-gz and tsv-zst are formats of their own")
@@ -108,8 +113,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     match outcome {
         Err(error) => match error.downcast_ref::<ConvertError>() {
             Some(stopped @ (ConvertError::Interrupted { .. } | ConvertError::Abandoned)) => {
-                errln!("{stopped}");
-                Ok(interrupt::exit_code())
+                Ok(interrupted(stopped))
             }
             _ => Err(error.context(format!("cannot convert {}", args.source.display()))),
         },
@@ -117,39 +121,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// A name that promises compressed text must keep it: readers go by the ending.
-fn check_ending(target: &Path, format: Format) -> anyhow::Result<()> {
-    let name = target.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
-    for (ending, promised, to) in
-        [(".gz", Format::TsvGz, "tsv-gz"), (".zst", Format::TsvZst, "tsv-zst")]
-    {
-        if name.ends_with(ending) && format != promised {
-            bail!("{} ends with {ending}: `--to {to}` writes that", target.display());
-        }
-    }
-    Ok(())
-}
-
 /// The format that a target's name stands for.
 fn named_by(target: &Path) -> anyhow::Result<Format> {
-    let name = target.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
-    let ends = |end: &str| name.ends_with(end);
-    let format = match () {
-        _ if ends(".tsv") => Format::Tsv,
-        _ if ends(".tsv.gz") => Format::TsvGz,
-        _ if ends(".tsv.zst") => Format::TsvZst,
-        _ if ends(".h5") || ends(".hdf5") => Format::Hdf5,
-        _ if ends(".npz") || ends(".npy") || ends(".csv") || ends(".pkl") => bail!(
-            "{} does not tell what to write: `--to npz` and `--to npy` make folders of such files, `--to store` makes a \
-             store of that name",
-            target.display()
-        ),
-        _ => return Ok(Format::Store),
-    };
-    let spelling = format.to_possible_value();
-    let spelling = spelling.as_ref().map_or("", |value| value.get_name());
-    errln!("writing {spelling}, as the target's name says (--to writes something else)");
-    Ok(format)
+    let Some(name) = named_format(target)? else { return Ok(Format::Store) };
+    errln!("writing {name}, as the target's name says (--to writes something else)");
+    Format::from_str(name, false).map_err(anyhow::Error::msg)
 }
 
 fn foreign(format: Format, precision: PrecisionArg) -> anyhow::Result<Option<ForeignFormat>> {
@@ -202,7 +178,7 @@ fn to_store(
         });
     progress.finish();
     let report = converted.map_err(|error| explain(error, asked))?;
-    say_skipped(&report.skipped, args.json);
+    say_skipped(&report.skipped, on_error, args.json);
     if args.json {
         outln!("{}", report_json(&report, asked)?);
     } else {
@@ -237,18 +213,20 @@ fn to_foreign(
         });
     progress.finish();
     let report = exported.map_err(|error| explain(error, asked))?;
-    say_skipped(&report.skipped, args.json);
+    say_skipped(&report.skipped, on_error, args.json);
     if !report.left_out.is_empty() {
-        let parts: Vec<&str> = report.left_out.iter().copied().collect();
+        let part = |(name, &images)| format!("{name} ({})", count(images, "image"));
+        let parts: Vec<String> = report.left_out.iter().map(part).collect();
         errln!("the format has no place for: {}", parts.join(", "));
     }
     if args.json {
         outln!("{}", report_json(&report, asked)?);
     } else {
         outln!(
-            "{}: {}, {} skipped, {:.1} s",
+            "{}: {}, {} repeated, {} skipped, {:.1} s",
             target.display(),
             count(report.images, "image"),
+            report.repeated,
             report.skipped.len(),
             started.elapsed().as_secs_f64(),
         );

@@ -1,42 +1,58 @@
-//! `xenc store diff`: what two stores differ in.
+//! `xenc store diff`: what two stores or dumps differ in.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use feature_store::diff::{Options, diff};
+use feature_store::formats::Input;
+use feature_store::text::visible;
 
-use super::open_store;
 use crate::interrupt;
 use crate::progress::Progress;
 
 /// Differences that are printed; more are only counted.
 const LISTED: usize = 20;
 
-/// Compares ids, sizes, boxes, labels and features. Exit codes: 0 equal, 1 different, 2 could not run.
+/// Say what two stores or dumps differ in
+///
+/// Compares ids, sizes, boxes, labels and features, and names all that is different of an image. Two dumps are read side
+/// by side, so they have to list their images in one order (of two in different orders, convert one into a store first); a
+/// store and a dump may differ in it. Exit codes: 0 equal, 1 different, 2 could not run.
 #[derive(clap::Args)]
 pub struct Args {
-    /// One store
+    /// A store, or a dump in any format
     first: PathBuf,
-    /// The other
+    /// What it is compared with
     second: PathBuf,
     /// Largest difference of a feature that counts as none
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true, value_parser = tolerance)]
     tolerance: f32,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
 }
 
+fn tolerance(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(tolerance) if tolerance.is_finite() && tolerance >= 0.0 => Ok(tolerance),
+        _ => Err("a number from 0 on is expected".into()),
+    }
+}
+
 /// Compares and prints the report.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let (first, second) = (open_store(&args.first)?, open_store(&args.second)?);
+    let (first, second) = (Input::open(&args.first)?, Input::open(&args.second)?);
     let listed = if args.json { usize::MAX } else { LISTED };
     let options = Options { tolerance: args.tolerance, listed };
-    let progress = Progress::start("diff", "images", Some(first.len().max(second.len())));
+    let progress = Progress::start("diff", "images", first.count().max(second.count()));
     let compared =
-        diff(&first, &second, &options, interrupt::flag(), &mut |done| progress.set(done, ""));
+        diff(first, second, &options, interrupt::flag(), &mut |done| progress.set(done, ""));
     progress.finish();
-    let Some(report) = compared? else { return Ok(interrupt::exit_code()) };
+    let compared = compared.with_context(|| {
+        format!("cannot compare {} and {}", args.first.display(), args.second.display())
+    })?;
+    let Some(report) = compared else { return Ok(interrupt::exit_code()) };
     if args.json {
         outln!("{}", serde_json::to_string_pretty(&report)?);
     } else {
@@ -45,8 +61,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         outln!("only second  {}", report.only_second);
         outln!("different    {}", report.different);
         outln!("features     differ by at most {}", report.largest_difference);
-        for (id, what) in &report.findings {
-            outln!("  {id}: {what}");
+        for difference in &report.findings {
+            outln!("  {}: {}", visible(&difference.id), difference.what.join("; "));
         }
         let all = report.only_first + report.only_second + report.different;
         if all > report.findings.len() as u64 {

@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::bail;
-use feature_store::formats;
-use feature_store::{FeatureStore, Labels, Regions};
+use anyhow::{anyhow, bail};
+use feature_store::formats::Input;
+use feature_store::{Labels, Regions};
 use serde_json::{Value, json};
 
+/// Show the regions of one image
+///
 /// Printed as JSON; boxes are x1, y1, x2, y2 in pixels.
 #[derive(clap::Args)]
 pub struct Args {
@@ -42,14 +44,26 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 fn find(args: &Args) -> anyhow::Result<Regions> {
-    let source = formats::open(&args.store)?;
-    if source.info().format == "store" {
-        return Ok(FeatureStore::open(&source.info().path)?.get(&args.id)?);
+    let source = match Input::open(&args.store)? {
+        Input::Store(store) => return Ok(store.get(&args.id)?),
+        Input::Dump(source) => source,
+    };
+    // A record that cannot be read is not the one that was asked for, as long as that comes after it.
+    let mut unreadable = None;
+    for record in source.records()? {
+        match record {
+            Ok(record) if record.id() == args.id => return Ok(record.decode()?.1),
+            Ok(_) => {}
+            Err(error) => unreadable = Some(error),
+        }
     }
-    // Records that cannot be read are not the one that was asked for.
-    match source.records()?.flatten().find(|record| record.id() == args.id) {
-        Some(record) => Ok(record.decode()?.1),
-        None => bail!("{} holds no image `{}`", args.store.display(), args.id),
+    let none = format!("{} holds no image `{}`", args.store.display(), args.id);
+    match unreadable {
+        None => bail!(none),
+        Some(error) => {
+            Err(anyhow!(error)
+                .context(format!("{none} in what can be read of it; the rest cannot")))
+        }
     }
 }
 

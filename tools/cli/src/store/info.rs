@@ -1,14 +1,16 @@
 //! `xenc store info`: what a store, or a dump in another format, holds.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use feature_store::formats::{self, FeatureSource};
+use feature_store::formats::{FeatureSource, Input};
 use feature_store::{FeatureStore, Precision, Regions, Schema};
 use serde_json::json;
 
 use super::count;
 
+/// Say what a store holds
+///
 /// What a store says about itself, and what its first image looks like; the other records are not read.
 #[derive(clap::Args)]
 pub struct Args {
@@ -21,21 +23,16 @@ pub struct Args {
 
 /// Prints the schema and the size on disk.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let source = formats::open(&args.store)?;
-    if source.info().format == "store" {
-        // Named by its data.mdb, it is the directory that is meant.
-        let path = source.info().path.clone();
-        of_store(&path, args.json)?;
-    } else {
-        of_dump(source, args.json)?;
+    match Input::open(&args.store)? {
+        Input::Store(store) => of_store(&store, args.json)?,
+        Input::Dump(source) => of_dump(source, args.json)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn of_store(path: &Path, as_json: bool) -> anyhow::Result<()> {
-    let store = FeatureStore::open(path)?;
+fn of_store(store: &FeatureStore, as_json: bool) -> anyhow::Result<()> {
     let schema = store.schema();
-    let bytes = std::fs::metadata(path.join("data.mdb"))?.len();
+    let bytes = std::fs::metadata(store.path().join("data.mdb"))?.len();
     // A damaged first record is for `validate` to tell; the rest is still worth saying.
     let first = store.ids_from("", 1)?.first().and_then(|id| store.get(id).ok());
     let relative = first.as_ref().map(Regions::is_relative);
@@ -48,10 +45,12 @@ fn of_store(path: &Path, as_json: bool) -> anyhow::Result<()> {
     outln!("regions      {} per image", region_count(schema));
     outln!("features     {} values, {}", schema.dim, schema.precision.name());
     if let Some(first) = &first {
-        outln!("boxes        {}", convention(first));
+        outln!("boxes        {}", Regions::convention(first.is_relative()));
     }
-    if schema.precision != Precision::F32 {
-        let rounding = &schema.rounding;
+    let rounding = &schema.rounding;
+    if !rounding.is_known() {
+        outln!("rounding     not known any more");
+    } else if schema.precision != Precision::F32 || rounding.largest > 0.0 {
         outln!(
             "rounding     {:.3e} at most, {:.3e} on average, of what was given",
             rounding.largest,
@@ -94,18 +93,9 @@ fn of_dump(source: Box<dyn FeatureSource>, as_json: bool) -> anyhow::Result<()> 
     if let Some((id, regions)) = first {
         let regions_there = count(regions.len() as u64, "region");
         outln!("first image  {id}: {regions_there} of {} values", regions.dim);
-        outln!("boxes        {}", convention(&regions));
+        outln!("boxes        {}", Regions::convention(regions.is_relative()));
     }
     Ok(())
-}
-
-/// How an image's boxes are to be understood.
-fn convention(first: &Regions) -> &'static str {
-    if first.is_relative() {
-        "relative to images whose size is not known (0 to 1)"
-    } else {
-        "in pixels"
-    }
 }
 
 /// "36", or "10-100".

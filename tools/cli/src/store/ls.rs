@@ -1,16 +1,20 @@
 //! `xenc store ls`: image ids, one a line.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 
-use feature_store::formats::{self, FeatureSource};
+use feature_store::formats::{FeatureSource, Input};
+use feature_store::text::visible;
 use feature_store::{FeatureStore, StoreError};
 
 use crate::console::Lines;
 use crate::interrupt;
 
+/// List image ids
+///
 /// Ids of a store come in byte order, so that those of one image set are neighbours; those of a dump in its own order.
+/// Control characters in an id are spelled out, so that each stays on its line; --json has it as it is. Exit codes: 0 done, 1 there are records whose ids cannot be read, 2 could not run.
 #[derive(clap::Args)]
 pub struct Args {
     /// The store, or a dump in any format
@@ -18,52 +22,84 @@ pub struct Args {
     /// Only ids that begin so
     #[arg(default_value = "")]
     prefix: String,
+    /// Print as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Prints the ids.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let source = formats::open(&args.store)?;
-    if source.info().format == "store" {
-        of_store(&args.store, &args.prefix)?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    of_dump(source, &args.prefix)
+    let mut listing = Listing::start(args.json);
+    let code = match Input::open(&args.store)? {
+        Input::Store(store) => of_store(&store, &args.prefix, &mut listing)?,
+        Input::Dump(source) => of_dump(source, &args.prefix, &mut listing)?,
+    };
+    listing.finish()?;
+    Ok(code)
 }
 
-fn of_store(path: &Path, prefix: &str) -> Result<(), StoreError> {
+/// Ids are printed as they come; JSON is one array, printed at the end.
+enum Listing {
+    Lines(Lines),
+    Json(Vec<String>),
+}
+
+impl Listing {
+    fn start(as_json: bool) -> Listing {
+        if as_json { Listing::Json(Vec::new()) } else { Listing::Lines(Lines::start()) }
+    }
+
+    fn add(&mut self, id: &str) {
+        match self {
+            Listing::Lines(lines) => lines.line(visible(id)),
+            Listing::Json(ids) => ids.push(id.to_owned()),
+        }
+    }
+
+    fn finish(self) -> anyhow::Result<()> {
+        match self {
+            Listing::Lines(lines) => lines.finish(),
+            Listing::Json(ids) => outln!("{}", serde_json::to_string_pretty(&ids)?),
+        }
+        Ok(())
+    }
+}
+
+fn of_store(
+    store: &FeatureStore,
+    prefix: &str,
+    listing: &mut Listing,
+) -> Result<ExitCode, StoreError> {
     const PAGE: usize = 4096;
-    let store = FeatureStore::open(path)?;
-    let mut out = Lines::start();
     let mut start = Some(prefix.to_owned());
     while let Some(from) = start.take() {
         let ids = store.ids_from(&from, PAGE)?;
-        ids.iter().take_while(|id| id.starts_with(prefix)).for_each(|id| out.line(id));
+        ids.iter().take_while(|id| id.starts_with(prefix)).for_each(|id| listing.add(id));
         // The smallest id after the last one of a full page.
         let last = ids.last().filter(|last| ids.len() == PAGE && last.starts_with(prefix));
         start = last.map(|last| format!("{last}\0"));
     }
-    out.finish();
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
-/// The exit code is 1 if there are records whose ids cannot be read.
-fn of_dump(source: Box<dyn FeatureSource>, prefix: &str) -> anyhow::Result<ExitCode> {
-    let mut out = Lines::start();
+fn of_dump(
+    source: Box<dyn FeatureSource>,
+    prefix: &str,
+    listing: &mut Listing,
+) -> anyhow::Result<ExitCode> {
     let mut unreadable = false;
     for record in source.records()? {
         if interrupt::flag().load(Ordering::Relaxed) {
-            out.finish();
             return Ok(interrupt::exit_code());
         }
         match record {
-            Ok(record) if record.id().starts_with(prefix) => out.line(record.id()),
+            Ok(record) if record.id().starts_with(prefix) => listing.add(record.id()),
             Ok(_) => {}
             Err(error) => {
-                errln!("unreadable: {error}");
+                errln!("unreadable: {}", visible(&error.to_string()));
                 unreadable = true;
             }
         }
     }
-    out.finish();
     Ok(ExitCode::from(u8::from(unreadable)))
 }

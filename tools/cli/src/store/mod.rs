@@ -13,6 +13,8 @@ mod merge;
 mod outcome;
 mod repair;
 mod selection;
+mod shard;
+pub mod target;
 mod validate;
 
 use std::path::Path;
@@ -22,34 +24,21 @@ use anyhow::bail;
 use clap::Subcommand;
 use feature_store::{FeatureStore, formats};
 
-/// The commands below `xenc store`.
+/// The commands below `xenc store`; what each is for stands at its arguments, where `--help` finds all of it.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Convert a feature dump into a store, or into another format
     Convert(convert::Args),
-    /// Check every record of a store or dump, and whether it covers a data set
     Validate(validate::Args),
-    /// Say what a store holds
     Info(info::Args),
-    /// List image ids
     Ls(ls::Args),
-    /// Show the regions of one image
     Get(get::Args),
-    /// Say what two stores differ in
     Diff(diff::Args),
-    /// Add images to a store
     Append(append::Args),
-    /// Make one store of several
-    Merge(merge::MergeArgs),
-    /// Divide a store
-    Shard(merge::ShardArgs),
-    /// Rewrite a store without unused pages
+    Merge(merge::Args),
+    Shard(shard::Args),
     Compact(repair::CompactArgs),
-    /// Salvage what can be read of a damaged store
     Repair(repair::RepairArgs),
-    /// Measure how fast a store is read, beside memcpy
     Bench(bench::Args),
-    /// List the descriptions in UNITER's text data base
     Captions(captions::Args),
 }
 
@@ -63,8 +52,8 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Get(args) => get::run(args),
         Command::Diff(args) => diff::run(args),
         Command::Append(args) => append::run(args),
-        Command::Merge(args) => merge::run_merge(args),
-        Command::Shard(args) => merge::run_shard(args),
+        Command::Merge(args) => merge::run(args),
+        Command::Shard(args) => shard::run(args),
         Command::Compact(args) => repair::run_compact(args),
         Command::Repair(args) => repair::run_repair(args),
         Command::Bench(args) => bench::run(args),

@@ -1,16 +1,18 @@
-//! What is said of a conversion or an append that is over.
+//! What is said of a conversion, an append or a merge that is over.
 
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::anyhow;
-use feature_store::convert::{ConvertError, Findings, SkippedRecord};
+use feature_store::convert::{ConvertError, Findings, OnError, SkippedRecord};
+use feature_store::text::visible;
 use feature_store::validate::Finding;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::count;
 use super::selection::Asked;
+use crate::interrupt;
 
 /// Skipped records that are told one by one; more are only counted.
 const TOLD: usize = 20;
@@ -21,15 +23,29 @@ pub fn skipped_remark(skipped: u64) -> String {
 }
 
 /// Says which records were left out, the first of them one by one.
-pub fn say_skipped(skipped: &[SkippedRecord], json: bool) {
+pub fn say_skipped(skipped: &[SkippedRecord], on_error: &OnError, json: bool) {
     for record in skipped.iter().take(TOLD) {
-        errln!("skipped: {}", record.reason);
+        errln!("skipped: {}", visible(&record.reason));
     }
     let more = skipped.len().saturating_sub(TOLD);
     if more > 0 {
         let place = if json { "stdout lists" } else { "--json lists" };
         errln!("skipped: {more} more ({place} all)");
     }
+    if let OnError::Quarantine(folder) = on_error
+        && !skipped.is_empty()
+    {
+        say_quarantined(skipped.len() as u64, folder);
+    }
+}
+
+/// Says where bad records are kept.
+pub fn say_quarantined(records: u64, folder: &Path) {
+    errln!(
+        "{} in {} (report.jsonl says what is wrong with each)",
+        count(records, "bad record"),
+        folder.display()
+    );
 }
 
 /// A report as JSON, with the ids that were asked for and not found.
@@ -50,14 +66,28 @@ pub fn verdict(
     asked: &Asked,
 ) -> ExitCode {
     let unmet = asked.say_unmet();
+    let found = say_findings(findings, target);
+    ExitCode::from(u8::from(unmet || found || !skipped.is_empty()))
+}
+
+/// Says how many images of the target have something wrong; whether there are any.
+pub fn say_findings(findings: &Findings, target: &Path) -> bool {
     if let Some(Finding { id, what }) = &findings.first {
         errln!(
-            "{} with findings, taken as they are; `{id}` first: {what}; `xenc store validate {}` lists them",
+            "{} with findings, taken as they are; `{}` first: {}; `xenc store validate {}` lists them",
             count(findings.images, "image"),
+            visible(id),
+            visible(what),
             target.display()
         );
     }
-    ExitCode::from(u8::from(unmet || findings.images > 0 || !skipped.is_empty()))
+    findings.images > 0
+}
+
+/// Says that the user has stopped a command, and where it goes on.
+pub fn interrupted(error: &ConvertError) -> ExitCode {
+    errln!("{error}");
+    interrupt::exit_code()
 }
 
 /// Why nothing was taken: perhaps nothing that was asked for is there.

@@ -3,9 +3,12 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use feature_store::append::compact;
 use feature_store::repair::repair;
+use serde_json::json;
 
+use super::target::check_store;
 use super::{count, open_store};
 use crate::interrupt;
 use crate::progress::Progress;
@@ -13,6 +16,8 @@ use crate::progress::Progress;
 /// Lost records that are printed; more are only counted.
 const LISTED: usize = 20;
 
+/// Salvage what can be read of a damaged store
+///
 /// Every page of the damaged file is looked at; whatever is a record whose checksum fits is written to a new store.
 /// Exit codes: 0 nothing is lost, 1 something is, 2 could not run.
 #[derive(clap::Args)]
@@ -21,7 +26,7 @@ pub struct RepairArgs {
     damaged: PathBuf,
     /// The store to write
     target: PathBuf,
-    /// Replace the target if it exists, once the new store is complete
+    /// Replace the target if it is a store, once the new one is complete
     #[arg(long)]
     force: bool,
     /// Print the report as JSON
@@ -31,13 +36,18 @@ pub struct RepairArgs {
 
 /// Salvages.
 pub fn run_repair(args: RepairArgs) -> anyhow::Result<ExitCode> {
+    check_store(&args.target)?;
     let progress = Progress::start("repair", "pages", None);
     let repaired =
         repair(&args.damaged, &args.target, args.force, interrupt::flag(), &mut |page, _| {
             progress.set(page, "")
         });
     progress.finish();
-    let Some(report) = repaired? else { return Ok(interrupt::exit_code()) };
+    let repaired = repaired.with_context(|| format!("cannot repair {}", args.damaged.display()))?;
+    let Some(report) = repaired else {
+        errln!("interrupted; the same command goes on with what is salvaged");
+        return Ok(interrupt::exit_code());
+    };
     let found = report.schema.count;
     let missing = report.expected.map(|expected| expected.saturating_sub(found));
     if args.json {
@@ -58,17 +68,27 @@ pub fn run_repair(args: RepairArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(u8::from(missing != Some(0))))
 }
 
+/// Rewrite a store without unused pages
+///
 /// A finished store is compact already unless its images came in no order and are very small.
 #[derive(clap::Args)]
 pub struct CompactArgs {
     /// The store
     store: PathBuf,
+    /// Print the sizes as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Compacts.
 pub fn run_compact(args: CompactArgs) -> anyhow::Result<ExitCode> {
     open_store(&args.store)?;
     let (before, after) = compact(&args.store)?;
-    outln!("{}: {before} bytes before, {after} after", args.store.display());
+    if args.json {
+        let sizes = json!({ "bytes_before": before, "bytes_after": after });
+        outln!("{}", serde_json::to_string_pretty(&sizes)?);
+    } else {
+        outln!("{}: {before} bytes before, {after} after", args.store.display());
+    }
     Ok(ExitCode::SUCCESS)
 }

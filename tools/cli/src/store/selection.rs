@@ -4,10 +4,10 @@ use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use feature_store::dataset::{self, DatasetError};
+use feature_store::dataset::{self, DatasetError, Description};
 use feature_store::formats::FeatureSource;
 use feature_store::formats::select::{Rename, Selected, Selection, Unmet, Watch};
-use feature_store::text::read_list;
+use feature_store::text::{read_list, visible};
 use feature_store::validate::Coverage;
 
 /// Ids that are named one by one; more are only counted.
@@ -19,11 +19,13 @@ pub struct SelectionArgs {
     /// Take only the ids in this file, one a line
     #[arg(long, value_name = "FILE")]
     ids: Option<PathBuf>,
-    /// Take only images of the sets in this ImageCoDe annotation file, or in those of a directory
+    /// Take only images of the sets in this ImageCoDe annotation file, or in the splits of a directory
     #[arg(long, value_name = "PATH")]
     dataset: Option<PathBuf>,
     /// Rename ids, before choosing: `stem` (a/007.jpg -> 007), `imagecode` (set/img5.jpg -> setimg5), or
-    /// `s/PATTERN/REPLACEMENT/`; may be given several times
+    /// `s/PATTERN/REPLACEMENT/`, which replaces all matches of a regular expression (Rust's dialect: no look-around);
+    /// $1 or \1 in the replacement is what the first group has matched, any sign may stand for the slash
+    /// (`s#images/(.+)#$1#`). May be given several times
     #[arg(long, value_name = "RULE")]
     rename: Vec<Rename>,
 }
@@ -43,6 +45,12 @@ impl SelectionArgs {
         &self,
         source: Box<dyn FeatureSource>,
     ) -> anyhow::Result<(Box<dyn FeatureSource>, Asked)> {
+        let path = source.info().path.display();
+        source
+            .listings()
+            .into_iter()
+            .filter_map(Result::err)
+            .for_each(|what| errln!("{path}: {what}"));
         let mut selection = Selection { rename: self.rename.clone(), ..Selection::default() };
         if let Some(path) = &self.ids {
             let ids: HashSet<String> = read_list(path)
@@ -121,16 +129,17 @@ impl Asked {
 
 /// The first names, in quotes, and how many more there are.
 fn quoted(names: &[String]) -> String {
-    let first: Vec<String> = names.iter().take(NAMED).map(|name| format!("`{name}`")).collect();
+    let first: Vec<String> =
+        names.iter().take(NAMED).map(|name| format!("`{}`", visible(name))).collect();
     let more = names.len().saturating_sub(NAMED);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     first.join(", ") + &more
 }
 
-/// The sets that each annotation file names; files of a directory that are no annotations are left out, with a word.
+/// The sets of an annotation file, or of each split in a directory; what else lies there is left out, with a word.
 pub fn splits(path: &Path) -> anyhow::Result<Vec<Coverage>> {
     if !path.is_dir() {
-        return Ok(vec![coverage(path)?]);
+        return Ok(vec![coverage(path, dataset::load_split(path)?)]);
     }
     let entries =
         std::fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -138,29 +147,40 @@ pub fn splits(path: &Path) -> anyhow::Result<Vec<Coverage>> {
         entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
     files.retain(|file| is_annotation(file));
     files.sort();
-    let mut splits = Vec::new();
+    let (mut splits, mut others) = (Vec::new(), Vec::new());
     for file in files {
-        match coverage(&file) {
-            Ok(split) => splits.push(split),
+        match dataset::load_split(&file) {
+            // ImageCoDe-simple's pairs are of the sets of a split, which is a file of its own.
+            Ok(pairs) if pairs.iter().all(|pair| pair.distractor.is_some()) => {
+                others.push(file_name(&file));
+            }
+            Ok(descriptions) => splits.push(coverage(&file, descriptions)),
+            Err(DatasetError::Annotators(_)) => others.push(file_name(&file)),
             Err(error) => errln!("left out: {error}"),
         }
     }
+    if !others.is_empty() {
+        errln!("left out, since they are no splits: {}", others.join(", "));
+    }
     if splits.is_empty() {
-        bail!("{} holds no ImageCoDe annotation file (*.json)", path.display());
+        bail!("{} holds no split of ImageCoDe (*.json)", path.display());
     }
     Ok(splits)
 }
 
 /// By its name; ImageCoDe's folder holds tables for its scripts, too (`counter2key_val.json`).
 fn is_annotation(file: &Path) -> bool {
-    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let name = file_name(file);
     name.ends_with(".json") && !name.starts_with("counter2key")
 }
 
-fn coverage(file: &Path) -> Result<Coverage, DatasetError> {
-    let descriptions = dataset::load_split(file)?;
+fn file_name(file: &Path) -> String {
+    file.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn coverage(file: &Path, descriptions: Vec<Description>) -> Coverage {
     let sets: BTreeSet<String> =
         descriptions.into_iter().map(|description| description.directory).collect();
     let split = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(Coverage { split, sets: sets.into_iter().collect() })
+    Coverage { split, sets: sets.into_iter().collect() }
 }

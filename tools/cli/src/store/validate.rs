@@ -4,9 +4,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use feature_store::formats;
+use feature_store::formats::Input;
+use feature_store::text::visible;
 use feature_store::validate::{Options, Report, validate_source, validate_store};
 
+use super::outcome::say_quarantined;
 use super::selection::splits;
 use crate::interrupt;
 use crate::progress::Progress;
@@ -15,19 +17,21 @@ use crate::progress::Progress;
 const LISTED: usize = 20;
 const SETS: usize = 5;
 
+/// Check every record of a store or dump, and whether it covers a data set
+///
 /// Checks structure, checksums, values, boxes and confidences of every record, and whether a data set's images are
 /// there. Exit codes: 0 good, 1 findings, 2 could not run.
 #[derive(clap::Args)]
 pub struct Args {
     /// The store, or a dump in any format: nothing is converted
     store: PathBuf,
-    /// An ImageCoDe annotation file, or a directory with some (*.json): are all its sets' images there?
+    /// An ImageCoDe annotation file, or a directory with splits (*.json): are all images of their sets there?
     #[arg(long)]
     dataset: Option<PathBuf>,
     /// Also look for images that are there twice, and for statistics that no sound dump has
     #[arg(long)]
     deep: bool,
-    /// Keep bad records, with the reasons, in this folder
+    /// Keep bad records, those that cannot be read and those with findings, in this folder, with the reasons
     #[arg(long, value_name = "FOLDER")]
     quarantine: Option<PathBuf>,
     /// Print the report as JSON
@@ -42,15 +46,16 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         None => Vec::new(),
     };
     let listed = if args.json { usize::MAX } else { LISTED };
-    let options = Options { coverage, deep: args.deep, quarantine: args.quarantine, listed };
-    let source = formats::open(&args.store)?;
-    let is_store = source.info().format == "store";
-    let progress = Progress::start("validate", "images", source.info().count);
+    let quarantine = args.quarantine.clone();
+    let options = Options { coverage, deep: args.deep, quarantine, listed };
+    let input = Input::open(&args.store)?;
+    let progress = Progress::start("validate", "images", input.count());
     let mut tell = |done| progress.set(done, "");
-    let checked = if is_store {
-        validate_store(&args.store, &options, interrupt::flag(), &mut tell).map_err(Into::into)
-    } else {
-        validate_source(source, &options, interrupt::flag(), &mut tell)
+    let checked = match input {
+        Input::Store(store) => {
+            validate_store(store.path(), &options, interrupt::flag(), &mut tell).map_err(Into::into)
+        }
+        Input::Dump(source) => validate_source(source, &options, interrupt::flag(), &mut tell),
     };
     progress.finish();
     let checked = checked.with_context(|| format!("cannot validate {}", args.store.display()))?;
@@ -60,20 +65,23 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     } else {
         print(&report);
     }
+    if let Some(folder) = args.quarantine.filter(|_| report.quarantined > 0) {
+        say_quarantined(report.quarantined, &folder);
+    }
     Ok(ExitCode::from(u8::from(!report.is_good())))
 }
 
 fn print(report: &Report) {
     outln!("images       {} read, {} bad", report.images, report.bad_images);
     for finding in &report.findings {
-        outln!("  {}: {}", finding.id, finding.what);
+        outln!("  {}: {}", visible(&finding.id), visible(&finding.what));
     }
     let unlisted = report.bad_images - report.findings.len() as u64;
     if unlisted > 0 {
         outln!("  and {unlisted} more (--json lists all)");
     }
     for finding in &report.store_findings {
-        outln!("store        {finding}");
+        outln!("store        {}", visible(finding));
     }
     for split in &report.coverage {
         outln!(

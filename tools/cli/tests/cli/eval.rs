@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::text;
-use super::train::World;
+use crate::text;
+use crate::world::World;
 
 /// Labelled descriptions: `{set directory: {number: text}}`.
 type Split = BTreeMap<String, BTreeMap<String, String>>;
@@ -48,11 +48,16 @@ fn predictions_of_a_run_give_its_metrics_again() {
     assert!(world.train("run", &["train.epochs=1"]).status.success());
     let files = ["--predictions", "p.jsonl", "--csv", "metrics.csv"];
     let metrics = json_of(&world, &[&["eval", "run", "--json"], files.as_slice()].concat());
-    assert_eq!(json_of(&world, &["eval", "p.jsonl", "--json"]), metrics);
+    let again = json_of(&world, &["eval", "p.jsonl", "--json"]);
+    for part in ["all", "video", "static", "model", "weights", "split"] {
+        assert_eq!(again[part], metrics[part], "{part}");
+    }
+    assert_eq!((&metrics["model"], &metrics["sets"]), (&json!("run"), &json!(3)));
+    assert!(metrics["split"].as_str().unwrap().ends_with("valid_data.json"), "{metrics}");
     assert_eq!(metrics["bootstrap"]["resamples"], 10_000);
-    let interval = &metrics["all"]["accuracy_interval"];
-    assert!(interval["low"].as_f64() <= metrics["all"]["accuracy"].as_f64());
-    assert!(interval["high"].as_f64() >= metrics["all"]["accuracy"].as_f64());
+    assert_eq!(metrics["all"]["accuracy_interval"], Value::Null, "three sets are too few");
+    let table = text(&world.run(&["eval", "p.jsonl"]).stdout);
+    assert!(table.starts_with("run on ") && table.contains("too few sets"), "{table}");
 
     let lines = std::fs::read_to_string(world.path("p.jsonl")).unwrap();
     let split = valid(&world);
@@ -74,6 +79,80 @@ fn predictions_of_a_run_give_its_metrics_again() {
     // A run compares with its own predictions, and does not differ from them.
     let same = json_of(&world, &["compare", "run", "p.jsonl", "--json"]);
     assert_eq!((&same["all"]["difference"], &same["all"]["mcnemar_p"]), (&json!(0.0), &json!(1.0)));
+    assert_eq!(same["runs"][0]["weights"], same["runs"][1]["weights"]);
+}
+
+#[test]
+fn values_of_the_recipe_are_set_where_a_model_ranks() {
+    let world = World::new();
+    assert!(world.train("run", &["train.epochs=1"]).status.success());
+    std::fs::rename(world.path("features.xenc"), world.path("moved.xenc")).unwrap();
+    let gone = world.run(&["eval", "run"]);
+    assert_eq!(gone.status.code(), Some(2));
+    for said in ["`data.features` is /", "working directory (", "data/README.md"] {
+        assert!(text(&gone.stderr).contains(said), "{}", text(&gone.stderr));
+    }
+    let moved = ["--set", "data.features=moved.xenc"];
+    let limits = ["--set", "data.max_tokens=5", "--set", "data.max_regions=3"];
+    let eval = |model, sets: &[&str]| world.run(&[&["eval", model, "--json"], sets].concat());
+    let whole: Value = serde_json::from_slice(&eval("run", &moved).stdout).unwrap();
+    assert_eq!(
+        (&whole["limits"]["cut_texts"], &whole["limits"]["cut_images"]),
+        (&json!(0), &json!(0))
+    );
+    let exported = world.run(&["export", "crossencoder", "run", "run.onnx"]);
+    assert!(exported.status.success(), "{}", text(&exported.stderr));
+    for model in ["run", "run.onnx"] {
+        let cut = eval(model, &[&moved[..], &limits].concat());
+        let metrics: Value = serde_json::from_slice(&cut.stdout).unwrap();
+        let counted = json!({"max_tokens": 5, "cut_texts": 12, "max_regions": 3, "cut_images": 30});
+        assert_eq!(metrics["limits"], counted, "{model}");
+        for said in
+            ["12 descriptions are cut at 5 word pieces", "30 images have more than 3 regions"]
+        {
+            assert!(text(&cut.stderr).contains(said), "{}", text(&cut.stderr));
+        }
+    }
+    let test = ["--split", "data/test_data_unlabeled.json", "--out", "answers.json"];
+    let predicted = world.run(&[&["predict", "run"], &test[..], &moved, &limits].concat());
+    assert!(predicted.status.success(), "{}", text(&predicted.stderr));
+    let compared = world.run(&[&["compare", "run", "run"], &moved[..]].concat());
+    assert!(text(&compared.stdout).starts_with("first:  run on /"), "{}", text(&compared.stdout));
+
+    std::fs::write(world.path("p.jsonl"), "").unwrap();
+    for (arguments, said) in [
+        (["eval", "run", "--set", "train.seed=1"].as_slice(), "`--set train.seed=1` changes"),
+        (&["eval", "run.onnx", "--set", "train.precision=bf16"], "changes nothing"),
+        (
+            &["eval", "run", "--features", "moved.xenc", "--set", "data.valid=none.json"],
+            "`data.valid` is /",
+        ),
+        (&["eval", "p.jsonl", "--set", "data.max_tokens=5"], "--set are about ranking"),
+    ] {
+        let output = world.run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(text(&output.stderr).contains(said), "{arguments:?}: {}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn sets_without_features_are_a_finding_unless_they_may_be_missing() {
+    let world = World::new();
+    assert!(world.train("run", &["train.epochs=1"]).status.success());
+    let mut split = valid(&world);
+    split.insert("absent-video_2".into(), BTreeMap::from([("3".into(), "a red star".into())]));
+    std::fs::write(world.path("more.json"), json!(split).to_string()).unwrap();
+    let eval = ["eval", "run", "--split", "more.json", "--json"];
+    let found = world.run(&eval);
+    assert_eq!(found.status.code(), Some(1));
+    assert!(text(&found.stderr).contains("1 of 4 sets are skipped"), "{}", text(&found.stderr));
+    let metrics: Value = serde_json::from_slice(&found.stdout).unwrap();
+    assert_eq!(metrics["skipped"], json!([{"directory": "absent-video_2", "found": 0}]));
+    assert_eq!((&metrics["sets"], &metrics["all"]["sets"]), (&json!(4), &json!(3)));
+    let allowed = json_of(&world, &[&eval[..], &["--allow-missing"]].concat());
+    assert_eq!(allowed, metrics);
+    let compare = ["compare", "run", "run", "--split", "more.json"];
+    assert_eq!(world.run(&compare).status.code(), Some(1));
 }
 
 #[test]
@@ -179,6 +258,7 @@ fn two_runs_are_compared_description_by_description() {
     assert_eq!((&all["difference"], &all["descriptions"]), (&json!(0.25), &json!(12)));
     // Twice the sum of 9 choose 0 to 3, over 2^9.
     assert!((all["mcnemar_p"].as_f64().unwrap() - 260.0 / 512.0).abs() < 1e-12);
+    assert!(all["bootstrap_p"].as_f64().unwrap() >= 0.25, "three sets cannot be surer: {all}");
     assert_eq!(
         compared,
         json_of(&world, &["compare", "a.jsonl", "b.jsonl", "--json", "--seed", "7"])

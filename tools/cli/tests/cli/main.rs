@@ -1,6 +1,9 @@
 //! The real binary, as a user runs it.
 
+#[cfg(feature = "torch")]
+mod clip;
 mod doctor;
+mod dumps;
 #[cfg(feature = "torch")]
 mod eval;
 #[cfg(feature = "onnx")]
@@ -9,6 +12,7 @@ mod export;
 mod extract;
 #[cfg(feature = "onnx")]
 mod hostile;
+mod messages;
 #[cfg(feature = "torch")]
 mod pretrain;
 #[cfg(feature = "torch")]
@@ -20,6 +24,9 @@ mod targets;
 mod train;
 #[cfg(feature = "torch")]
 mod weights;
+#[cfg(feature = "torch")]
+#[path = "../world/mod.rs"]
+mod world;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -41,4 +48,29 @@ fn fixtures() -> PathBuf {
 /// One of the reference's VOLTA LMDBs.
 fn volta_lmdb(name: &str) -> PathBuf {
     fixtures().join("features/lmdb").join(name)
+}
+
+/// One of the reference's files of features.
+fn fixture(name: &str) -> String {
+    let path = fixtures().join("features").join(name);
+    path.canonicalize().unwrap().to_str().unwrap().to_owned()
+}
+
+/// A folder of its own, and paths in it.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Place {
+        Place(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).to_str().unwrap().to_owned()
+    }
+}
+
+/// Exit code, stdout and stderr.
+fn run(arguments: &[&str]) -> (i32, String, String) {
+    let output = xenc(arguments);
+    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
 }

@@ -1,16 +1,7 @@
 //! `xenc pretrain` through the real binary, up to the training that begins with its weights.
 
 use crate::text;
-use crate::train::{World, stderr};
-
-const MODEL: &str = r#"{
-  "vocab_size": 64, "hidden_size": 16, "v_hidden_size": 16, "num_attention_heads": 2, "v_num_attention_heads": 2,
-  "intermediate_size": 16, "v_intermediate_size": 16, "pooler_size": 16, "v_feature_size": 24,
-  "max_position_embeddings": 64, "add_global_imgfeat": "first", "image_embeddings": "vilbert",
-  "visual_target_weights": {"1": 1.0},
-  "tt_attn_sublayers": [0], "tv_attn_sublayers": [2], "vt_attn_sublayers": [2], "t_ff_sublayers": [1, 3],
-  "v_ff_sublayers": [3]
-}"#;
+use crate::world::{MODEL, World, stderr};
 
 const RECIPE: &str = r#"
 model = "pretrained.json"
@@ -30,7 +21,8 @@ log_steps = 1
 #[test]
 fn captions_become_weights_that_training_begins_with() {
     let world = World::new();
-    std::fs::write(world.path("pretrained.json"), MODEL).unwrap();
+    let model = MODEL.replacen('{', "{\"visual_target_weights\": {\"1\": 1.0},", 1);
+    std::fs::write(world.path("pretrained.json"), model).unwrap();
     std::fs::write(world.path("pretrain.toml"), RECIPE).unwrap();
     let listed = text(&world.run(&["store", "ls", "features.xenc"]).stdout);
     let images: Vec<&str> =
@@ -59,10 +51,10 @@ fn captions_become_weights_that_training_begins_with() {
     assert_eq!(other.status.code(), Some(2));
     assert!(stderr(&other).contains("another recipe"), "{}", stderr(&other));
 
-    let init = "init=run/checkpoints/best/model.safetensors";
-    let trained = world.train("trained", &[init, "train.epochs=1"]);
+    let trained = world.train("trained", &["init=run", "train.epochs=1"]);
     assert!(trained.status.success(), "{}", stderr(&trained));
-    assert!(stderr(&trained).contains("weights from"), "{}", stderr(&trained));
+    let best = "run/checkpoints/best/model.safetensors";
+    assert!(stderr(&trained).contains(best), "{}", stderr(&trained));
     let zero_shot = std::fs::read_to_string(world.path("recipe.toml")).unwrap();
     let zero_shot = zero_shot.replace(
         "variant = \"contrastive\"",
@@ -72,5 +64,23 @@ fn captions_become_weights_that_training_begins_with() {
     let ranked = world.run(&["eval", "zero_shot.toml", "--json"]);
     assert!(ranked.status.success(), "{}", stderr(&ranked));
 
-    assert!(pretrain(&["--force", "--set", "train.epochs=1"]).status.success());
+    // Neither kind of run or recipe is taken for the other.
+    for (arguments, said) in [
+        (["train", "pretrain.toml"].as_slice(), "is a recipe of pre-training: `xenc pretrain`"),
+        (&["eval", "pretrain.toml"], "is a recipe of pre-training"),
+        (&["eval", "run"], "is a recipe of pre-training"),
+        (&["report", "run"], "is a recipe of pre-training"),
+        (&["pretrain", "recipe.toml"], "is a recipe of ranking: `xenc train`"),
+        (&["pretrain", "trained"], "trained is a run, not a recipe"),
+        (&["train", "run"], "run is a run, not a recipe"),
+    ] {
+        let output = world.run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(stderr(&output).contains(said), "{arguments:?}: {}", stderr(&output));
+    }
+
+    let short = ["--force", "--set", "train.epochs=1", "--set", "data.max_tokens=3"];
+    let begun = pretrain(&short);
+    assert!(begun.status.success(), "{}", stderr(&begun));
+    assert!(stderr(&begun).contains("train: 12 captions are cut at 3 word"), "{}", stderr(&begun));
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use feature_store::{FeatureStore, dataset};
 use serde_json::{Value, json};
 
-use crate::train::{World, stderr};
+use crate::world::{World, stderr};
 
 /// Elements that have no end.
 const VOID: [&str; 4] = ["meta", "br", "link", "img"];
@@ -73,6 +73,18 @@ fn assert_self_contained(html: &str) {
     assert!(html.contains("default-src 'none'"));
 }
 
+/// What predictions of the run's best checkpoint say of themselves.
+fn origin(world: &World) -> [(&'static str, Value); 3] {
+    let digests = std::fs::read(world.path("run/checkpoints/best/digests.json")).unwrap();
+    let digests: Value = serde_json::from_slice(&digests).unwrap();
+    let split = world.path("data/valid_data.json");
+    [
+        ("model", json!("run")),
+        ("weights", digests["model.safetensors"].clone()),
+        ("split", json!(split)),
+    ]
+}
+
 /// A predictions file that is always sure of a wrong image, with the first set under another name and its first
 /// description replaced.
 fn predictions(world: &World, directory: &str, text: &str) -> Vec<Value> {
@@ -86,14 +98,16 @@ fn predictions(world: &World, directory: &str, text: &str) -> Vec<Value> {
             .map(|i| if i == (target + 1) % 10 { 9.0 - number as f32 / 8.0 } else { 0.0 })
             .collect();
         let images = dataset::set_images(&store, &description.directory).unwrap();
-        lines.push(json!({
+        let mut line = json!({
             "directory": if description.directory == first { directory } else { &description.directory },
             "number": target,
             "text": if number == 0 { text } else { &description.text },
             "images": images,
             "target": target,
             "scores": scores,
-        }));
+        });
+        origin(world).into_iter().for_each(|(key, value)| line[key] = value);
+        lines.push(line);
     }
     let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
     std::fs::write(world.path("predictions.jsonl"), text).unwrap();
@@ -189,6 +203,60 @@ fn predictions_are_taken_as_they_are_and_mistakes_come_surest_first() {
 }
 
 #[test]
+fn predictions_of_another_model_or_split_are_refused() {
+    let world = trained();
+    let lines = predictions(&world, "open-images-1_a", "a red star");
+    let with = |key: &str, value: Value| -> String {
+        lines
+            .iter()
+            .map(|line| {
+                let mut line = line.clone();
+                line[key] = value.clone();
+                format!("{line}\n")
+            })
+            .collect()
+    };
+    let train = json!(world.path("data/train_data.json"));
+    for (key, value, said) in [
+        ("weights", json!("0123"), "is of run, whose weights are not those of run's best"),
+        ("weights", Value::Null, "does not say which model and split"),
+        ("split", train.clone(), "train_data.json to report that"),
+    ] {
+        std::fs::write(world.path("other.jsonl"), with(key, value)).unwrap();
+        let output = world.run(&["report", "run", "--predictions", "other.jsonl"]);
+        assert_eq!(output.status.code(), Some(2), "{key}");
+        assert!(stderr(&output).contains(said), "{}", stderr(&output));
+    }
+    let html = page(&world, &["--predictions", "other.jsonl", "--split", "train"]);
+    assert!(html.contains("Ranked: ") && html.contains("train_data.json"));
+}
+
+#[test]
+fn enough_sets_have_intervals_on_the_page() {
+    let world = trained();
+    let lines = predictions(&world, "open-images-1_a", "a red star");
+    // Each description in a set of its own, twice; of the second ones the described image is right.
+    let text: String = (0..2 * lines.len())
+        .map(|number| {
+            let mut line = lines[number % lines.len()].clone();
+            line["directory"] = json!(format!("clip_{number}"));
+            if number >= lines.len() {
+                let target = line["target"].as_u64().unwrap() as usize;
+                line["scores"][target] = json!(99.0);
+            }
+            format!("{line}\n")
+        })
+        .collect();
+    std::fs::write(world.path("many.jsonl"), text).unwrap();
+    let html = page(&world, &["--predictions", "many.jsonl"]);
+    assert_self_contained(&html);
+    let cells: Vec<&str> = html.split("<td class=\"number\">").collect();
+    let at = cells.iter().position(|cell| cell.starts_with("50.0 %")).unwrap();
+    assert!(cells[at + 1].contains(" to "), "{}", cells[at + 1]);
+    assert!(html.contains("fewer than 20 sets have none"));
+}
+
+#[test]
 fn hostile_texts_stay_texts() {
     let world = trained();
     let attack = r#"</p></style><script>alert(1)</script><img src="http://evil.test/x" onerror='alert(2)'>&amp;"#;
@@ -219,8 +287,8 @@ fn curves_need_neither_model_nor_features() {
 #[test]
 fn what_is_missing_is_named_and_the_page_before_stays() {
     let world = trained();
-    let before = "<!DOCTYPE html><p>before";
-    std::fs::write(world.path("run/report.html"), before).unwrap();
+    let before = page(&world, &["--curves-only"]);
+    std::fs::write(world.path("thesis.html"), "<!DOCTYPE html><p>mine").unwrap();
     std::fs::write(world.path("odd.jsonl"), "{}\n").unwrap();
     std::fs::write(
         world.path("odd.yaml"),
@@ -238,6 +306,10 @@ fn what_is_missing_is_named_and_the_page_before_stays() {
         (vec!["report", "run", "--out", "none/page.html"], "none is no folder"),
         (vec!["report", "run", "--curves-only", "--features", "x"], "cannot be used with"),
         (vec!["report", "run", "--curves-only", "--out", "odd.yaml"], "odd.yaml is there already"),
+        (
+            vec!["report", "run", "--out", "thesis.html"],
+            "thesis.html is there already, and no report",
+        ),
     ] {
         let output = world.run(&arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", stderr(&output));
@@ -250,6 +322,9 @@ fn what_is_missing_is_named_and_the_page_before_stays() {
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("metrics.jsonl, line 1"), "{}", stderr(&output));
     assert_eq!(std::fs::read_to_string(world.path("run/report.html")).unwrap(), before);
+    std::fs::write(&log, lines).unwrap();
+    page(&world, &["--curves-only"]);
+    page(&world, &["--curves-only", "--out", "thesis.html", "--force"]);
 }
 
 #[test]

@@ -4,30 +4,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::{text, volta_lmdb, xenc};
-
-fn fixture(name: &str) -> String {
-    volta_lmdb("..").join(name).canonicalize().unwrap().to_str().unwrap().to_owned()
-}
-
-/// A folder of its own, and paths in it.
-struct Place(tempfile::TempDir);
-
-impl Place {
-    fn new() -> Place {
-        Place(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.path().join(name).to_str().unwrap().to_owned()
-    }
-}
-
-/// Exit code, stdout and stderr.
-fn run(arguments: &[&str]) -> (i32, String, String) {
-    let output = xenc(arguments);
-    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
-}
+use crate::{Place, fixture, run, text};
 
 #[test]
 fn what_was_asked_for_and_is_not_there_is_told() {
@@ -49,6 +26,8 @@ fn what_was_asked_for_and_is_not_there_is_told() {
     assert_eq!(code, 2);
     assert!(said.contains("none of the images that were asked for"), "{said}");
     assert!(said.contains("its ids look like `MSRVTT"), "{said}");
+    let (code, _, said) = run(&["store", "append", &store, &source, "--ids", &ids]);
+    assert!(code == 2 && said.contains("none of the images that were asked for"), "{said}");
     // Nothing is left that would be in the way of the next try.
     std::fs::write(&ids, "openimages411480d72ee0f97da49img9\n").unwrap();
     assert_eq!(run(&["store", "convert", &source, &none, "--ids", &ids]).0, 0);
@@ -72,7 +51,7 @@ fn conflicts_are_settled_by_rule_in_an_append_and_in_a_conversion() {
     assert!(said.contains("--on-conflict"), "{said}");
     let (code, out, _) = run(&["store", "append", &store, &other, "--on-conflict", "first"]);
     assert_eq!(code, 0);
-    assert!(out.contains("now 8 images, 0 skipped, 8 of other contents"), "{out}");
+    assert!(out.contains("0 images added, 0 already there, 8 of other contents"), "{out}");
     assert_eq!(run(&["store", "append", &store, &other, "--on-conflict", "last"]).0, 0);
     let plain = place.path("plain");
     assert_eq!(run(&["store", "convert", &other, &plain]).0, 0);
@@ -84,6 +63,9 @@ fn a_dump_is_listed_and_described_without_conversion() {
     let source = fixture("volta.h5");
     let (code, out, _) = run(&["store", "ls", &source, "openimages"]);
     assert_eq!((code, out.lines().count()), (0, 3), "{out}");
+    let as_json = run(&["store", "ls", &source, "openimages", "--json"]).1;
+    let ids: Vec<String> = serde_json::from_str(&as_json).unwrap();
+    assert_eq!(ids, out.lines().collect::<Vec<_>>());
     let (_, out, _) = run(&["store", "info", &source]);
     assert!(out.contains("hdf5, not a store") && out.contains("36 regions of 2048"), "{out}");
     let uniter = fixture("uniter/img_db_fp32");
@@ -106,6 +88,15 @@ fn a_data_set_folder_may_hold_other_json_and_long_lists_of_missing_sets_are_coun
     std::fs::write(format!("{folder}/counter2key_val.json"), r#"{"1": "aimg1"}"#).unwrap();
     let (code, out, said) = run(&["store", "validate", &store, "--dataset", &folder]);
     assert_eq!((code, said.as_str()), (1, ""));
+    let simple =
+        r#"[{"directory": "open-images-0_a", "pos_idx": 3, "neg_idx": 4, "caption": "a door"}]"#;
+    std::fs::write(format!("{folder}/valid_simple.json"), simple).unwrap();
+    let annotators = r#"{"open-images-0_a": {"3": "unseen_worker"}}"#;
+    std::fs::write(format!("{folder}/annotator_split_valid.json"), annotators).unwrap();
+    let (_, same, said) = run(&["store", "validate", &store, "--dataset", &folder]);
+    assert_eq!(same, out);
+    let names = "annotator_split_valid.json, valid_simple.json";
+    assert!(said.lines().count() == 1 && said.contains(names), "{said}");
     assert!(out.contains("0 of 9 sets complete") && out.contains("and 4 more"), "{out}");
     let all = run(&["store", "validate", &store, "--dataset", &folder, "--json"]).1;
     let all: Value = serde_json::from_str(&all).unwrap();
@@ -142,6 +133,24 @@ fn shards_that_would_be_empty_are_refused_and_existing_ones_replaced_on_request(
 }
 
 #[test]
+fn shards_lie_beside_their_prefix_or_in_a_folder_under_the_store_s_name() {
+    let place = Place::new();
+    let store = place.path("features.xenc");
+    assert_eq!(run(&["store", "convert", &fixture("volta.h5"), &store]).0, 0);
+    let (a, b) = ("-00000-of-00002", "-00001-of-00002");
+    for (target, prefix) in [("parts/x", "parts/x"), ("parts/", "parts/features.xenc")] {
+        let shard = ["store", "shard", &store, &place.path(target), "-n", "2", "--by", "range"];
+        let (code, out, said) = run(&shard);
+        assert_eq!(code, 0, "{said}");
+        let expected = [a, b].map(|part| place.path(&format!("{prefix}{part}")));
+        assert_eq!(out.lines().collect::<Vec<_>>(), expected, "{target}");
+        assert!(expected.iter().all(|shard| run(&["store", "info", shard]).0 == 0));
+    }
+    let names = std::fs::read_dir(place.path("")).unwrap().count();
+    assert_eq!(names, 2, "the store and the folder");
+}
+
+#[test]
 fn stores_that_differ_say_in_what_and_damaged_ones_in_few_lines() {
     let place = Place::new();
     let (store, other) = (place.path("store"), place.path("other"));
@@ -150,7 +159,7 @@ fn stores_that_differ_say_in_what_and_damaged_ones_in_few_lines() {
     assert_eq!(run(&["store", "convert", &store, &npy, "--to", "npy"]).0, 0);
     assert_eq!(run(&["store", "convert", &npy, &other]).0, 0);
     let (code, out, _) = run(&["store", "diff", &store, &other]);
-    assert!(code == 1 && out.contains("object confidences in the first only"), "{out}");
+    assert!(code == 1 && out.contains("object confidences in the first only; attribute"), "{out}");
 
     let attacks = concat!(env!("CARGO_MANIFEST_DIR"), "/../../attacks/features/");
     let changed = format!("{attacks}store_record_changed");

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::{text, volta_lmdb, xenc};
+use crate::{fixture, text, volta_lmdb, xenc};
 
 #[test]
 fn a_volta_lmdb_is_converted_listed_shown_and_validated() {
@@ -36,7 +36,7 @@ fn what_cannot_be_done_is_said_with_exit_code_2_and_loses_nothing() {
     let source = volta_lmdb("raw_p4_np1");
     let (source, store) = (source.to_str().unwrap(), store.to_str().unwrap());
     let folder_text = folder.path().to_str().unwrap();
-    let dumps = &fixture(".");
+    let dumps = &fixture("lmdb");
     let link = folder.path().join("link");
     std::os::unix::fs::symlink("elsewhere", &link).unwrap();
     let (link, program) = (link.to_str().unwrap(), env!("CARGO_BIN_EXE_xenc"));
@@ -48,8 +48,8 @@ fn what_cannot_be_done_is_said_with_exit_code_2_and_loses_nothing() {
         (vec!["store", "bench", source, "--seconds", "nan"], "up to 3600"),
         (vec!["store", "convert", source, link, "--force"], "it is a link"),
         (vec!["store", "bench", source], "is a dump (volta-lmdb), not a feature store"),
-        (vec!["store", "diff", source, source], "xenc store convert"),
-        (vec!["store", "merge", store, source], "xenc store convert"),
+        (vec!["store", "diff", source, source], "is named twice"),
+        (vec!["store", "merge", store, source, source], "is named twice"),
         (vec!["store", "bench", source, "--seconds", "0"], "from 0.01"),
         (vec!["store", "convert", source, "out.npz"], "--to npz"),
         (vec!["store", "convert", "/dev/zero", store], "no regular file"),
@@ -73,11 +73,6 @@ fn what_cannot_be_done_is_said_with_exit_code_2_and_loses_nothing() {
     assert!(text(&xenc(&["store", "info", store]).stdout).contains("f16"));
     let missing = xenc(&["store", "get", store, "nobody"]);
     assert!(text(&missing.stderr).contains("holds no image `nobody`"));
-}
-
-fn fixture(name: &str) -> String {
-    let path = volta_lmdb("..").join(name);
-    path.canonicalize().unwrap().to_str().unwrap().to_owned()
 }
 
 /// Runs a command that must succeed; what it prints.
@@ -117,7 +112,8 @@ fn every_foreign_format_can_be_written_and_converted_back() {
         let written =
             xenc(&["store", "convert", &source, &there, "--to", format, "--precision", "f16"]);
         assert!(written.status.success(), "{}", text(&written.stderr));
-        assert!(text(&written.stderr).contains("no place for: attributes, image size, object ids"));
+        let left_out = "attributes (8 images), image size (8 images), object ids (8 images)";
+        assert!(text(&written.stderr).contains(left_out), "{}", text(&written.stderr));
         assert_eq!(xenc(&["store", "validate", &there]).status.code(), Some(0), "{format}");
     }
     let refused =
@@ -156,24 +152,38 @@ fn stores_are_appended_to_merged_sharded_compacted_and_measured() {
     done(&["store", "convert", &fixture("volta.h5"), &all]);
     done(&["store", "convert", &fixture("lxmert_order.tsv"), &some]);
     let added = done(&["store", "append", &some, &fixture("volta.h5")]);
-    assert!(added.contains("now 8 images"), "{added}");
+    let told = "6 images added, 2 already there, 0 of other contents, 0 skipped; now 8 images";
+    assert!(added.contains(told), "{added}");
+    let again = done(&["store", "append", &some, &fixture("volta.h5"), "--json"]);
+    let again: Value = serde_json::from_str(&again).unwrap();
+    assert_eq!((&again["added"], &again["present"]), (&0.into(), &8.into()));
     assert_eq!(xenc(&["store", "diff", &all, &some]).status.code(), Some(0));
 
     let shards = done(&["store", "shard", &all, &path("part"), "-n", "3", "--by", "range"]);
     let shards: Vec<&str> = shards.lines().collect();
     assert_eq!(shards.len(), 3);
     assert!(shards[2].ends_with("part-00002-of-00003"));
+    let again =
+        done(&["store", "shard", &all, &path("again"), "-n", "3", "--by", "range", "--json"]);
+    let again: Value = serde_json::from_str(&again).unwrap();
+    let images: Vec<_> = again.as_array().unwrap().iter().map(|shard| &shard["images"]).collect();
+    assert_eq!(images, [3, 3, 2]);
+    assert_eq!(again[0]["path"], path("again-00000-of-00003"));
     let merged = path("merged");
     done(&[&["store", "merge", &merged], shards.as_slice()].concat());
     assert_eq!(xenc(&["store", "diff", &all, &merged]).status.code(), Some(0));
-    done(&["store", "compact", &merged]);
+    let sizes: Value =
+        serde_json::from_str(&done(&["store", "compact", &merged, "--json"])).unwrap();
+    assert!(sizes["bytes_before"].as_u64() >= sizes["bytes_after"].as_u64(), "{sizes}");
     assert_eq!(xenc(&["store", "validate", &merged, "--deep"]).status.code(), Some(0));
 
     let measured = done(&["store", "bench", &merged, "--seconds", "0.05", "--random", "--json"]);
     let measured: Value = serde_json::from_str(&measured).unwrap();
     assert!(measured["images_per_second"].as_f64().unwrap() > 0.0);
     assert!(measured["memcpy_bytes_per_second"].as_f64().unwrap() > 0.0);
-    done(&["store", "bench", &merged, "--cold", "--prefetch", "--threads", "2"]);
+    assert!(measured["share_of_memcpy"].as_f64().unwrap() > 0.0);
+    let cold = done(&["store", "bench", &merged, "--cold", "--prefetch", "--threads", "2"]);
+    assert!(cold.contains("memcpy  ") && !cold.contains("share"), "{cold}");
 }
 
 #[test]
@@ -234,7 +244,20 @@ fn bad_records_of_a_dump_are_kept_in_quarantine() {
     assert!(report.contains("\"broken\"") && report.contains("3 columns"), "{report}");
     let validated = xenc(&["store", "validate", &dump, "--quarantine", &path("bad")]);
     assert_eq!(validated.status.code(), Some(1));
-    assert!(std::fs::exists(path("bad/report.jsonl")).unwrap());
+    let kept = std::fs::read_to_string(path("bad/report.jsonl")).unwrap();
+    assert_eq!(kept.lines().count(), 1, "{kept}");
+    // The same record again is no news, and what a killed run has left is not continued in the middle of its line.
+    std::fs::write(path("bad/report.jsonl"), format!("{kept}{{\"source\":")).unwrap();
+    let again = xenc(&["store", "validate", &dump, "--quarantine", &path("bad")]);
+    assert_eq!(again.status.code(), Some(1));
+    let told = std::fs::read_to_string(path("bad/report.jsonl")).unwrap();
+    assert_eq!(told, format!("{kept}{{\"source\":\n"));
+    // Nothing bad, nothing kept: neither of a good dump nor of what cannot be read at all.
+    let none = path("none");
+    for dump in [&fixture("lxmert_order.tsv"), &path("a thing that is not there")] {
+        xenc(&["store", "validate", dump, "--quarantine", &none]);
+        assert!(!std::fs::exists(&none).unwrap(), "{dump}");
+    }
 }
 
 #[test]

@@ -38,6 +38,9 @@ fn force_replaces_nothing_but_stores_and_exports_and_never_a_source() {
     let table = path("table.tsv");
     std::fs::write(&table, "1\t2\t3\t4\t5\t6\n").unwrap();
     let shards = path("x");
+    let (own, file) = (path("own"), path("own.h5"));
+    done(&["store", "convert", dump, &own, "--to", "volta"]);
+    done(&["store", "convert", dump, &file, "--to", "hdf5"]);
 
     for arguments in [
         vec!["store", "convert", dump, &papers, "--force"],
@@ -48,6 +51,13 @@ fn force_replaces_nothing_but_stores_and_exports_and_never_a_source() {
         vec!["store", "repair", &store, &papers, "--force"],
         vec!["store", "merge", &papers, &store, "--force"],
         vec!["store", "shard", "-n", "2", &store, &shards, "--force"],
+        // Somebody's dump, which no store and no export in another format replaces.
+        vec!["store", "convert", dump, &own, "--to", "store", "--force"],
+        vec!["store", "convert", dump, &own, "--to", "npz", "--force"],
+        vec!["store", "convert", dump, &file, "--to", "store", "--force"],
+        vec!["store", "repair", &store, &own, "--force"],
+        vec!["store", "merge", &own, &store, "--force"],
+        vec!["store", "convert", dump, &own],
         // Another store in a folder is none of this program's output at that folder.
         vec!["store", "convert", dump, &home, "--force"],
         // Without --force, it must not be recommended.
@@ -73,6 +83,8 @@ fn force_replaces_nothing_but_stores_and_exports_and_never_a_source() {
     let more = fixture.to_str().unwrap();
     assert!(refused(&["store", "append", &store, more]).contains("notes.txt"));
     assert_eq!(std::fs::read_to_string(&thesis).unwrap(), "years of work");
+    done(&["store", "diff", &own, dump]);
+    done(&["store", "diff", &file, dump]);
     assert!(Path::new(&path("x-00000-of-00002/thesis.txt")).exists());
     std::fs::remove_file(path("home/store/notes.txt")).unwrap();
     done(&["store", "validate", &store]);
@@ -167,6 +179,29 @@ fn ids_whose_files_would_be_one_are_both_named() {
 }
 
 #[test]
+fn images_of_one_id_are_refused_by_every_format_unless_they_are_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (source, out) = (path("s.tsv"), path("out"));
+    let formats =
+        ["store", "volta", "hdf5", "hdf5-indexed", "tsv-bottomup", "npz", "npy", "uniter"];
+    for format in formats {
+        let command = ["store", "convert", &source, &out, "--to", format, "--rename", "s/.*/x/"];
+        tsv(&source, &[("a", [1.0, 2.0]), ("b", [1.0, 3.0])]);
+        let said = refused(&command);
+        assert!(said.contains("`x` comes twice") && said.contains("--on-conflict"), "{said}");
+        assert!(!Path::new(&out).exists(), "{format}");
+        tsv(&source, &[("a", [1.0, 2.0]), ("b", [1.0, 2.0])]);
+        done(&command);
+        assert_eq!(text(&xenc(&["store", "ls", &out]).stdout), "x\n", "{format}");
+        match Path::new(&out).is_dir() {
+            true => std::fs::remove_dir_all(&out).unwrap(),
+            false => std::fs::remove_file(&out).unwrap(),
+        }
+    }
+}
+
+#[test]
 fn stores_and_exports_have_the_mode_of_other_files() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
@@ -200,6 +235,7 @@ fn images_with_findings_are_taken_and_told() {
     for arguments in [
         ["store", "convert", &source, &store, "--to", "store"],
         ["store", "convert", &source, &out, "--to", "volta"],
+        ["store", "merge", &path("merged"), &source, "--on-conflict", "first"],
     ] {
         let told = xenc(&arguments);
         assert_eq!(told.status.code(), Some(1), "{arguments:?}");

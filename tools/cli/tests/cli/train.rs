@@ -1,90 +1,15 @@
 //! `xenc train`, `eval`, `predict` through the real binary, on a data set that is drawn small.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 
 use crossencoders::config::ModelConfig;
-use crossencoders::data::synthetic::{SyntheticConfig, draw};
 use crossencoders::model::{RankingHead, RankingModel};
 use crossencoders::tch::Device;
 use crossencoders::tch::nn::VarStore;
 use crossencoders::weights;
 
-/// A folder with all that `xenc train` needs.
-pub struct World {
-    folder: tempfile::TempDir,
-}
-
-impl World {
-    /// Six sets to train on and three held out, a converted store, and a recipe for a tiny model.
-    pub fn new() -> World {
-        let world = World { folder: tempfile::tempdir().unwrap() };
-        let config = SyntheticConfig {
-            train_sets: 6,
-            valid_sets: 3,
-            descriptions_per_set: 4,
-            regions: 6,
-            dim: 24,
-            ..SyntheticConfig::default()
-        };
-        let cancelled = std::sync::atomic::AtomicBool::new(false);
-        draw(&config, &world.path("data"), &cancelled, &mut |_| ()).unwrap().unwrap();
-        std::fs::write(world.path("model.json"), MODEL).unwrap();
-        std::fs::write(world.path("recipe.toml"), RECIPE).unwrap();
-        let converted = world.run(&["store", "convert", "data/features.lmdb", "features.xenc"]);
-        assert!(converted.status.success(), "{converted:?}");
-        world
-    }
-
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    pub fn run(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().unwrap()
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_xenc"));
-        command.current_dir(self.folder.path()).args(arguments);
-        command
-    }
-
-    pub fn train(&self, out: &str, sets: &[&str]) -> Output {
-        let mut arguments = vec!["train", "recipe.toml", "--out", out];
-        arguments.extend(sets.iter().flat_map(|set| ["--set", set]));
-        self.run(&arguments)
-    }
-}
-
-const MODEL: &str = r#"{
-  "vocab_size": 64, "hidden_size": 16, "v_hidden_size": 16, "num_attention_heads": 2, "v_num_attention_heads": 2,
-  "intermediate_size": 16, "v_intermediate_size": 16, "pooler_size": 16, "v_feature_size": 24,
-  "max_position_embeddings": 64, "add_global_imgfeat": "first", "image_embeddings": "vilbert",
-  "tt_attn_sublayers": [0], "tv_attn_sublayers": [2], "vt_attn_sublayers": [2], "t_ff_sublayers": [1, 3],
-  "v_ff_sublayers": [3]
-}"#;
-
-const RECIPE: &str = r#"
-variant = "contrastive"
-model = "model.json"
-[data]
-features = "features.xenc"
-train = "data/train_data.json"
-valid = "data/valid_data.json"
-tokenizer = "data/vocab.txt"
-max_tokens = 40
-[train]
-epochs = 3
-batch_size = 4
-learning_rate = 1e-3
-checkpoint_steps = 2
-log_steps = 1
-"#;
-
-pub(crate) fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
+use crate::world::{MODEL, RECIPE, World, stderr};
 
 fn weights(run: &Path, name: &str) -> Vec<u8> {
     std::fs::read(run.join("checkpoints").join(name).join("model.safetensors")).unwrap()
@@ -215,7 +140,8 @@ fn faults_of_a_recipe_are_named_and_change_nothing() {
     std::fs::write(world.path("weights.bin"), "not weights").unwrap();
     for (set, said) in [
         ("model=broken.json", "sublayer 4"),
-        ("model=missing.json", "missing.json"),
+        ("model=missing.json", "`model` is /"),
+        ("data.train=none/train.json", "none/train.json, which is not there"),
         ("model=wide.json", "v_feature_size"),
         ("model=small.json", "vocab_size"),
         ("data.train=empty.json", "holds no descriptions"),
@@ -250,6 +176,66 @@ fn weights_of_another_model_are_refused_tensor_by_tensor() {
     let output = world.train("third", &[init, "model=other.json"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("bert.t_pooler.dense.weight"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_run_is_begun_with_what_another_has_learnt_and_not_made_longer() {
+    let world = World::new();
+    assert!(world.train("first", &["train.epochs=1"]).status.success());
+    let again = world.train("first", &["train.epochs=1"]);
+    assert!(stderr(&again).contains("first: finished after 6 steps"), "{}", stderr(&again));
+    let longer = world.train("first", &["train.epochs=2"]);
+    assert_eq!(longer.status.code(), Some(2));
+    for said in ["`epochs = 1` then, `epochs = 2` now", "--set init=first"] {
+        assert!(stderr(&longer).contains(said), "{}", stderr(&longer));
+    }
+    let second = world.train("second", &["train.epochs=1", "init=first"]);
+    assert!(second.status.success(), "{}", stderr(&second));
+    let best = "first/checkpoints/best/model.safetensors";
+    assert!(stderr(&second).contains(best), "{}", stderr(&second));
+    // A run that no epoch is validated of has only its last weights.
+    std::fs::remove_dir_all(world.path("first/checkpoints/best")).unwrap();
+    let third = world.train("third", &["train.epochs=1", "init=first"]);
+    assert!(stderr(&third).contains("first/checkpoints/last/model.safetensors"), "{third:?}");
+    let none = world.train("fourth", &["init=data"]);
+    assert!(stderr(&none).contains("data, a folder that is neither a run"), "{}", stderr(&none));
+}
+
+#[test]
+fn pairs_have_an_accuracy_of_their_own_name() {
+    let world = World::new();
+    assert!(world.train("run", &["variant=non_contrastive", "train.epochs=1"]).status.success());
+    let log = std::fs::read_to_string(world.path("run/metrics.jsonl")).unwrap();
+    let first: serde_json::Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
+    assert!(first["pair_accuracy"].is_number() && first["accuracy"].is_null(), "{first}");
+    let last: serde_json::Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
+    assert!(last["metrics"]["all"]["accuracy"].is_number(), "{last}");
+}
+
+/// A file may not grow beyond eight kilobytes: to a program that looks like a full disk, and needs no disk to fill.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_is_named_with_the_file_and_what_to_do() {
+    let world = World::new();
+    assert!(world.train("whole", &["train.epochs=1"]).status.success());
+    let weights = "whole/checkpoints/best/model.safetensors";
+    for (arguments, file) in [
+        (vec!["train", "recipe.toml", "--out", "run"], "model.safetensors"),
+        (vec!["weights", "convert", weights, "weights.bin"], "weights.bin"),
+        (vec!["weights", "convert", weights, "weights.safetensors"], "weights.safetensors"),
+    ] {
+        let limited =
+            format!("ulimit -f 16; exec {} {}", env!("CARGO_BIN_EXE_xenc"), arguments.join(" "));
+        let mut shell = std::process::Command::new("sh");
+        let output = shell.arg("-c").arg(limited).current_dir(world.path("")).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        for said in [file, "cannot be written: File too large", "what to do: free some space"] {
+            assert!(stderr(&output).contains(said), "{}", stderr(&output));
+        }
+        for raw in ["IoError", "Os {", "ZipWriter"] {
+            assert!(!stderr(&output).contains(raw), "{}", stderr(&output));
+        }
+    }
 }
 
 #[test]

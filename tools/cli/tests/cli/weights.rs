@@ -22,6 +22,11 @@ fn weights_that_fit_are_done_and_weights_that_do_not_are_findings() {
     let misfit = xenc(&["weights", "inspect", &weights, "--model", &other, "--json"]);
     assert_eq!(misfit.status.code(), Some(1), "{misfit:?}");
     let report: serde_json::Value = serde_json::from_slice(&misfit.stdout).unwrap();
+    let table = xenc(&["weights", "inspect", &weights, "--model", &other]);
+    let table = String::from_utf8(table.stdout).unwrap();
+    assert!(table.contains(".layer.*.") && table.contains(" times)"), "{table}");
+    let tensors = report["tensors"].as_array().unwrap().len();
+    assert!(table.lines().count() < tensors, "{tensors} tensors, but {table}");
     assert_eq!(report["convention"], "volta");
     assert!(!report["model"]["missing"].as_array().unwrap().is_empty());
     assert!(report["tensors"].as_array().unwrap().len() > 100);

@@ -38,6 +38,49 @@ impl Architecture {
     }
 }
 
+/// What precedes an image tower's digest in what a store of embeddings says of its origin.
+pub const EMBEDDED_BY: &str = "image tower ";
+
+/// Identifies the image tower of weights, whatever file they came in: the hash of its tensors, names sorted, in f32. Stored
+/// embeddings say whose they are by it.
+///
+/// # Errors
+/// Tensors that cannot be read.
+pub fn image_tower_digest(weights: &Weights) -> Result<String, WeightsError> {
+    let architecture = Architecture::of_file(weights)?;
+    let mut digest = TowerDigest::default();
+    let mut names: Vec<String> =
+        architecture.expected().0.into_iter().map(|(name, _)| name).collect();
+    names.retain(|name| name.starts_with(IMAGE_TOWER));
+    names.sort();
+    for name in names {
+        digest.add(&name, &weights.read(&name)?.values);
+    }
+    Ok(digest.finish())
+}
+
+/// What the names of an image tower's tensors begin with.
+const IMAGE_TOWER: &str = "visual.";
+
+/// The same of tensors in memory: [`add`](TowerDigest::add) them in the order of their names.
+#[derive(Default)]
+pub struct TowerDigest(xxhash_rust::xxh3::Xxh3);
+
+impl TowerDigest {
+    /// Takes one tensor in, by OpenAI's name.
+    pub fn add(&mut self, name: &str, values: &[f32]) {
+        self.0.update(name.as_bytes());
+        for value in values {
+            self.0.update(&value.to_le_bytes());
+        }
+    }
+
+    /// What identifies the tower.
+    pub fn finish(self) -> String {
+        format!("{:016x}", self.0.digest())
+    }
+}
+
 fn add_vit(expected: &mut Expected, vit: Vit, embed: usize) {
     let Vit { width, patch, layers, grid } = vit;
     expected.add("visual.class_embedding", &[width]);

@@ -83,8 +83,8 @@ impl Entry {
 impl Weights {
     /// Opens a file; its kind is told by its content.
     ///
-    /// CLIP's tensors get OpenAI's names, also from a file with Hugging Face's. Integers (counters, position ids) are left
-    /// out.
+    /// CLIP's tensors get OpenAI's names, also from a file with Hugging Face's or with `clip.` before them, as a model
+    /// with a head of its own has them. Integers (counters, position ids) are left out.
     ///
     /// # Errors
     /// [`WeightsError::Unreadable`], [`WeightsError::Refused`].
@@ -121,7 +121,7 @@ impl Weights {
         let shapes = source.shapes();
         let entries = match hugging_face::entries(&shapes) {
             Some(entries) => entries,
-            None => shapes.into_iter().map(|(name, shape)| (name, Entry::Same(shape))).collect(),
+            None => shapes.into_iter().map(without_prefix).collect(),
         };
         Weights { path: path.to_owned(), source, entries }
     }
@@ -169,6 +169,16 @@ impl Weights {
             }
         };
         Ok(Tensor { shape: entry.shape().to_vec(), values })
+    }
+}
+
+/// What ImageCoDe's models, and ours, put before the names of CLIP's tensors.
+const PREFIX: &str = "clip.";
+
+fn without_prefix((name, shape): (String, Vec<usize>)) -> (String, Entry) {
+    match name.strip_prefix(PREFIX) {
+        Some(short) => (short.to_owned(), Entry::Renamed(shape, name.clone())),
+        None => (name, Entry::Same(shape)),
     }
 }
 

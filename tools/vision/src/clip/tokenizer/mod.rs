@@ -59,6 +59,23 @@ impl Tokenizer {
         Ok(Tokenizer { vocabulary: Vocabulary::open(vocabulary)? })
     }
 
+    /// The same from a vocabulary's bytes, compressed with gzip or not.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn parse(vocabulary: &[u8]) -> Result<Tokenizer, String> {
+        Ok(Tokenizer { vocabulary: Vocabulary::parse_bytes(vocabulary)? })
+    }
+
+    /// What an id stands for in a text; of a part of a letter its place in the byte alphabet.
+    pub fn symbol(&self, id: u32) -> Option<&str> {
+        match id {
+            START => Some("<|startoftext|>"),
+            END => Some("<|endoftext|>"),
+            id => self.vocabulary.symbol(id),
+        }
+    }
+
     /// Where `make setup` put the vocabulary: `XENC_CLIP_VOCABULARY`, or `.runtime/clip` in or above the working directory,
     /// or the cache.
     pub fn find_vocabulary() -> Option<PathBuf> {
@@ -114,20 +131,28 @@ impl Tokenizer {
         Ok(padded(&ids))
     }
 
+    /// The ids of a text without padding; of one that has more than `most`, start and end included, the first ones and the
+    /// end.
+    pub fn encode_truncated(&self, text: &str, most: usize) -> Vec<u32> {
+        let mut ids = self.encode(text);
+        if ids.len() > most.max(2) {
+            ids.truncate(most.max(2) - 1);
+            ids.push(END);
+        }
+        ids
+    }
+
     /// As [`Tokenizer::tokens`]; of a text that is too long the first 76 ids and the end.
     pub fn tokens_truncated(&self, text: &str) -> [i64; CONTEXT] {
-        padded(&self.encode(text))
+        padded(&self.encode_truncated(text, CONTEXT))
     }
 }
 
-/// The first ids; the last of them is the end whatever was cut off.
+/// As many as there is room for.
 fn padded(ids: &[u32]) -> [i64; CONTEXT] {
     let mut tokens = [0; CONTEXT];
     for (token, &id) in tokens.iter_mut().zip(ids) {
         *token = i64::from(id);
-    }
-    if ids.len() > CONTEXT {
-        tokens[CONTEXT - 1] = i64::from(END);
     }
     tokens
 }

@@ -43,6 +43,8 @@ pub(super) struct Vocabulary {
     bytes: [u32; 256],
     /// Two neighbouring ids: their rank and the id they become.
     merges: HashMap<(u32, u32), (u32, u32)>,
+    /// What each id stands for, by the byte alphabet and without the mark of a word's end.
+    symbols: Vec<Box<str>>,
 }
 
 impl Vocabulary {
@@ -51,6 +53,11 @@ impl Vocabulary {
             read(path).map_err(|source| VocabularyError::Io { path: path.into(), source })?;
         Vocabulary::parse(&text)
             .map_err(|what| VocabularyError::Malformed { path: path.into(), what })
+    }
+
+    /// Of a file's bytes.
+    pub(super) fn parse_bytes(bytes: &[u8]) -> Result<Vocabulary, String> {
+        Vocabulary::parse(&unpacked(bytes).map_err(|error| error.to_string())?)
     }
 
     fn parse(text: &str) -> Result<Vocabulary, String> {
@@ -84,7 +91,16 @@ impl Vocabulary {
             let merged = id(&format!("{left}{right}"))?;
             merges.insert((id(left)?, id(right)?), (rank, merged));
         }
-        Ok(Vocabulary { bytes, merges })
+        let mut symbols = vec![Box::from(""); START as usize];
+        for (symbol, id) in ids {
+            symbols[id as usize] = symbol.trim_end_matches(WORD_END).into();
+        }
+        Ok(Vocabulary { bytes, merges, symbols })
+    }
+
+    /// What an id stands for.
+    pub(super) fn symbol(&self, id: u32) -> Option<&str> {
+        self.symbols.get(id as usize).map(|symbol| &**symbol)
     }
 
     /// Adds the ids of one piece of text.
@@ -120,12 +136,17 @@ impl Vocabulary {
 fn read(path: &Path) -> io::Result<String> {
     let mut file = Vec::new();
     File::open(path)?.take(MAX_BYTES).read_to_end(&mut file)?;
+    unpacked(&file)
+}
+
+fn unpacked(bytes: &[u8]) -> io::Result<String> {
     let mut text = String::new();
-    if file.starts_with(&[0x1f, 0x8b]) {
-        GzDecoder::new(file.as_slice()).take(MAX_BYTES).read_to_string(&mut text)?;
+    if bytes.starts_with(&[0x1f, 0x8b]) {
+        GzDecoder::new(bytes).take(MAX_BYTES).read_to_string(&mut text)?;
         return Ok(text);
     }
-    String::from_utf8(file).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    String::from_utf8(bytes.to_vec())
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 /// The character that stands for each byte (GPT-2's), in the order of the ids: printable bytes for themselves, then the

@@ -1,13 +1,23 @@
 //! Recipes: everything a training run depends on, as TOML.
 
+mod error;
+mod read;
+
 use std::path::{Path, PathBuf};
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use toml::{Table, Value};
 
+use super::pretrain::PretrainRecipe;
+use super::settings::is_default;
 use super::{AdamWConfig, Training};
+use crate::clip::{ClipHead, ContextualHeadConfig, Fusion};
+use crate::data::Limits;
 use crate::model::{ContextConfig, Positions, RankingHead};
+
+pub use error::RecipeError;
+pub(crate) use error::expect;
+pub(super) use read::{Kind, read};
+use read::{check_open, parse};
 
 /// How candidates are scored and what is learnt; ImageCoDe's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,7 +25,7 @@ use crate::model::{ContextConfig, Positions, RankingHead};
 pub enum Variant {
     /// The pre-trained alignment head; nothing is trained.
     ZeroShot,
-    /// Binary cross-entropy of single pairs.
+    /// Binary cross-entropy of single pairs; for CLIP cross-entropy over images of different sets.
     NonContrastive,
     /// Cross-entropy over the candidates of a set.
     Contrastive,
@@ -29,9 +39,10 @@ pub enum Variant {
 pub struct Recipe {
     /// How candidates are scored.
     pub variant: Variant,
-    /// VOLTA's JSON configuration of the model.
+    /// VOLTA's JSON configuration of a cross-encoder, or open_clip's of a CLIP.
     pub model: PathBuf,
-    /// Weights to begin with: safetensors or a PyTorch file. Without, training begins with random ones.
+    /// Weights to begin with: safetensors or a PyTorch file, for CLIP also OpenAI's archives. Without, training begins with
+    /// random ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init: Option<PathBuf>,
     /// Beginnings of parameter names that `init` may lack; the ranking heads are always among them when training.
@@ -51,13 +62,13 @@ pub struct Recipe {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
-    /// The feature store.
+    /// The feature store; for CLIP a store of embeddings, or the pictures: a folder of sets, a zip or tar archive.
     pub features: PathBuf,
     /// Annotations to train on; for pre-training captions.
     pub train: PathBuf,
     /// Annotations, or captions, that choose the best checkpoint.
     pub valid: PathBuf,
-    /// `vocab.txt` or `tokenizer.json`.
+    /// `vocab.txt` or `tokenizer.json`; for CLIP `bpe_simple_vocab_16e6.txt.gz`.
     pub tokenizer: PathBuf,
     /// Longer descriptions are cut, `[CLS]` and `[SEP]` included.
     #[serde(default = "defaults::max_tokens")]
@@ -68,7 +79,7 @@ pub struct Data {
 }
 
 /// The contextual module.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Context {
     /// Number of transformer layers.
@@ -79,6 +90,16 @@ pub struct Context {
     /// Which sets get temporal embeddings.
     #[serde(default)]
     pub positions: Positions,
+    /// How CLIP's embeddings are fused.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub fusion: Fusion,
+    /// What CLIP's multiplied embeddings are multiplied by.
+    #[serde(default = "defaults::logit_scale", skip_serializing_if = "is_one")]
+    pub logit_scale: f64,
+}
+
+fn is_one(value: &f64) -> bool {
+    *value == 1.0
 }
 
 mod defaults {
@@ -88,43 +109,20 @@ mod defaults {
     pub fn max_regions() -> usize {
         36
     }
+    pub fn logit_scale() -> f64 {
+        1.0
+    }
 }
 
-/// Why a recipe cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum RecipeError {
-    /// The file cannot be read.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// Not TOML, an unknown or a missing key, or a value of the wrong type.
-    #[error("{path}: {reason}")]
-    Toml {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-    /// `--set` with something that is not `key=value`, or a key inside something that is no table.
-    #[error("`{0}` sets nothing: key=value is expected, such as train.epochs=3")]
-    Override(String),
-    /// Values that do not go together.
-    #[error("{path}: {what}")]
-    Contradiction {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        what: &'static str,
-    },
-}
-
-/// Keys whose values are paths.
-const PATHS: [&str; 6] =
-    ["model", "init", "data.features", "data.train", "data.valid", "data.tokenizer"];
+/// What of a recipe a trained model leaves open; of an exported one the precision, which comes first, is that of its graph.
+static OPEN: [&str; 6] = [
+    "train.precision",
+    "data.features",
+    "data.train",
+    "data.valid",
+    "data.max_tokens",
+    "data.max_regions",
+];
 
 impl Recipe {
     /// Reads a recipe and applies overrides `key=value` with dotted keys; paths in overrides are relative to the
@@ -133,21 +131,29 @@ impl Recipe {
     /// # Errors
     /// [`RecipeError`].
     pub fn load(path: &Path, overrides: &[String]) -> Result<Recipe, RecipeError> {
-        read(path, overrides, Recipe::check)
+        read(path, overrides)
     }
 
-    /// What [`to_toml`](Recipe::to_toml) has written.
+    /// The same for the recipe of a checkpoint: of what was trained, only data and precision can be set otherwise.
+    ///
+    /// # Errors
+    /// [`RecipeError`]; [`RecipeError::Fixed`] for all other overrides.
+    pub fn load_trained(path: &Path, overrides: &[String]) -> Result<Recipe, RecipeError> {
+        check_open(&OPEN, overrides)?;
+        read(path, overrides)
+    }
+
+    /// What [`to_toml`](Recipe::to_toml) has written into an exported model, of which only the data can be set otherwise.
     ///
     /// # Errors
     /// [`RecipeError`], in which the file is called `name`.
-    pub fn parse(text: &str, name: &Path) -> Result<Recipe, RecipeError> {
-        let recipe: Recipe = toml::from_str(text).map_err(|error| RecipeError::Toml {
-            path: name.to_owned(),
-            reason: error.to_string(),
-        })?;
-        let contradicts = |what| RecipeError::Contradiction { path: name.to_owned(), what };
-        recipe.check().map_err(contradicts)?;
-        Ok(recipe)
+    pub fn parse_exported(
+        text: &str,
+        name: &Path,
+        overrides: &[String],
+    ) -> Result<Recipe, RecipeError> {
+        check_open(&OPEN[1..], overrides)?;
+        parse(text, name, overrides)
     }
 
     /// As TOML, all values spelt out.
@@ -156,24 +162,38 @@ impl Recipe {
         toml::to_string(self).unwrap_or_default()
     }
 
-    /// What turns fused vectors into scores.
+    /// What turns a cross-encoder's fused vectors into scores.
     pub fn head(&self) -> RankingHead {
         match (self.variant, &self.context) {
             (Variant::ZeroShot, _) => RankingHead::Alignment,
-            (Variant::Contextual, Some(context)) => RankingHead::Contextual(ContextConfig {
-                layers: context.layers,
-                add_inputs: context.add_inputs,
-                positions: context.positions,
-            }),
+            (Variant::Contextual, Some(context)) => RankingHead::Contextual(context.module()),
             _ => RankingHead::Linear,
+        }
+    }
+
+    /// What turns CLIP's embeddings into scores.
+    pub fn clip_head(&self) -> ClipHead {
+        match (self.variant, &self.context) {
+            (Variant::Contextual, Some(context)) => ClipHead::Contextual(ContextualHeadConfig {
+                context: context.module(),
+                fusion: context.fusion,
+                logit_scale: context.logit_scale,
+            }),
+            _ => ClipHead::Cosine,
         }
     }
 
     /// The optimiser's constants.
     pub fn optimizer(&self) -> AdamWConfig {
-        let Training { betas, eps, weight_decay, .. } = self.train;
-        AdamWConfig { betas, eps, weight_decay }
+        let Training { betas, eps, weight_decay, optimizer: rule, .. } = self.train;
+        AdamWConfig { betas, eps, weight_decay, rule }
     }
+}
+
+impl Kind for Recipe {
+    type Other = PretrainRecipe;
+    const WHAT: &str =
+        "a recipe of ranking: `xenc train` takes it, or, for zero-shot ranking, `xenc eval`";
 
     fn check(&self) -> Result<(), &'static str> {
         let rules = [
@@ -186,6 +206,12 @@ impl Recipe {
                 "`context.layers` is not between 1 and 100",
             ),
             (
+                self.context.as_ref().is_none_or(|context| {
+                    context.logit_scale.is_finite() && context.logit_scale > 0.0
+                }),
+                "`context.logit_scale` is not above 0",
+            ),
+            (
                 self.variant != Variant::ZeroShot || self.init.is_some(),
                 "zero-shot ranking needs pre-trained weights: give `init`",
             ),
@@ -194,28 +220,11 @@ impl Recipe {
     }
 }
 
-/// Reads a TOML file whose paths are those of a recipe, and applies overrides; see [`Recipe::load`].
-pub(super) fn read<T: DeserializeOwned>(
-    path: &Path,
-    overrides: &[String],
-    check: impl FnOnce(&T) -> Result<(), &'static str>,
-) -> Result<T, RecipeError> {
-    let text = feature_store::text::read_text(path)
-        .map_err(|source| RecipeError::Io { path: path.to_owned(), source })?;
-    let error = |reason: String| RecipeError::Toml { path: path.to_owned(), reason };
-    let mut table: Table = text.parse().map_err(|e: toml::de::Error| error(e.to_string()))?;
-    let folder = path.parent().unwrap_or(Path::new(""));
-    for key in PATHS {
-        if let Some(Value::String(value)) = lookup(&mut table, key) {
-            *value = absolute(folder, value);
-        }
+impl Context {
+    fn module(&self) -> ContextConfig {
+        let Context { layers, add_inputs, positions, .. } = *self;
+        ContextConfig { layers, add_inputs, positions }
     }
-    for change in overrides {
-        apply(&mut table, change).ok_or_else(|| RecipeError::Override(change.clone()))?;
-    }
-    let recipe: T = table.try_into().map_err(|e| error(e.to_string().trim().to_owned()))?;
-    check(&recipe).map_err(|what| RecipeError::Contradiction { path: path.to_owned(), what })?;
-    Ok(recipe)
 }
 
 /// What to say of the first rule that does not hold.
@@ -227,6 +236,29 @@ pub(super) fn hold(
 }
 
 impl Data {
+    /// How much of a text and of an image a model is given.
+    pub fn limits(&self) -> Limits {
+        Limits::new(self.max_tokens, self.max_regions)
+    }
+
+    /// The file of a split: `train` and `valid` are those of the recipe, all else is a path.
+    pub fn split<'a>(&'a self, name: &'a str) -> &'a Path {
+        match name {
+            "train" => &self.train,
+            "valid" => &self.valid,
+            path => Path::new(path),
+        }
+    }
+
+    /// Fails if a split is one of these, and not there.
+    pub(crate) fn expect_split(&self, split: &Path) -> Result<(), RecipeError> {
+        let own = [("data.train", &self.train), ("data.valid", &self.valid)];
+        match own.into_iter().find(|(_, path)| *path == split) {
+            Some((key, path)) => expect(key, path),
+            None => Ok(()),
+        }
+    }
+
     /// What must hold, and what to say where it does not.
     pub(super) fn rules(&self) -> [(bool, &'static str); 2] {
         [
@@ -239,50 +271,10 @@ impl Data {
     }
 }
 
-/// Addresses of the model hub are no paths.
-fn absolute(folder: &Path, value: &str) -> String {
-    if value.starts_with("hf://") {
-        return value.to_owned();
-    }
-    let path = std::path::absolute(folder.join(value)).unwrap_or_else(|_| folder.join(value));
-    path.to_string_lossy().into_owned()
-}
-
-fn lookup<'a>(table: &'a mut Table, key: &str) -> Option<&'a mut Value> {
-    match key.split_once('.') {
-        None => table.get_mut(key),
-        Some((first, rest)) => lookup(table.get_mut(first)?.as_table_mut()?, rest),
-    }
-}
-
-/// Sets one key; a value that is no TOML is a string.
-fn apply(table: &mut Table, change: &str) -> Option<()> {
-    let (key, value) = change.split_once('=')?;
-    let (key, value) = (key.trim(), value.trim());
-    let parsed =
-        format!("value = {value}").parse::<Table>().ok().and_then(|mut t| t.remove("value"));
-    let mut value = parsed.unwrap_or_else(|| Value::String(value.to_owned()));
-    if let (true, Value::String(path)) = (PATHS.contains(&key), &mut value) {
-        *path = absolute(Path::new(""), path);
-    }
-    let mut inner = table;
-    let mut parts = key.split('.').peekable();
-    while let Some(part) = parts.next() {
-        if part.is_empty() {
-            return None;
-        }
-        if parts.peek().is_none() {
-            inner.insert(part.to_owned(), value);
-            return Some(());
-        }
-        inner = inner.entry(part).or_insert_with(|| Value::Table(Table::new())).as_table_mut()?;
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::Precision;
 
     const RECIPE: &str = r#"
         variant = "contrastive"
@@ -363,6 +355,61 @@ mod tests {
     }
 
     #[test]
+    fn another_kind_of_recipe_and_a_run_are_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let (ranking, pretraining) = (folder.path().join("a.toml"), folder.path().join("b.toml"));
+        std::fs::write(&ranking, RECIPE).unwrap();
+        let data = RECIPE.replace("variant = \"contrastive\"", "");
+        std::fs::write(&pretraining, data).unwrap();
+        let said = Recipe::load(&pretraining, &[]).unwrap_err().to_string();
+        assert!(said.contains("b.toml is a recipe of pre-training: `xenc pretrain`"), "{said}");
+        let changed = ["train.epochs=2".to_owned()];
+        let said = PretrainRecipe::load(&ranking, &changed).unwrap_err().to_string();
+        assert!(said.contains("a.toml is a recipe of ranking: `xenc train`"), "{said}");
+        std::fs::copy(&ranking, folder.path().join("recipe.toml")).unwrap();
+        let said = Recipe::load(folder.path(), &[]).unwrap_err().to_string();
+        assert!(said.contains("is a run") && said.contains("/recipe.toml"), "{said}");
+    }
+
+    #[test]
+    fn what_was_trained_stays_and_what_is_ranked_can_be_set() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("recipe.toml");
+        std::fs::write(&path, RECIPE).unwrap();
+        let load = |change: &str| Recipe::load_trained(&path, &[change.to_owned()]);
+        assert_eq!(load("data.max_regions=10").unwrap().data.max_regions, 10);
+        assert_eq!(load(" train.precision = bf16").unwrap().train.precision, Precision::Bf16);
+        for change in ["variant=zero_shot", "train.epochs=9", "data.tokenizer=x", "data", "init=x"]
+        {
+            let said = load(change).unwrap_err().to_string();
+            assert!(said.contains(change) && said.contains("data.max_tokens"), "{said}");
+        }
+        let exported = |change: &str| {
+            Recipe::parse_exported(RECIPE, &path, &[change.to_owned()]).map(|recipe| recipe.data)
+        };
+        assert_eq!(exported("data.max_tokens=10").unwrap().max_tokens, 10);
+        assert!(exported("train.precision=bf16").is_err());
+    }
+
+    #[test]
+    fn what_is_not_there_is_said_with_its_key_and_its_base() {
+        let here = std::env::current_dir().unwrap();
+        let recipe = Recipe::parse_exported(RECIPE, Path::new("a/b"), &[]).unwrap();
+        let said = recipe.data.expect_split(&recipe.data.train).unwrap_err().to_string();
+        let path = here.join("a/train.json");
+        for part in [
+            &format!("`data.train` is {}", path.display()),
+            &format!("working directory ({})", here.display()),
+            "--set data.train=PATH",
+            "data/README.md",
+        ] {
+            assert!(said.contains(part), "{said}");
+        }
+        assert!(recipe.data.expect_split(Path::new("elsewhere.json")).is_ok());
+        assert!(expect("init", Path::new("hf://org/repo/file.bin")).is_ok());
+    }
+
+    #[test]
     fn every_shipped_recipe_is_sound() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/recipes");
         let files: Vec<PathBuf> =
@@ -370,7 +417,7 @@ mod tests {
         assert!(files.len() >= 10);
         for file in files {
             let recipe = Recipe::load(&file, &[]).unwrap();
-            crate::config::ModelConfig::load(&recipe.model).unwrap();
+            crate::config::Config::load(&recipe.model).unwrap();
         }
     }
 }

@@ -1,0 +1,114 @@
+//! Looking at one record.
+
+use std::path::Path;
+
+use crate::formats::{RecordError, SourceRecord};
+use crate::record::RecordView;
+use crate::schema::image_digest;
+use crate::{FeatureStore, Regions, Schema, StoreError};
+
+/// An image's part of the digest, and its regions; the bytes of a bad record go with the error if they are to be kept.
+pub(super) fn check_stored(
+    store: &FeatureStore,
+    id: &str,
+    keep: bool,
+) -> (u64, Result<Regions, RecordError>) {
+    let bad = |what: String| RecordError::new(store.path(), id, what);
+    let bytes = match store.record_bytes(id) {
+        Ok(bytes) => bytes,
+        Err(error) => return (0, Err(bad(error.reason()))),
+    };
+    let (part, checked) = match RecordView::parse(&bytes) {
+        Ok(record) => (image_digest(id, record.checksum()), check_record(&record, store.schema())),
+        Err(what) => (0, Err(format!("its record is damaged: {what}"))),
+    };
+    let raw = if keep { bytes } else { Vec::new() };
+    (part, checked.map_err(|what| RecordError { raw, ..bad(what) }))
+}
+
+fn check_record(record: &RecordView, schema: &Schema) -> Result<Regions, String> {
+    if !record.is_intact() {
+        return Err("its checksum does not fit".into());
+    }
+    if record.dim != schema.dim as usize {
+        return Err(format!("{} values per region; the store says {}", record.dim, schema.dim));
+    }
+    let (count, range) = (record.regions as u32, schema.min_regions..=schema.max_regions);
+    if !range.contains(&count) {
+        return Err(format!(
+            "{count} regions; the store says {} to {}",
+            range.start(),
+            range.end()
+        ));
+    }
+    let regions = record.to_regions();
+    check_regions(&regions).map(|()| regions)
+}
+
+/// A record of a dump that was looked at.
+pub(super) struct Checked {
+    pub(super) id: String,
+    pub(super) regions: Result<Regions, RecordError>,
+    /// The record's bytes, if they are to be kept and the source has them.
+    pub(super) raw: Vec<u8>,
+}
+
+pub(super) fn check_foreign(
+    record: Result<Box<dyn SourceRecord>, RecordError>,
+    path: &Path,
+    keep: bool,
+) -> Checked {
+    let record = match record {
+        Ok(record) => record,
+        Err(error) => {
+            return Checked { id: error.key.clone(), regions: Err(error), raw: Vec::new() };
+        }
+    };
+    let raw = if keep { record.raw().to_vec() } else { Vec::new() };
+    let (id, regions) = match record.decode() {
+        Ok(decoded) => decoded,
+        Err(error) => return Checked { id: error.key.clone(), regions: Err(error), raw },
+    };
+    let what = if (1..=crate::MAX_ID_BYTES).contains(&id.len()) {
+        check_regions(&regions).err()
+    } else {
+        Some(StoreError::IdLength { id: String::new(), bytes: id.len() }.reason())
+    };
+    match what {
+        None => Checked { id, regions: Ok(regions), raw },
+        Some(what) => {
+            let error = RecordError { raw, ..RecordError::new(path, &id, what) };
+            Checked { id, regions: Err(error), raw: Vec::new() }
+        }
+    }
+}
+
+/// What is wrong with an image's regions, if anything.
+pub(crate) fn check_regions(regions: &Regions) -> Result<(), String> {
+    if regions.is_empty() {
+        return Err("it has no regions".into());
+    }
+    if regions.width == 0 || regions.height == 0 {
+        return Err(format!("an image of {}x{} pixels", regions.width, regions.height));
+    }
+    // Without a way out, the loop over all becomes vectors.
+    let all_finite = regions.features.iter().fold(true, |all, x| all & x.is_finite());
+    if !all_finite && let Some(at) = regions.features.iter().position(|x| !x.is_finite()) {
+        return Err(format!("region {} holds a value that is not finite", at / regions.dim.max(1)));
+    }
+    let (w, h) = (regions.width as f32, regions.height as f32);
+    // Detectors round boxes outwards and count pixels from 0 or 1: one pixel over the edge is no finding.
+    let over = if regions.is_relative() { 0.01 } else { 1.0 };
+    for (region, [x1, y1, x2, y2]) in regions.boxes.iter().copied().enumerate() {
+        let inside = x1 >= -over && y1 >= -over && x2 <= w + over && y2 <= h + over;
+        if !(inside && x2 > x1 && y2 > y1) {
+            return Err(format!("region {region} has the box {x1}, {y1}, {x2}, {y2} in {w}x{h}"));
+        }
+    }
+    let labels = [&regions.objects, &regions.attributes].into_iter().flatten();
+    let confidences = labels.flat_map(|labels| &labels.confidences);
+    match confidences.copied().find(|c| !(0.0..=1.0).contains(c)) {
+        Some(confidence) => Err(format!("a confidence of {confidence}")),
+        None => Ok(()),
+    }
+}
