@@ -34,7 +34,7 @@ fn networks_are_exported_in_every_precision_and_verified() {
             let (code, report, stderr) = export(&all, &out);
             assert_eq!(code, Some(0), "{all:?}: {report} {stderr}");
             assert_eq!(report["verified"], true);
-            let differences = report["differences"].as_array().unwrap();
+            let differences = report["comparison"]["differences"].as_array().unwrap();
             assert!(!differences.is_empty() && out.is_file(), "{report}");
             if precision.is_empty() {
                 assert!(differences.iter().all(|d| d["relative"].as_f64().unwrap() < 1e-4));
@@ -56,6 +56,43 @@ fn a_gpu_gets_a_detector_without_operators_that_it_lacks() {
         let operators = report["without_cuda_kernel"].as_array().unwrap();
         assert_eq!(!operators.is_empty(), lacking, "{target}: {operators:?}");
     }
+}
+
+#[test]
+fn onnxruntimes_own_format_is_verified_and_taken_by_every_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let fixture = |name: &str| fixtures().join(name).to_str().unwrap().to_owned();
+    let below = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (clip, detector) = (folder.path().join("clip.ort"), folder.path().join("detector.ort"));
+    for (arguments, out) in [
+        (vec!["clip", &*fixture("clip/vit_torchscript.pt"), "--verify"], &clip),
+        (
+            vec!["detector", &fixture("detector/tiny_weights_d2.pkl"), "--verify", "--fp16"],
+            &detector,
+        ),
+    ] {
+        let (code, report, stderr) = export(&arguments, out);
+        assert_eq!(code, Some(0), "{report} {stderr}");
+        assert_eq!(report["verified"], true, "{report}");
+    }
+    let photos = fixture("detector/photos");
+    let (clip, detector) = (clip.to_str().unwrap(), detector.to_str().unwrap());
+    let output = xenc(&["clip", "embed", &photos, &below("embeddings"), "--model", clip]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let small = ["--short", "97", "--longest", "160", "--min-regions", "1", "--max-regions", "8"];
+    let (regions, plain) = (below("regions"), below("plain"));
+    let command = ["extract", &photos, &regions, "--detector", detector];
+    let output = xenc(&[&command[..], &small].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+
+    // The ending and the format agree, and the numbers are those of the weights.
+    let weights = fixture("clip/vit_weights.safetensors");
+    let wrong = xenc(&["export", "clip", &weights, &below("x.onnx"), "--target", "ort"]);
+    assert!(text(&wrong.stderr).contains("end with .ort"), "{}", text(&wrong.stderr));
+    let output = xenc(&["clip", "embed", &photos, &plain, "--model", &weights]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let output = xenc(&["store", "diff", &plain, &below("embeddings"), "--tolerance", "1e-4"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
 }
 
 #[test]
