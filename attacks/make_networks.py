@@ -108,10 +108,11 @@ def pictures():
     write("pictures/png_with_half_its_pixels.png", png(20, 20, 8, 0, grey(20, 10)))
     write("pictures/webp_of_16383x16383.webp", webp((b"VP8L", lossless(16383, 16383))))
     write("pictures/webp_with_a_larger_frame.webp", webp((b"VP8X", extended(2, 2)), (b"VP8L", lossless(16383, 16383))))
-    write("pictures/webp_of_four_gigabytes.webp", lossy[:4] + b"\xfe\xff\xff\xff" + lossy[8:16] + b"\xf0\xff\xff\xff" + lossy[20:])
+    write("pictures/sound_webp_of_four_gigabytes.webp", lossy[:4] + b"\xfe\xff\xff\xff" + lossy[8:16] + b"\xf0\xff\xff\xff" + lossy[20:])
+
+    write("pictures/one_pixel.png", png(1, 1, 8, 0, zlib.compress(b"\0\x80")))
 
     # What is odd and may be taken all the same.
-    write("pictures/sound_one_pixel.png", png(1, 1, 8, 0, zlib.compress(b"\0\x80")))
     write("pictures/sound_jpeg.png", jpeg)
     write("pictures/sound_png_that_unpacks_to_more.png", png(20, 20, 8, 0, zeros(16 << 20)))
     profile = chunk(b"iCCP", b"bomb\0\0" + zeros(16 << 20))
@@ -268,10 +269,10 @@ IMAGE = value("image", FLOAT, [1, 3, "height", "width"])
 X, Y = value("x", FLOAT, ["n"]), value("y", FLOAT, ["n"])
 
 
-def detector_that_gives(shapes, nodes=None, constants=()):
-    """A graph with a detector's names; each output has a fixed shape and is 1 everywhere."""
+def detector_that_gives(shapes, number=1.0):
+    """A graph with a detector's names; each output has a fixed shape and is the same number everywhere."""
     names = ["proposals", "features", "class_logits", "box_deltas"]
-    fill = field(5, field(1, "value") + field(5, tensor("", FLOAT, [1], struct.pack("<f", 1))) + field(20, 4))
+    fill = field(5, field(1, "value") + field(5, tensor("", FLOAT, [1], struct.pack("<f", number))) + field(20, 4))
     nodes = [node("ConstantOfShape", ["shape_" + name], [name], fill) for name in names]
     packed = [struct.pack(f"<{len(shape)}q", *shape) for shape in shapes]
     constants = [
@@ -318,6 +319,8 @@ def networks():
     write("networks/detector_of_other_boxes.onnx", detector_that_gives([[4, 5], [4, 8], [4, 3], [4, 8]]))
     write("networks/detector_of_one_side.onnx", detector_that_gives([[16], [32], [12], [32]]))
     write("networks/detector_of_nothing.onnx", detector_that_gives([[0, 4], [0, 8], [0, 3], [0, 8]]))
+    whole = [[4, 4], [4, 8], [4, 3], [4, 8]]
+    write("networks/detector_of_no_numbers.onnx", detector_that_gives(whole, float("nan")))
     pool = [node("GlobalAveragePool", ["image"], ["image_features"])]
     huge = value("image", FLOAT, ["images", 3, 1 << 40, 1 << 40])
     features = value("image_features", FLOAT, ["a", "b", "c", "d"])

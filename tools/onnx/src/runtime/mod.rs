@@ -135,7 +135,30 @@ fn plain(message: &str) -> String {
     } else {
         rest
     };
-    rest.trim().to_owned()
+    // The file is named already.
+    let rest = match rest.split_once(" failed:") {
+        Some((start, rest)) if start.starts_with("Load model from ") => rest,
+        _ => rest,
+    };
+    match rest.split_once("/onnxruntime_src/") {
+        Some((before, place)) => format!("{before}{}", behind_place(place)).trim().to_owned(),
+        None => rest.trim().to_owned(),
+    }
+}
+
+/// What follows a place in the library's source (`FILE:LINE `) and the signature of the function there.
+fn behind_place(text: &str) -> &str {
+    let Some((_, rest)) = text.split_once(' ') else { return text };
+    let mut depth = 0;
+    for (at, letter) in rest.char_indices() {
+        match letter {
+            '(' => depth += 1,
+            ')' if depth == 1 => return rest[at + 1..].trim_start().trim_start_matches("const "),
+            ')' => depth -= 1,
+            _ => {}
+        }
+    }
+    rest
 }
 
 #[cfg(test)]
@@ -147,5 +170,8 @@ mod tests {
         let message = "/src/provider_bridge.cc:2043 Get() [ONNXRuntimeError] : 1 : FAIL : Failed to load x : y\n";
         assert_eq!(plain(message), "Failed to load x : y");
         assert_eq!(plain("No such file : x"), "No such file : x");
+        let message = "Load model from a.onnx failed:/onnxruntime_src/core/model.cc:256 \
+                       onnx::Model::Model(const std::function<void (int)>&, int) const IR version 9 (or so)";
+        assert_eq!(plain(message), "IR version 9 (or so)");
     }
 }

@@ -270,6 +270,14 @@ pub fn build(
     device: Device,
 ) -> Result<Model, DetectError> {
     let architecture = Architecture::of(weights)?;
+    if architecture.anchors != rule.anchors.per_cell() {
+        let (found, wanted) = (architecture.anchors, rule.anchors.per_cell());
+        return Err(DetectError::Weights(WeightsError::Misfit {
+            path: weights.path().to_owned(),
+            model: "the region detector".to_owned(),
+            problems: vec![format!("it has {found} anchors where {wanted} are needed")],
+        }));
+    }
     let loaded = weights.load(&architecture.expected(), "the region detector")?;
     let anchors = rule.anchors.cell();
     let options = graph::Options {

@@ -272,8 +272,10 @@ fn in_list(path: &Path) -> Result<Vec<Found>, PicturesError> {
 }
 
 fn in_zip(path: &Path, file: File) -> Result<(Vec<Found>, Archive), PicturesError> {
-    let malformed = |what: String| PicturesError::Malformed { path: path.to_owned(), what };
-    let zip = ZipArchive::new(file).map_err(|error| malformed(error.to_string()))?;
+    let zip = ZipArchive::new(file).map_err(|error| PicturesError::Malformed {
+        path: path.to_owned(),
+        what: format!("truncated or damaged: {error}"),
+    })?;
     let mut found = Vec::new();
     for index in 0..zip.len() {
         let Some(Ok(name)) = zip.name_for_index(index) else { continue };
@@ -286,14 +288,19 @@ fn in_zip(path: &Path, file: File) -> Result<(Vec<Found>, Archive), PicturesErro
 }
 
 fn in_tar(path: &Path, file: File) -> Result<(Vec<Found>, Archive), PicturesError> {
-    let failed = |source| PicturesError::Io { path: path.to_owned(), source };
+    let malformed = |what: String| PicturesError::Malformed { path: path.to_owned(), what };
+    let failed = |error: io::Error| malformed(format!("truncated or damaged: {error}"));
+    let bytes = file.metadata().map_err(failed)?.len();
     let mut archive = tar::Archive::new(file);
     let mut found = Vec::new();
     for entry in archive.entries_with_seek().map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let name = entry.path().map_err(failed)?.to_string_lossy().into_owned();
+        let (offset, length) = (entry.raw_file_position(), entry.size());
+        if offset.saturating_add(length) > bytes {
+            return Err(malformed(format!("truncated or damaged: it ends before {name} does")));
+        }
         if entry.header().entry_type().is_file() && is_picture(&name) {
-            let (offset, length) = (entry.raw_file_position(), entry.size());
             found.push((name, None, Place::Tar { offset, length }));
         }
     }

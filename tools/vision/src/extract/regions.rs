@@ -191,6 +191,12 @@ impl<'a> Run<'a> {
     }
 
     pub(super) fn keep(&mut self, n: usize, regions: &Regions) -> Result<(), ExtractError> {
+        if regions.is_relative() {
+            let name = self.pictures.name(n);
+            let reason = "a picture of one pixel, whose boxes nobody could tell from relative ones";
+            self.leave_out(n, format!("{name}: {reason}"));
+            return Ok(());
+        }
         let start = Instant::now();
         self.writer.append(self.pictures.id(n), regions)?;
         Timing::add(&mut self.timing.writing, start.elapsed());

@@ -31,6 +31,14 @@ pub enum WeightsError {
         /// The tensor.
         name: String,
     },
+    /// Values that are not numbers.
+    #[error("{path}: `{name}` holds NaN or infinite values; the weights are broken")]
+    NotFinite {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+    },
     /// Weights of another model.
     #[error("{path} does not fit {model}: {}", problems.join("; "))]
     Misfit {

@@ -186,12 +186,19 @@ impl Weights {
     /// All tensors that a network needs, in memory: what the builders of graphs take.
     ///
     /// # Errors
-    /// [`WeightsError::Misfit`] naming `model` if tensors are missing or have another shape; those of [`Weights::read`].
+    /// [`WeightsError::Misfit`] naming `model` if tensors are missing or have another shape; [`WeightsError::NotFinite`];
+    /// those of [`Weights::read`].
     pub fn load(&self, expected: &Expected, model: &str) -> Result<network::Weights, WeightsError> {
         self.require(expected, model)?;
         let mut loaded = network::Weights::new();
         for (name, _) in &expected.0 {
             let Tensor { shape, values } = self.read(name)?;
+            if values.iter().any(|value| !value.is_finite()) {
+                return Err(WeightsError::NotFinite {
+                    path: self.path.clone(),
+                    name: name.clone(),
+                });
+            }
             let tensor = TensorData::new(shape, values).map_err(|error| {
                 let reason = format!("`{name}`: {error}");
                 WeightsError::Unreadable { path: self.path.clone(), reason }
