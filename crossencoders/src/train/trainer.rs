@@ -150,7 +150,7 @@ impl Task for Ranking {
     }
 
     fn learns_pairs(&self) -> bool {
-        self.learner.ranker.recipe.variant == Variant::NonContrastive
+        self.learner.ranker.learns_from_pairs()
     }
 
     fn steps_per_epoch(&self) -> u64 {

@@ -14,6 +14,7 @@ use crossencoders::train::{Event, Outcome, Recipe, Summary, TrainError, Trainer}
 use feature_store::{Provenance, Regions, StoreWriter, WriterOptions};
 use vision::clip::EMBEDDED_BY;
 
+use crate::common::log;
 use crate::{alone, difference};
 
 /// Of two kinds, the smallest that there can be.
@@ -340,4 +341,6 @@ fn non_contrastive_clip_learns_from_sets_with_images_of_other_sets() {
     assert_eq!((foreign(train), foreign(valid)), (train.examples.len(), 0));
     assert!(train.examples.iter().all(|example| example.target == Some(0)));
     world.train("trained", &["variant=non_contrastive"]);
+    let logged = log(&world.path("trained"));
+    assert!(logged[0]["accuracy"].is_number() && logged[0]["pair_accuracy"].is_null());
 }

@@ -1,5 +1,6 @@
 //! Recipes: everything a training run depends on, as TOML.
 
+mod data;
 mod error;
 mod read;
 
@@ -11,9 +12,9 @@ use super::pretrain::PretrainRecipe;
 use super::settings::is_default;
 use super::{AdamWConfig, Training};
 use crate::clip::{ClipHead, ContextualHeadConfig, Fusion};
-use crate::data::Limits;
 use crate::model::{ContextConfig, Positions, RankingHead};
 
+pub use data::Data;
 pub use error::RecipeError;
 pub(crate) use error::expect;
 pub(super) use read::{Kind, read};
@@ -58,26 +59,6 @@ pub struct Recipe {
     pub context: Option<Context>,
 }
 
-/// Where descriptions or captions and features come from.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Data {
-    /// The feature store; for CLIP a store of embeddings, or the pictures: a folder of sets, a zip or tar archive.
-    pub features: PathBuf,
-    /// Annotations to train on; for pre-training captions.
-    pub train: PathBuf,
-    /// Annotations, or captions, that choose the best checkpoint.
-    pub valid: PathBuf,
-    /// `vocab.txt` or `tokenizer.json`; for CLIP `bpe_simple_vocab_16e6.txt.gz`.
-    pub tokenizer: PathBuf,
-    /// Longer descriptions are cut, `[CLS]` and `[SEP]` included.
-    #[serde(default = "defaults::max_tokens")]
-    pub max_tokens: usize,
-    /// Most regions of an image.
-    #[serde(default = "defaults::max_regions")]
-    pub max_regions: usize,
-}
-
 /// The contextual module.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -94,7 +75,7 @@ pub struct Context {
     #[serde(default, skip_serializing_if = "is_default")]
     pub fusion: Fusion,
     /// What CLIP's multiplied embeddings are multiplied by.
-    #[serde(default = "defaults::logit_scale", skip_serializing_if = "is_one")]
+    #[serde(default = "one", skip_serializing_if = "is_one")]
     pub logit_scale: f64,
 }
 
@@ -102,16 +83,8 @@ fn is_one(value: &f64) -> bool {
     *value == 1.0
 }
 
-mod defaults {
-    pub fn max_tokens() -> usize {
-        120
-    }
-    pub fn max_regions() -> usize {
-        36
-    }
-    pub fn logit_scale() -> f64 {
-        1.0
-    }
+fn one() -> f64 {
+    1.0
 }
 
 /// What of a recipe a trained model leaves open; of an exported one the precision, which comes first, is that of its graph.
@@ -233,42 +206,6 @@ pub(super) fn hold(
 ) -> Result<(), &'static str> {
     let mut rules = rules.into_iter();
     rules.find(|(holds, _)| !holds).map_or(Ok(()), |(_, what)| Err(what))
-}
-
-impl Data {
-    /// How much of a text and of an image a model is given.
-    pub fn limits(&self) -> Limits {
-        Limits::new(self.max_tokens, self.max_regions)
-    }
-
-    /// The file of a split: `train` and `valid` are those of the recipe, all else is a path.
-    pub fn split<'a>(&'a self, name: &'a str) -> &'a Path {
-        match name {
-            "train" => &self.train,
-            "valid" => &self.valid,
-            path => Path::new(path),
-        }
-    }
-
-    /// Fails if a split is one of these, and not there.
-    pub(crate) fn expect_split(&self, split: &Path) -> Result<(), RecipeError> {
-        let own = [("data.train", &self.train), ("data.valid", &self.valid)];
-        match own.into_iter().find(|(_, path)| *path == split) {
-            Some((key, path)) => expect(key, path),
-            None => Ok(()),
-        }
-    }
-
-    /// What must hold, and what to say where it does not.
-    pub(super) fn rules(&self) -> [(bool, &'static str); 2] {
-        [
-            (self.max_tokens >= 3, "`max_tokens` leaves no room for a word"),
-            (
-                (1..=1000).contains(&self.max_regions),
-                "`max_regions` is not between 1 and 1000: all images are padded to it",
-            ),
-        ]
-    }
 }
 
 #[cfg(test)]
