@@ -19,7 +19,6 @@ mod decode;
 mod tally;
 
 use decode::Decoded;
-pub(crate) use decode::next_chunk;
 pub(crate) use tally::Tally;
 pub use tally::{Findings, OnError, Progress, SkippedRecord};
 

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::convert::next_chunk;
+use crate::chunks::{Chunks, Found, Pace};
 use crate::formats::{FeatureSource, FormatError, Input, RecordError, SourceRecord};
 use crate::{FeatureStore, StoreError};
 
@@ -22,8 +22,7 @@ mod reader;
 use compare::{Comparison, compare};
 use reader::Reader;
 
-/// Pairs of images compared in parallel at a time, at most, and their bytes while they are not decoded.
-const CHUNK: usize = 32;
+/// Bytes of pairs of images compared in parallel at a time, at most, while they are not decoded.
 const CHUNK_BYTES: usize = 32 << 20;
 
 /// How two stores or dumps are compared.
@@ -194,30 +193,33 @@ fn look_up(
 ) -> Result<Option<DiffReport>, DiffError> {
     let mut report = DiffReport::default();
     let mut seen = HashSet::new();
-    let mut records = dump.records()?;
+    let look = |record: Found| {
+        let record = record?;
+        if !store.contains(record.id())? {
+            return Ok((record.id().to_owned(), None, 0));
+        }
+        let (id, here) = record.decode()?;
+        let there = store.get_once(&id)?;
+        let compared = match side {
+            Side::First => compare(&here, &there, options.tolerance),
+            Side::Second => compare(&there, &here, options.tolerance),
+        };
+        Ok((id, Some(compared), here.bytes()))
+    };
+    let mut chunks = Chunks::new(dump.records()?);
     loop {
-        let chunk = next_chunk(&mut records);
+        // What a record took tells what the next ones may take.
+        let looked = chunks.next(look, |looked: &Result<_, DiffError>| {
+            looked.as_ref().map_or(0, |(_, _, bytes)| *bytes)
+        });
         if cancelled.load(Relaxed) {
             return Ok(None);
         }
-        if chunk.is_empty() {
+        if looked.is_empty() {
             break;
         }
-        let look = |record: Result<Box<dyn SourceRecord>, RecordError>| {
-            let record = record?;
-            if !store.contains(record.id())? {
-                return Ok((record.id().to_owned(), None));
-            }
-            let (id, here) = record.decode()?;
-            let there = store.get_once(&id)?;
-            let compared = match side {
-                Side::First => compare(&here, &there, options.tolerance),
-                Side::Second => compare(&there, &here, options.tolerance),
-            };
-            Ok((id, Some(compared)))
-        };
-        let looked: Vec<_> = chunk.into_par_iter().map(look).collect::<Result<_, DiffError>>()?;
-        for (id, compared) in looked {
+        for looked in looked {
+            let (id, compared, _) = looked?;
             if !seen.insert(id.clone()) {
                 report.twice(side, id, options);
             } else if let Some(compared) = compared {
@@ -250,12 +252,13 @@ fn side_by_side(
     let [first, second] = sources;
     let (mut first, mut second) = (Reader::new(first)?, Reader::new(second)?);
     let (mut done, mut one_order) = (0, true);
+    let mut pace = Pace::default();
     while first.id().is_some() || second.id().is_some() {
         if cancelled.load(Relaxed) {
             return Ok(None);
         }
         let (mut pairs, mut bytes) = (Vec::new(), 0);
-        for _ in 0..CHUNK {
+        for _ in 0..pace.records() {
             if first.id() != second.id()
                 && let Some((side, id)) = repeated(&mut first, &mut second)?
             {
@@ -278,7 +281,7 @@ fn side_by_side(
             }
             match (a, b) {
                 (Some(a), Some(b)) => {
-                    bytes += a.size() + b.size();
+                    bytes = a.size().saturating_add(b.size()).saturating_add(bytes);
                     pairs.push((a, b));
                 }
                 (Some(a), None) => report.only(Side::First, a.id().to_owned(), options),
@@ -288,11 +291,14 @@ fn side_by_side(
         }
         let decode = |(a, b): (Box<dyn SourceRecord>, Box<dyn SourceRecord>)| {
             let ((id, a), (_, b)) = (a.decode()?, b.decode()?);
-            Ok((id, compare(&a, &b, options.tolerance)))
+            Ok((id, compare(&a, &b, options.tolerance), a.bytes() + b.bytes()))
         };
         let compared: Vec<_> =
             pairs.into_par_iter().map(decode).collect::<Result<_, RecordError>>()?;
-        compared.into_iter().for_each(|(id, compared)| report.both(id, compared, options));
+        if let Some(largest) = compared.iter().map(|(_, _, bytes)| *bytes).max() {
+            pace.learn(largest);
+        }
+        compared.into_iter().for_each(|(id, compared, _)| report.both(id, compared, options));
         progress(done);
     }
     Ok(Some(report))

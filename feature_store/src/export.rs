@@ -4,18 +4,18 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rayon::prelude::*;
 use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::convert::{ConvertError, Findings, OnError, Progress, SkippedRecord, Tally, next_chunk};
+use crate::chunks::{Chunks, Found};
+use crate::convert::{ConvertError, Findings, OnError, Progress, SkippedRecord, Tally};
 use crate::formats::hdf5::{Hdf5Sink, IndexedHdf5Sink};
 use crate::formats::npy::NpySink;
 use crate::formats::npz::NpzSink;
 use crate::formats::tsv::{self, TsvCompression, TsvOrder, TsvSink};
 use crate::formats::uniter::{UniterEncoding, UniterSink};
 use crate::formats::volta::{VoltaEncoding, VoltaSink};
-use crate::formats::{FeatureSink, FeatureSource, FormatError, RecordError, Records, SourceRecord};
+use crate::formats::{FeatureSink, FeatureSource, FormatError, RecordError};
 use crate::target::{self, Claim};
 use crate::validate::{Finding, check_regions};
 use crate::{Regions, StoreError, record, writer};
@@ -102,15 +102,15 @@ struct Image {
 }
 
 /// The next records, decoded in parallel; none at the end.
-fn decode_next(records: &mut Records, source: &Path) -> Vec<Result<Image, RecordError>> {
-    let decode = |record: Result<Box<dyn SourceRecord>, RecordError>| {
+fn decode_next(chunks: &mut Chunks, source: &Path) -> Vec<Result<Image, RecordError>> {
+    let decode = |record: Found| {
         let (id, regions) = record?.decode()?;
         match record::checksum(&regions) {
             Ok(contents) => Ok(Image { id, regions, contents }),
             Err(what) => Err(RecordError::new(source, id, what)),
         }
     };
-    next_chunk(records).into_par_iter().map(decode).collect()
+    chunks.next(decode, |image| image.as_ref().map_or(0, |image| image.regions.bytes()))
 }
 
 /// What has been written: no format may lose one of two images with one id, whatever it does with equal names.
@@ -195,8 +195,8 @@ fn write(
 ) -> Result<ExportReport, ConvertError> {
     let info = source.info().clone();
     let mut tally = Tally::new(on_error, 0, info.count);
-    let mut records = source.records()?;
-    let mut decoded = decode_next(&mut records, &info.path);
+    let mut chunks = Chunks::new(source.records()?);
+    let mut decoded = decode_next(&mut chunks, &info.path);
     // What the format has no place for is seen in the first image, before anything is made.
     let refused = decoded.iter().flatten().find_map(|image| {
         format.refusal(&image.regions).map(|what| (image.id.clone(), what.to_owned()))
@@ -229,7 +229,7 @@ fn write(
             }
             progress(tally.progress());
         }
-        decoded = decode_next(&mut records, &info.path);
+        decoded = decode_next(&mut chunks, &info.path);
     }
     if tally.images == 0 {
         return Err(tally.empty(&info));

@@ -32,6 +32,7 @@
 
 pub mod append;
 mod batch;
+mod chunks;
 mod codec;
 mod compression;
 mod conflict;

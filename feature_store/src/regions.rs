@@ -68,6 +68,12 @@ impl Regions {
         (self.width, self.height) == (1, 1)
     }
 
+    /// Bytes that its values take, about.
+    pub(crate) fn bytes(&self) -> usize {
+        let probabilities = self.class_probabilities.as_ref().map_or(0, Vec::len);
+        size_of::<f32>() * (self.features.len() + probabilities + 4 * self.boxes.len())
+    }
+
     /// What is wrong with the lengths of the parts, if anything.
     pub(crate) fn check(&self) -> Result<(), String> {
         let n = self.len();

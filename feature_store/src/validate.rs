@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::convert::{ConvertError, next_chunk};
+use crate::chunks::Chunks;
+use crate::convert::ConvertError;
 use crate::formats::{FeatureSource, RecordError, StoreSource};
 use crate::quarantine::Quarantine;
 use crate::{FeatureStore, Regions, Schema, StoreError, dataset, pages, target};
@@ -189,17 +190,17 @@ pub fn validate_source(
     let mut ids = BTreeSet::new();
     let mut dim = None;
     let listings = source.listings();
-    let mut records = source.records()?;
+    let mut chunks = Chunks::new(source.records()?);
+    let look = |record| check_foreign(record, &path, options.quarantine.is_some());
     loop {
         if cancelled.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let chunk = next_chunk(&mut records);
-        if chunk.is_empty() {
+        let checked =
+            chunks.next(look, |checked| checked.regions.as_ref().map_or(0, Regions::bytes));
+        if checked.is_empty() {
             break;
         }
-        let look = |record| check_foreign(record, &path, options.quarantine.is_some());
-        let checked: Vec<_> = chunk.into_par_iter().map(look).collect();
         for Checked { id, mut regions, raw } in checked {
             let bad = |what: String| RecordError { raw, ..RecordError::new(&path, &id, what) };
             match &regions {

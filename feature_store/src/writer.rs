@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use heed::types::{Bytes, Str};
-use heed::{Database, EnvOpenOptions, MdbError, PutFlags};
+use heed::{Database, EnvFlags, EnvOpenOptions, MdbError, PutFlags};
 
 use crate::codec;
 use crate::formats::StoreSource;
@@ -137,6 +137,10 @@ impl StoreWriter {
         lmdb::make_files(&partial)?;
         let mut env_options = EnvOpenOptions::new().read_txn_without_tls();
         env_options.map_size(map_size).max_dbs(4);
+        // The page that makes a transaction the last one is written with the next one's pages, or at the end: a crash of the
+        // machine can lose the last transaction of a partial, and no wait is spent on it.
+        // SAFETY: LMDB keeps the file's integrity with this flag.
+        unsafe { env_options.flags(EnvFlags::NO_META_SYNC) };
         // SAFETY: the directory is this writer's own: `lock` keeps other writers out, and nobody reads a partial.
         let env = unsafe { env_options.open(&partial) }.map_err(|e| failed(target, e))?;
         let mut transaction = env.write_txn().map_err(|e| failed(target, e))?;
@@ -353,6 +357,7 @@ impl StoreWriter {
         self.commit()?;
         self.schema.complete = true;
         self.commit()?;
+        self.env.force_sync().map_err(|e| failed(self.claim.target(), e))?;
         let StoreWriter { partial, overwrite, env, schema, claim, .. } = self;
         env.prepare_for_closing().wait();
         let _ = fs::remove_file(partial.join("lock.mdb"));

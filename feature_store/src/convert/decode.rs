@@ -2,19 +2,13 @@
 
 use std::sync::mpsc::SyncSender;
 
-use rayon::prelude::*;
-
 use super::ConvertError;
+use crate::chunks::{Chunks, Found};
 use crate::formats::{RecordError, Records, SourceRecord};
 use crate::record::Encoded;
 use crate::validate::check_regions;
 use crate::writer::{self, Committed};
 use crate::{Compression, Precision, Regions};
-
-/// Records decoded at a time, at most.
-const CHUNK: usize = 32;
-/// Undecoded bytes of a chunk, at most: records of many megabytes come in smaller chunks.
-const CHUNK_BYTES: usize = 16 << 20;
 
 /// A record of the source that could be read.
 pub(super) struct Decoded {
@@ -31,13 +25,13 @@ pub(super) type Outcome = Result<Decoded, ConvertError>;
 /// Reads and decodes until the end, or until nobody takes the results any more. Images that are committed are not
 /// decoded again, only checked as they are.
 pub(super) fn decode_all(
-    mut records: Records,
+    records: Records,
     committed: Option<Committed>,
     precision: Precision,
     compression: Compression,
     send: &SyncSender<Vec<Outcome>>,
 ) {
-    let decode = |record: Result<Box<dyn SourceRecord>, RecordError>| {
+    let decode = |record: Found| {
         let record = record?;
         if let Some(committed) = &committed
             && let Some(regions) = committed.get(record.id())?
@@ -48,9 +42,14 @@ pub(super) fn decode_all(
         let (id, regions, record) = encode(record, precision, compression)?;
         Ok(Decoded { id, record: Some(record), finding: check_regions(&regions).err() })
     };
+    let bytes = |outcome: &Outcome| match outcome {
+        Ok(Decoded { record: Some(record), .. }) => record.bytes.len(),
+        _ => 0,
+    };
+    let mut chunks = Chunks::new(records);
     loop {
-        let chunk = next_chunk(&mut records);
-        if chunk.is_empty() || send.send(chunk.into_par_iter().map(decode).collect()).is_err() {
+        let chunk = chunks.next(decode, bytes);
+        if chunk.is_empty() || send.send(chunk).is_err() {
             return;
         }
     }
@@ -87,17 +86,4 @@ fn encode(
     };
     let packed = packed.map_err(|what| failed(&what))?;
     Ok((id, regions, packed))
-}
-
-/// The next records, bounded in number and bytes; none at the end.
-pub(crate) fn next_chunk(records: &mut Records) -> Vec<Result<Box<dyn SourceRecord>, RecordError>> {
-    let (mut chunk, mut bytes) = (Vec::with_capacity(CHUNK), 0);
-    while chunk.len() < CHUNK
-        && bytes < CHUNK_BYTES
-        && let Some(record) = records.next()
-    {
-        bytes += record.as_ref().map_or(0, |record| record.size());
-        chunk.push(record);
-    }
-    chunk
 }

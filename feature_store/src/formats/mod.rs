@@ -51,7 +51,7 @@ pub trait SourceRecord: Send {
     /// The image id.
     fn id(&self) -> &str;
 
-    /// Bytes that the record holds in memory as long as it is not decoded.
+    /// Bytes that the record takes in memory, decoded or not, as far as that can be told without decoding it.
     fn size(&self) -> usize;
 
     /// The id and the regions.

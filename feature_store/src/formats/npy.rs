@@ -185,7 +185,10 @@ impl SourceRecord for NpyRecord {
     }
 
     fn size(&self) -> usize {
-        0
+        [&self.info, &array_of(&self.info)]
+            .iter()
+            .map(|file| std::fs::metadata(file).map_or(0, |metadata| metadata.len() as usize))
+            .sum()
     }
 
     fn decode(self: Box<Self>) -> Result<(String, Regions), RecordError> {

@@ -2,7 +2,7 @@
 //! `[n, classes]`, in f32 or f16. Boxes are relative to an image whose size is not stored.
 
 use std::collections::BTreeMap;
-use std::io::{Cursor, Read, Write};
+use std::io::{BufReader, Cursor, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use half::f16;
@@ -95,6 +95,12 @@ impl UniterArrays {
     }
 }
 
+/// Bytes that the entries of an `.npz` file say they unpack to; [`parse`] takes no more.
+pub(super) fn unpacked_size(archive: impl Read + Seek) -> usize {
+    let declared = ZipArchive::new(archive).ok().and_then(|archive| archive.decompressed_size());
+    declared.map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX))
+}
+
 /// Reads the arrays out of the bytes of an `.npz` file; unknown ones are passed over.
 pub(super) fn parse(bytes: &[u8]) -> Result<UniterArrays, String> {
     let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(|error| error.to_string())?;
@@ -106,12 +112,13 @@ pub(super) fn parse(bytes: &[u8]) -> Result<UniterArrays, String> {
         let Some(slot) = arrays.slot(&name) else { continue };
         let mut unpacked = Vec::new();
         // A declared size is no promise: what really comes out is counted.
+        let limit = entry.size().min(MAX_ARRAY_BYTES as u64);
         entry
-            .take(MAX_ARRAY_BYTES as u64 + 1)
+            .take(limit + 1)
             .read_to_end(&mut unpacked)
             .map_err(|error| format!("`{name}`: {error}"))?;
-        if unpacked.len() > MAX_ARRAY_BYTES {
-            return Err(format!("`{name}` unpacks to more than {MAX_ARRAY_BYTES} bytes"));
+        if unpacked.len() as u64 > limit {
+            return Err(format!("`{name}` unpacks to more than {limit} bytes"));
         }
         *slot = Some(npy::parse(&unpacked).map_err(|what| format!("`{name}`: {what}"))?);
     }
@@ -244,7 +251,8 @@ impl SourceRecord for NpzRecord {
     }
 
     fn size(&self) -> usize {
-        0
+        // What cannot be opened is told when it is decoded.
+        std::fs::File::open(&self.file).map_or(0, |file| unpacked_size(BufReader::new(file)))
     }
 
     fn decode(self: Box<Self>) -> Result<(String, Regions), RecordError> {

@@ -4,6 +4,7 @@
 //! are to be used.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -133,7 +134,11 @@ impl SourceRecord for UniterRecord {
     }
 
     fn size(&self) -> usize {
-        self.value.len()
+        let unpacked = match self.value.starts_with(b"PK") {
+            true => npz::unpacked_size(Cursor::new(&self.value)),
+            false => 0,
+        };
+        unpacked.max(self.value.len())
     }
 
     fn decode(self: Box<Self>) -> Result<(String, Regions), RecordError> {

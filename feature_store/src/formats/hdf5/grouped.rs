@@ -35,7 +35,13 @@ impl SourceRecord for GroupRecord {
     }
 
     fn size(&self) -> usize {
-        0
+        let values = |name| {
+            let shape = self.group.dataset(name).and_then(|dataset| dataset.shape());
+            shape.map_or(0, |shape| {
+                shape.iter().fold(size_of::<f32>() as u64, |n, &m| n.saturating_mul(m))
+            })
+        };
+        ["features", "cls_prob"].map(values).iter().fold(0u64, |a, &b| a.saturating_add(b)) as usize
     }
 
     fn decode(self: Box<Self>) -> Result<(String, Regions), RecordError> {

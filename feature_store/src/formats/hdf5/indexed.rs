@@ -291,7 +291,9 @@ impl SourceRecord for RowRecord {
     }
 
     fn size(&self) -> usize {
-        0
+        // Where an image is any number of rows, each is at least one.
+        let shape = &self.fields.features.inner;
+        shape.iter().fold(size_of::<f32>() as u64, |n, &m| n.saturating_mul(m)) as usize
     }
 
     fn decode(self: Box<Self>) -> Result<(String, Regions), RecordError> {
