@@ -1,11 +1,9 @@
 //! Digests beside the weights of a checkpoint, so that damage on a disk or in a copy is noticed and not ranked with.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
-
-use xxhash_rust::xxh3::Xxh3;
 
 const FILE: &str = "digests.json";
 /// Recipe and configuration may be edited; these may not.
@@ -66,15 +64,7 @@ pub(crate) fn check(folder: &Path) -> Result<(), DigestError> {
 
 /// XXH3 of a file, in hexadecimal digits.
 pub(crate) fn digest(path: &Path) -> Result<String, DigestError> {
-    let io = |source| DigestError::Io { path: path.to_owned(), source };
-    let mut file = File::open(path).map_err(io)?;
-    let (mut hash, mut buffer) = (Xxh3::new(), vec![0; 1 << 20]);
-    loop {
-        match file.read(&mut buffer).map_err(io)? {
-            0 => return Ok(format!("{:016x}", hash.digest())),
-            read => hash.update(&buffer[..read]),
-        }
-    }
+    evaluation::digest(path).map_err(|source| DigestError::Io { path: path.to_owned(), source })
 }
 
 #[cfg(test)]

@@ -12,8 +12,9 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use evaluation::write_whole;
+
 use crate::digests::{self, DigestError};
-use crate::eval::whole_file::write_whole;
 use crate::ranker::RECIPE;
 use crate::train::tensorboard::{self, EventLog};
 

@@ -1,14 +1,13 @@
 //! The descriptions of a split with their candidate images, as far as a store has them.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::path::Path;
 
+use evaluation::{Question, SkippedSet, SubmissionError};
 use feature_store::dataset::{self, Description, SET_SIZE};
 use rand::SeedableRng;
 use rand::seq::index;
 use rand_chacha::ChaCha8Rng;
-use serde::Serialize;
 
 use super::{DataError, ImageSource, Limits, Tokenizer};
 
@@ -35,22 +34,6 @@ pub struct Example {
     pub video: bool,
 }
 
-/// A set that cannot be used because images of it are not in the store.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct SkippedSet {
-    /// Its directory.
-    pub directory: String,
-    /// How many images the store has of it.
-    pub found: usize,
-}
-
-impl fmt::Display for SkippedSet {
-    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
-        let SkippedSet { directory, found } = self;
-        write!(out, "{directory}: {found} of {SET_SIZE} images")
-    }
-}
-
 /// A split.
 #[derive(Debug, Default)]
 pub struct ImageSets {
@@ -62,6 +45,20 @@ pub struct ImageSets {
     pub sets: usize,
     /// What of descriptions and images a model is given.
     pub limits: Limits,
+}
+
+impl Example {
+    /// What a model is asked.
+    pub fn question(&self) -> Question {
+        Question {
+            directory: self.directory.clone(),
+            number: self.number,
+            text: self.text.clone(),
+            images: self.images.clone(),
+            target: self.target,
+            video: self.video,
+        }
+    }
 }
 
 impl ImageSets {
@@ -132,6 +129,15 @@ impl ImageSets {
             example.images = std::iter::once(described.clone()).chain(others).collect();
         }
         self
+    }
+
+    /// Fails unless the leaderboard takes predictions of this split.
+    ///
+    /// # Errors
+    /// If sets are skipped, or have other than ten candidates.
+    pub fn check_submission(&self) -> Result<(), SubmissionError> {
+        let candidates = self.examples.iter().map(|example| example.images.len());
+        evaluation::check_submission(self.sets, &self.skipped, candidates)
     }
 
     /// Length of every description in word pieces.

@@ -14,12 +14,13 @@ mod tokenizer;
 
 use std::path::PathBuf;
 
+use evaluation::SkippedSet;
 use feature_store::StoreError;
 use feature_store::dataset::DatasetError;
 
 pub use batcher::{by_length, shuffled};
 pub use captions::{Caption, Captions};
-pub use image_sets::{Example, ImageSets, SkippedSet};
+pub use image_sets::{Example, ImageSets};
 pub use images::{ImageSource, PictureSource};
 pub use limits::Limits;
 pub use loader::{Batch, BatchImages, Item, Labels, Loader};

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use evaluation::Prediction;
 use feature_store::{GlobalFeature, Regions};
 use tch::{Kind, Tensor};
 
 use super::ReportError;
 use super::pictures::Pictures;
 use crate::data::{DataError, Example, ImageSets, ImageSource, Item, Loader};
-use crate::eval::Prediction;
 use crate::ranker::Ranker;
 
 /// A description whose image was not ranked first.
@@ -151,19 +151,20 @@ fn see(
 
 #[cfg(test)]
 mod tests {
+    use evaluation::Question;
+
     use super::*;
 
     fn prediction(number: usize, target: Option<usize>, scores: &[f32]) -> Prediction {
-        let example = Example {
+        let question = Question {
             directory: "set".into(),
             number,
             text: String::new(),
-            input_ids: vec![],
             images: vec![String::new(); scores.len()],
             target,
             video: false,
         };
-        Prediction::new(&example, scores.to_vec())
+        Prediction::new(question, scores.to_vec())
     }
 
     #[test]

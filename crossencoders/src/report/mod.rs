@@ -16,16 +16,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use evaluation::{
+    AnnotationsError, Bootstrap, Evaluation, EvaluationError, Origin, Phenomena, Predictions,
+    PredictionsError, read_predictions, write_whole,
+};
 use tch::Device;
 
 use crate::config::Config;
 use crate::data::DataError;
 use crate::digests::{self, DigestError};
-use crate::eval::whole_file::write_whole;
-use crate::eval::{
-    self, AnnotationsError, Bootstrap, EvalError, Evaluation, Origin, Phenomena, Predictions,
-    PredictionsError, read_predictions,
-};
+use crate::eval::{self, EvalError};
 use crate::ranker::{RECIPE, Ranker, RankerError};
 use crate::train::{Recipe, RecipeError};
 use log::Log;
@@ -98,6 +98,9 @@ pub enum ReportError {
     /// The split cannot be ranked.
     #[error("{0}; --curves-only makes a report without model and features")]
     Eval(#[from] EvalError),
+    /// What was ranked cannot be evaluated.
+    #[error(transparent)]
+    Evaluation(#[from] EvaluationError),
     /// The predictions file.
     #[error(transparent)]
     Predictions(#[from] PredictionsError),

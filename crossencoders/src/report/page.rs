@@ -1,5 +1,6 @@
 //! The page.
 
+use evaluation::{Estimate, Evaluation, FEWEST_SETS, Interval, Row};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::Value;
 
@@ -7,7 +8,6 @@ use super::chart::{Series, chart};
 use super::log::Log;
 use super::mistake_view::{self, mistake};
 use super::{RankingReport, Report};
-use crate::eval::{Estimate, Evaluation, FEWEST_SETS, Interval, Row};
 
 const STYLE: &str = include_str!("style.css");
 /// Nothing is fetched and nothing is executed.

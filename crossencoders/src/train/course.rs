@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use evaluation::Metrics;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tch::Device;
@@ -22,7 +23,6 @@ use super::log::{Event, Gain, Interval, Step, ValidLog};
 use super::step::all_finite;
 use super::{TrainError, Training};
 use crate::data::{DataError, Loader};
-use crate::eval::Metrics;
 use crate::run::{BEST, LAST, RunError};
 
 const STATE: &str = "state.json";

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
+use evaluation::Metrics;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-
-use crate::eval::Metrics;
 
 /// What is said while a run goes on. A score is [`Metrics`] where images are ranked, and mean losses in pre-training.
 #[derive(Debug)]

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use evaluation::Metrics;
 use tch::Device;
 use tch::nn::VarStore;
 
@@ -15,7 +16,7 @@ use super::step::{Learner, NoStep, NotFinite, Right};
 use super::{Cause, Recipe, StepIds, TrainError, Training, Variant};
 use crate::config::Config;
 use crate::data::{Batch, Example, ImageSets, ImageSource, Loader};
-use crate::eval::{self, EvalError, Metrics, Prediction};
+use crate::eval::{self, EvalError};
 use crate::failure::catching;
 use crate::ranker::Ranker;
 
@@ -207,10 +208,7 @@ impl Task for Ranking {
             error => error.into(),
         })?;
         let Some(scores) = self.valid_share.gather(&self.ranks, scores)? else { return Ok(None) };
-        let examples = self.valid.examples.iter().zip(scores);
-        let predictions: Vec<Prediction> =
-            examples.map(|(example, scores)| Prediction::new(example, scores)).collect();
-        Ok(Some(Metrics::new(&predictions)))
+        Ok(Some(Metrics::new(&eval::predictions(&self.valid, scores))))
     }
 
     fn is_better(score: &Metrics, best: &Metrics) -> bool {

@@ -34,6 +34,8 @@ mod progress;
 mod rank;
 #[cfg(feature = "torch")]
 mod report;
+#[cfg(feature = "onnx")]
+mod results;
 #[cfg(feature = "torch")]
 mod run_args;
 mod store;

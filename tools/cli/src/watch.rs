@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use anyhow::Context;
-use crossencoders::eval::Metrics;
 use crossencoders::train::{Event, StepLog, Trainer};
+use evaluation::Metrics;
 
 use crate::dashboard::{Dashboard, State};
 use crate::progress::Progress;

@@ -1,22 +1,28 @@
 //! `xenc clip rank`.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, ensure};
-use feature_store::dataset::SET_SIZE;
+use anyhow::ensure;
+use evaluation::{
+    Annotators, Evaluation, Origin, Phenomena, Predictions, SkippedSet, check_submission,
+    write_predictions, write_submission,
+};
 use feature_store::{FeatureStore, dataset};
-use serde_json::{Map, Value};
+use serde::Serialize;
 use vision::clip::graph::Towers;
-use vision::extract::{Ranked, rank};
+use vision::extract::{Ranking, rank};
 
 use crate::interrupt;
 use crate::pictures::DeviceArgs;
 use crate::progress::Progress;
+use crate::results::{BootstrapArgs, check_output, print_evaluation};
 
-/// Ranks the images of every description's set by CLIP's cosine. Exit code 1 if sets lack images.
+/// Sets named as left out.
+const NAMED: usize = 5;
+
+/// Ranks the images of every description's set by CLIP's cosine, with intervals of accuracy and mean reciprocal rank. Exit
+/// code 1 if sets lack images.
 #[derive(clap::Args)]
 pub struct Args {
     /// An ImageCoDe annotation file
@@ -32,98 +38,126 @@ pub struct Args {
     vocabulary: Option<PathBuf>,
     #[command(flatten)]
     device: DeviceArgs,
-    /// Write every description's scores to this file, a JSON object a line
+    /// Phenomena of the descriptions (ImageCoDe's manual_annotation_valid.yaml): accuracy for each
+    #[arg(long, value_name = "FILE")]
+    phenomena: Option<PathBuf>,
+    /// Annotators of the descriptions (ImageCoDe's annotator_split_valid.json): accuracy for seen and unseen ones
+    #[arg(long, value_name = "FILE")]
+    annotators: Option<PathBuf>,
+    /// Write every description's scores and rank, one a line (*.jsonl): `xenc eval` and `xenc compare` read it
     #[arg(long, value_name = "FILE")]
     predictions: Option<PathBuf>,
     /// Write the leaderboard's file for an unlabelled split: the best image of every description, by set
     #[arg(long, value_name = "FILE")]
     leaderboard: Option<PathBuf>,
+    /// Replace these files if they are there
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    bootstrap: BootstrapArgs,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
 }
 
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    #[serde(flatten)]
+    origin: Option<&'a Origin>,
+    /// Descriptions that are ranked.
+    ranked: usize,
+    /// Of them, those that are longer than CLIP reads.
+    truncated: usize,
+    /// Number of sets, those skipped included.
+    sets: usize,
+    skipped: &'a [SkippedSet],
+    /// Of a labelled split.
+    #[serde(flatten)]
+    evaluation: Option<&'a Evaluation>,
+}
+
 /// Ranks, with progress on stderr and the report on stdout.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    check_outputs(&args)?;
+    // Read before the work: a fault in them would waste it.
+    let annotators = args.annotators.as_deref().map(Annotators::load).transpose()?;
+    let phenomena = args.phenomena.as_deref().map(Phenomena::load).transpose()?;
+    let Some((ranking, origin)) = ranked(&args)? else { return Ok(interrupt::exit_code()) };
+    let Ranking { predictions: list, truncated, sets, skipped } = ranking;
+    let predictions = Predictions { origin, list };
+    if let Some(file) = &args.predictions {
+        write_predictions(file, &predictions)?;
+    }
+    let Predictions { origin, list } = &predictions;
+    if let Some(file) = &args.leaderboard {
+        check_submission(sets, &skipped, list.iter().map(|one| one.images.len()))?;
+        write_submission(file, list.iter().map(|one| (one.directory.as_str(), one.best())))?;
+    }
+    // Of a split without labels there is nothing to compare with.
+    let is_labelled = list.iter().any(|one| one.target.is_some());
+    let evaluate =
+        || Evaluation::new(list, annotators.as_ref(), phenomena.as_ref(), &args.bootstrap.get());
+    let evaluation = is_labelled.then(evaluate).transpose()?;
+    tell_skipped(&skipped);
+    if args.json {
+        let (ranked, skipped) = (list.len(), &*skipped);
+        let evaluation = evaluation.as_ref();
+        let origin = origin.as_ref();
+        let report = Report { origin, ranked, truncated, sets, skipped, evaluation };
+        outln!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        outln!("{} on {}", args.model, args.annotations.display());
+        outln!("{} descriptions, {truncated} of them cut to the 77 tokens CLIP reads", list.len());
+        match &evaluation {
+            Some(evaluation) => print_evaluation(evaluation),
+            None => outln!("the split is not labelled: no accuracy"),
+        }
+    }
+    Ok(ExitCode::from(u8::from(!skipped.is_empty())))
+}
+
+fn check_outputs(args: &Args) -> anyhow::Result<()> {
+    for file in [&args.predictions, &args.leaderboard].into_iter().flatten() {
+        check_output(file, args.force)?;
+    }
+    if let Some(file) = &args.predictions {
+        ensure!(
+            file.extension().is_some_and(|extension| extension == "jsonl"),
+            "--predictions {}: a predictions file is known by its name; let it end with .jsonl",
+            file.display()
+        );
+    }
+    Ok(())
+}
+
+/// What CLIP makes of the split, and what that is of; `None` if interrupted.
+fn ranked(args: &Args) -> anyhow::Result<Option<(Ranking, Option<Origin>)>> {
     let descriptions = dataset::load_split(&args.annotations)?;
     let images = FeatureStore::open(&args.images)?;
     let tokenizer = super::tokenizer(args.vocabulary.as_deref())?;
     let model = super::Model::find(&args.model)?;
     let mut encoder = model.open(Towers::Text, &args.device.options())?;
+    let weights = super::weights_file(args.model.as_ref());
+    // Drawn weights have no file.
+    let origin = weights
+        .is_file()
+        .then(|| Origin::new(args.model.as_ref(), &weights, &args.annotations))
+        .transpose()?;
     let progress = Progress::start("rank", "descriptions", Some(descriptions.len() as u64));
     let stop = interrupt::flag();
-    let outcome = rank(&descriptions, &images, &mut encoder, &tokenizer, stop, &mut |done| {
+    let ranking = rank(&descriptions, &images, &mut encoder, &tokenizer, stop, &mut |done| {
         progress.set(done as u64, "");
     });
     progress.finish();
-    let Some((report, ranked)) = outcome? else { return Ok(interrupt::exit_code()) };
-    if let Some(file) = &args.predictions {
-        write(file, |out| lines(out, &ranked))?;
-    }
-    if let Some(file) = &args.leaderboard {
-        let complete =
-            report.incomplete.is_empty() && ranked.iter().all(|one| one.scores.len() == SET_SIZE);
-        ensure!(
-            complete,
-            "no leaderboard file: it needs an answer for every description, from all ten images"
-        );
-        write(file, |out| Ok(serde_json::to_writer_pretty(out, &answers(&ranked))?))?;
-    }
-    for set in report.incomplete.iter().take(5) {
+    Ok(ranking?.map(|ranking| (ranking, origin)))
+}
+
+fn tell_skipped(skipped: &[SkippedSet]) {
+    for set in skipped.iter().take(NAMED) {
         errln!("left out: the store lacks images of {set}");
     }
-    if report.incomplete.len() > 5 {
-        errln!("left out: {} more sets", report.incomplete.len() - 5);
+    if skipped.len() > NAMED {
+        errln!("left out: {} more sets", skipped.len() - NAMED);
     }
-    if args.json {
-        outln!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        outln!(
-            "descriptions {} ({} truncated to 77 tokens)",
-            report.descriptions,
-            report.truncated
-        );
-        outln!("accuracy     {:.1} %", 100.0 * report.accuracy);
-        outln!("  video      {:.1} %", 100.0 * report.video);
-        outln!("  static     {:.1} %", 100.0 * report.photographs);
-        outln!("MRR          {:.3}", report.mrr);
-    }
-    Ok(ExitCode::from(u8::from(!report.incomplete.is_empty())))
-}
-
-/// A JSON object for every description.
-fn lines(out: &mut impl Write, ranked: &[Ranked]) -> anyhow::Result<()> {
-    for one in ranked {
-        serde_json::to_writer(&mut *out, one)?;
-        out.write_all(b"\n")?;
-    }
-    Ok(())
-}
-
-/// The best image of every description, by set, in the order of the split.
-fn answers(ranked: &[Ranked]) -> Map<String, Value> {
-    let mut answers = Map::new();
-    for one in ranked {
-        let answer = answers.entry(&one.directory).or_insert_with(|| Value::Array(Vec::new()));
-        if let Value::Array(answers) = answer {
-            answers.push(one.best().into());
-        }
-    }
-    answers
-}
-
-/// Writes beside the target and renames.
-fn write(
-    target: &Path,
-    content: impl FnOnce(&mut BufWriter<File>) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    let mut partial = target.as_os_str().to_owned();
-    partial.push(".partial");
-    let written = || -> anyhow::Result<()> {
-        let mut out = BufWriter::new(File::create(&partial)?);
-        content(&mut out)?;
-        out.into_inner().map_err(|error| error.into_error())?.sync_all()?;
-        Ok(std::fs::rename(&partial, target)?)
-    };
-    written().with_context(|| format!("cannot write {}", target.display()))
 }

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crossencoders::eval::Metrics;
 use crossencoders::train::Event;
+use evaluation::Metrics;
 
 use super::memory::Memory;
 

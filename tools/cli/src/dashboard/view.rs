@@ -169,8 +169,8 @@ fn clock(time: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crossencoders::eval::Metrics;
     use crossencoders::train::Event;
+    use evaluation::Metrics;
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
 

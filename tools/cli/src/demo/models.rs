@@ -93,7 +93,10 @@ fn rank_held_out(
     let Some(scores) = eval::score(&mut &ranker, &images, &sets, 8, flag, &mut |_| ())? else {
         return Ok(None);
     };
-    eval::write_submission(&sets, &scores, &out.join(format!("{name}_submission.json")))?;
+    sets.check_submission()?;
+    let answers = eval::predictions(&sets, scores);
+    let best = answers.iter().map(|answer| (answer.directory.as_str(), answer.best()));
+    evaluation::write_submission(&out.join(format!("{name}_submission.json")), best)?;
     Ok(Some(Summary {
         name,
         accuracy: trained.best.all.accuracy,

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use evaluation::Metrics;
 use feature_store::{FeatureStore, WriterOptions, dataset};
 use onnx::runtime::{Device, Options};
 use onnx::{Model, file};
@@ -176,16 +177,17 @@ impl Stage<'_> {
             progress.set(done as u64, "");
         });
         progress.finish();
-        let Some((ranking, _)) = ranked? else { return Ok(None) };
-        if !ranking.incomplete.is_empty() {
-            bail!("{} lacks images of {} sets", store.display(), ranking.incomplete.len());
+        let Some(ranking) = ranked? else { return Ok(None) };
+        if let Some(set) = ranking.skipped.first() {
+            bail!("{} lacks images: {set}", store.display());
         }
+        let metrics = Metrics::new(&ranking.predictions);
         Ok(Some(ClipSummary {
             export,
             seconds: report.timing.total,
-            descriptions: ranking.descriptions,
-            accuracy: ranking.accuracy,
-            chance: 1.0 / dataset::SET_SIZE as f64,
+            descriptions: metrics.all.descriptions,
+            accuracy: metrics.all.accuracy,
+            chance: metrics.chance,
         }))
     }
 

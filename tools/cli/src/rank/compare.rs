@@ -3,13 +3,12 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crossencoders::eval::Comparison;
+use evaluation::Comparison;
 use serde::Serialize;
 
-use super::{
-    BootstrapArgs, RankOptions, Source, SplitArgs, check_options, is_predictions, ranked, table,
-};
+use super::{RankOptions, Source, SplitArgs, check_options, is_predictions, ranked};
 use crate::interrupt;
+use crate::results::{BootstrapArgs, print_comparison};
 
 /// Compares the accuracy of two runs on the same descriptions: McNemar's exact test, and a bootstrap of the difference
 /// over image sets.
@@ -61,7 +60,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     } else {
         outln!("first:  {}", first.name(&args.first));
         outln!("second: {}", second.name(&args.second));
-        table::print_comparison(&comparison);
+        print_comparison(&comparison);
     }
     Ok(args.split.exit_code(&[&first, &second]))
 }

@@ -4,14 +4,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use crossencoders::eval::{Annotators, Evaluation, Phenomena, write_predictions};
+use evaluation::{Annotators, Evaluation, Phenomena, write_predictions};
 use serde::Serialize;
 
-use super::{
-    BootstrapArgs, RankOptions, Source, SplitArgs, check_options, check_output, is_predictions,
-    ranked, table,
-};
+use super::{RankOptions, Source, SplitArgs, check_options, is_predictions, ranked};
 use crate::interrupt;
+use crate::results::{BootstrapArgs, check_output, print_evaluation};
 
 /// What to evaluate.
 #[derive(clap::Args)]
@@ -79,7 +77,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         outln!("{}", serde_json::to_string_pretty(&report)?);
     } else {
         outln!("{}", ranked.name(&args.model));
-        table::print_evaluation(&evaluation);
+        print_evaluation(&evaluation);
     }
     Ok(args.split.exit_code(&[&ranked]))
 }

@@ -4,19 +4,19 @@ pub mod compare;
 pub mod eval;
 mod model;
 pub mod predict;
-mod table;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use crossencoders::data::{ImageSets, ImageSource, Limits, SkippedSet};
-use crossencoders::eval::{Bootstrap, Group, Metrics, Origin, Predictions, read_predictions};
+use crossencoders::data::{ImageSets, ImageSource, Limits};
+use evaluation::{Group, Metrics, Origin, Predictions, SkippedSet, read_predictions};
 use serde::Serialize;
 
 use crate::interrupt;
 use crate::progress::Progress;
+use crate::results::print_ties;
 use crate::run_args::Overrides;
 use model::Model;
 
@@ -62,33 +62,6 @@ impl SplitArgs {
     fn exit_code(&self, ranked: &[&Ranked]) -> ExitCode {
         let incomplete = ranked.iter().any(|ranked| ranked.is_incomplete());
         ExitCode::from(u8::from(incomplete && !self.allow_missing))
-    }
-}
-
-/// How intervals are made.
-#[derive(clap::Args)]
-pub struct BootstrapArgs {
-    /// Resamples of the image sets for the bootstrap intervals
-    #[arg(long, default_value_t = Bootstrap::default().resamples, value_parser = clap::value_parser!(u32).range(1..))]
-    resamples: u32,
-    /// Part of the resamples that an interval spans, between 0 and 1
-    #[arg(long, default_value_t = Bootstrap::default().confidence, value_parser = parse_confidence)]
-    confidence: f64,
-    /// Seed of the resamples
-    #[arg(long, default_value_t = Bootstrap::default().seed)]
-    seed: u64,
-}
-
-impl BootstrapArgs {
-    fn get(&self) -> Bootstrap {
-        Bootstrap { resamples: self.resamples, confidence: self.confidence, seed: self.seed }
-    }
-}
-
-fn parse_confidence(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(confidence) if 0.0 < confidence && confidence < 1.0 => Ok(confidence),
-        _ => Err("a number between 0 and 1 is expected".into()),
     }
 }
 
@@ -205,20 +178,6 @@ fn ranked(path: &Path, options: &RankOptions, args: &SplitArgs) -> anyhow::Resul
     Ok(Some(Ranked { predictions, left_out: Some(left_out) }))
 }
 
-/// Fails if a file cannot be written because there is no such folder, or would take the place of another: before the work,
-/// not after it.
-fn check_output(file: &Path, force: bool) -> anyhow::Result<()> {
-    if file.exists() && !force {
-        bail!("{} is there already; --force replaces it", file.display());
-    }
-    match file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        Some(folder) if !folder.is_dir() => {
-            bail!("cannot write {}: {} is no folder", file.display(), folder.display())
-        }
-        _ => Ok(()),
-    }
-}
-
 /// One line for each kind of set.
 pub fn print_metrics(metrics: &Metrics) {
     outln!("{:<8} {:>12} {:>9} {:>7}", "", "descriptions", "accuracy", "MRR");
@@ -232,5 +191,5 @@ pub fn print_metrics(metrics: &Metrics) {
     line("video", &metrics.video);
     line("static", &metrics.photographs);
     outln!("{:<8} {:>12} {:>7.1} %", "chance", "", 100.0 * metrics.chance);
-    table::print_ties(metrics.ties);
+    print_ties(metrics.ties);
 }

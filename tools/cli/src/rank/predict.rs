@@ -5,8 +5,9 @@ use std::process::ExitCode;
 
 use crossencoders::eval;
 
-use super::{RankArgs, Ranking, check_output};
+use super::{RankArgs, Ranking};
 use crate::interrupt;
+use crate::results::check_output;
 
 /// What to predict.
 #[derive(clap::Args)]
@@ -28,7 +29,7 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     check_output(&args.out, args.force)?;
     let mut ranking = Ranking::open(&args.rank.model, &args.rank.options, &args.split)?;
-    eval::check_submission(&ranking.sets)?;
+    ranking.sets.check_submission()?;
     for remark in ranking.sets.limits.remarks("descriptions") {
         errln!("{remark}");
     }
@@ -43,7 +44,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     );
     progress.finish();
     let Some(scores) = scores? else { return Ok(interrupt::exit_code()) };
-    eval::write_submission(&ranking.sets, &scores, &args.out)?;
-    outln!("{}: {} descriptions of {} sets", args.out.display(), scores.len(), ranking.sets.sets);
+    let answers = eval::predictions(&ranking.sets, scores);
+    let best = answers.iter().map(|answer| (answer.directory.as_str(), answer.best()));
+    evaluation::write_submission(&args.out, best)?;
+    outln!("{}: {} descriptions of {} sets", args.out.display(), answers.len(), ranking.sets.sets);
     Ok(ExitCode::SUCCESS)
 }

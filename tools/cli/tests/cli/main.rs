@@ -3,6 +3,8 @@
 #[cfg(feature = "torch")]
 mod clip;
 mod doctor;
+#[cfg(feature = "torch")]
+mod documented;
 mod dumps;
 #[cfg(feature = "torch")]
 mod eval;

@@ -59,9 +59,9 @@ pub enum DetectError {
         /// Regions that are wanted.
         wanted: usize,
     },
-    /// A region without an inside, which features and boxes would have to disagree about.
-    #[error("region {0} lies outside the picture")]
-    EmptyRegion(usize),
+    /// A given box without an inside, which features and boxes would have to disagree about.
+    #[error("box {0} lies outside the picture")]
+    EmptyBox(usize),
     /// A network image larger than the graph was made for.
     #[error(
         "an image of {height}x{width} pixels; the model was exported for at most {longest} a side"
@@ -180,8 +180,8 @@ impl Detector {
     /// The regions of a picture, by descending confidence: features, boxes in pixels of the picture, objects, attributes.
     ///
     /// # Errors
-    /// [`DetectError::TooFew`] (unless fewer are accepted), [`DetectError::Nothing`], [`DetectError::EmptyRegion`],
-    /// [`DetectError::NotFinite`]; [`DetectError::OtherShape`], [`DetectError::Runtime`].
+    /// [`DetectError::TooFew`] (unless fewer are accepted), [`DetectError::Nothing`], [`DetectError::NotFinite`];
+    /// [`DetectError::OtherShape`], [`DetectError::Runtime`].
     pub fn detect(&mut self, image: &NetworkImage) -> Result<Regions, DetectError> {
         self.check_size(image)?;
         let shape = [1, 3, image.height, image.width];
@@ -192,7 +192,14 @@ impl Detector {
         let network = (image.height, image.width);
         let deltas = outputs.deltas(&heads)?;
         let candidates = Candidates::new(&proposals, &heads.probabilities, deltas, network);
-        let selection = candidates.select(&self.settings.selection);
+        if candidates.boxes.as_flattened().iter().any(|side| !side.is_finite()) {
+            return Err(DetectError::NotFinite);
+        }
+        let raw = (image.raw_height, image.raw_width);
+        let in_picture = |of: Box4| rescale(of, network, raw);
+        // Beyond the border a box has no inside; the next best takes its place.
+        let rule = &self.settings.selection;
+        let selection = candidates.select_among(rule, |of| !is_empty(in_picture(of)));
         if selection.kept.is_empty() {
             return Err(DetectError::Nothing);
         }
@@ -200,12 +207,7 @@ impl Detector {
             let (found, wanted) = (selection.kept.len(), self.settings.selection.min);
             return Err(DetectError::TooFew { found, wanted });
         }
-        let raw = (image.raw_height, image.raw_width);
-        let boxes: Vec<Box4> =
-            selection.kept.iter().map(|&n| rescale(candidates.boxes[n], network, raw)).collect();
-        if let Some(empty) = boxes.iter().position(|of| is_empty(*of)) {
-            return Err(DetectError::EmptyRegion(empty));
-        }
+        let boxes = selection.kept.iter().map(|&n| in_picture(candidates.boxes[n])).collect();
         let objects = Labels {
             ids: selection.kept.iter().map(|&n| candidates.classes[n] as i64).collect(),
             confidences: selection.kept.iter().map(|&n| candidates.confidences[n]).collect(),
@@ -216,7 +218,7 @@ impl Detector {
     /// Features, objects and attributes of boxes that are given in pixels of the picture; they keep their order.
     ///
     /// # Errors
-    /// [`DetectError::Nothing`] without boxes, [`DetectError::EmptyRegion`] for one outside the picture,
+    /// [`DetectError::Nothing`] without boxes, [`DetectError::EmptyBox`] for one outside the picture,
     /// [`DetectError::NotFinite`]; [`DetectError::OtherShape`], [`DetectError::Runtime`].
     pub fn describe(
         &mut self,
@@ -231,7 +233,7 @@ impl Detector {
             return Err(DetectError::Nothing);
         }
         if let Some(empty) = scaled.iter().position(|of| is_empty(*of)) {
-            return Err(DetectError::EmptyRegion(empty));
+            return Err(DetectError::EmptyBox(empty));
         }
         let shape = [1, 3, image.height, image.width];
         let flat = scaled.as_flattened();

@@ -111,9 +111,18 @@ impl Candidates {
 
     /// Which candidates become regions, by descending confidence.
     pub fn select(&self, rule: &SelectionRule) -> Selection {
+        self.select_among(rule, |_| true)
+    }
+
+    /// The same, as if there were only candidates with boxes that `usable` takes.
+    pub fn select_among(&self, rule: &SelectionRule, usable: impl Fn(Box4) -> bool) -> Selection {
+        let among: Vec<usize> = (0..self.boxes.len()).filter(|&n| usable(self.boxes[n])).collect();
+        let boxes: Vec<Box4> = among.iter().map(|&n| self.boxes[n]).collect();
+        let confidences: Vec<f32> = among.iter().map(|&n| self.confidences[n]).collect();
         let mut selection = Selection::default();
         for &overlap in &rule.overlaps {
-            let kept = nms(&self.boxes, &self.confidences, overlap, rule.max);
+            let kept = nms(&boxes, &confidences, overlap, rule.max);
+            let kept: Vec<usize> = kept.into_iter().map(|n| among[n]).collect();
             let reached = kept.len() >= rule.min;
             selection = Selection { kept, overlap, reached };
             if reached {
@@ -171,5 +180,21 @@ mod tests {
     fn no_proposals_are_no_candidates() {
         let selection = Candidates::new(&[], &[], &[], (10, 10)).select(&SelectionRule::default());
         assert!(!selection.reached && selection.kept.is_empty());
+    }
+
+    #[test]
+    fn the_next_best_takes_the_place_of_what_cannot_be_used() {
+        let corners = [0.0, 20.0, 40.0, 60.0];
+        let candidates = Candidates {
+            boxes: corners.map(|x| [x, 0.0, x + 10.0, 10.0]).to_vec(),
+            classes: vec![0; 4],
+            confidences: vec![0.2, 0.9, 0.5, 0.7],
+        };
+        let rule = SelectionRule { min: 2, max: 2, overlaps: steps(0.5) };
+        assert_eq!(candidates.select(&rule).kept, [1, 3]);
+        let selection = candidates.select_among(&rule, |of| of[0] != 20.0);
+        assert!(selection.reached);
+        assert_eq!(selection.kept, [3, 2]);
+        assert!(!candidates.select_among(&rule, |of| of[0] == 0.0).reached);
     }
 }

@@ -27,7 +27,7 @@ pub use draw::{Names, draw};
 pub use embed::{EmbedOptions, embed};
 pub use ids::IdRule;
 pub use pictures::{Pictures, PicturesError};
-pub use rank::{RankReport, Ranked, rank};
+pub use rank::{Ranking, rank};
 pub use regions::{RegionOptions, extract};
 
 use crate::clip::EncodeError;

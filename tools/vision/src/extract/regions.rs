@@ -112,7 +112,7 @@ fn detect(
     found.map_err(|error| match error {
         DetectError::Nothing
         | DetectError::TooFew { .. }
-        | DetectError::EmptyRegion(_)
+        | DetectError::EmptyBox(_)
         | DetectError::NotFinite => Opinion::OfPicture(error.to_string()),
         error => Opinion::OfDetector(error),
     })

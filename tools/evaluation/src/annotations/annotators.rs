@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::{AnnotationsError, read};
-use crate::eval::Prediction;
+use crate::Prediction;
 
 const LAYOUT: &str =
     "JSON of set directories, description numbers, `unseen_worker` or `train_worker`";

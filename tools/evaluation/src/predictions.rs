@@ -15,9 +15,25 @@ use std::path::{Path, PathBuf};
 use feature_store::dataset;
 use serde::{Deserialize, Serialize};
 
+use super::digest::digest;
 use super::whole_file::write_whole;
-use crate::data::Example;
-use crate::digests::{self, DigestError};
+
+/// A description with its candidates: what a model is asked. The fields are those of a [`Prediction`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// Directory of the image set.
+    pub directory: String,
+    /// The description's number in its set.
+    pub number: usize,
+    /// The description.
+    pub text: String,
+    /// Ids of the candidate images.
+    pub images: Vec<String>,
+    /// Position of the described image among the candidates, if the split is labelled.
+    pub target: Option<usize>,
+    /// Whether the images are frames of a video.
+    pub video: bool,
+}
 
 /// What a model makes of one description.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -59,11 +75,12 @@ impl Origin {
     ///
     /// # Errors
     /// If the weights cannot be read.
-    pub fn new(model: &Path, weights: &Path, split: &Path) -> Result<Origin, DigestError> {
+    pub fn new(model: &Path, weights: &Path, split: &Path) -> Result<Origin, PredictionsError> {
+        let io = |source| PredictionsError::Io { path: weights.to_owned(), source };
         let split = std::path::absolute(split).unwrap_or_else(|_| split.to_owned());
         Ok(Origin {
             model: model.to_string_lossy().into_owned(),
-            weights: digests::digest(weights)?,
+            weights: digest(weights).map_err(io)?,
             split: split.to_string_lossy().into_owned(),
         })
     }
@@ -109,18 +126,19 @@ pub enum PredictionsError {
 }
 
 impl Prediction {
-    /// A model's scores of a description's candidates, in the order of [`Example::images`].
-    pub fn new(example: &Example, scores: Vec<f32>) -> Prediction {
+    /// A model's scores of a description's candidates, in the order of [`Question::images`].
+    pub fn new(question: Question, scores: Vec<f32>) -> Prediction {
+        let Question { directory, number, text, images, target, video } = question;
         Prediction {
-            directory: example.directory.clone(),
-            number: example.number,
-            text: example.text.clone(),
-            images: example.images.clone(),
-            target: example.target,
-            rank: example.target.map(|target| rank(&scores, target)),
+            directory,
+            number,
+            text,
+            images,
+            target,
+            rank: target.map(|target| rank(&scores, target)),
             tie: is_tie(&scores),
             scores,
-            video: example.video,
+            video,
         }
     }
 
@@ -196,7 +214,7 @@ pub fn write_predictions(path: &Path, predictions: &Predictions) -> Result<(), P
 }
 
 /// 1 for the best; among equal scores the earlier candidate is better.
-pub(super) fn rank(scores: &[f32], target: usize) -> usize {
+fn rank(scores: &[f32], target: usize) -> usize {
     let better = |(position, &score): (usize, &f32)| {
         score > scores[target] || (score == scores[target] && position < target)
     };
@@ -204,7 +222,7 @@ pub(super) fn rank(scores: &[f32], target: usize) -> usize {
 }
 
 /// The candidate whose rank is 1.
-pub(super) fn best(scores: &[f32]) -> usize {
+fn best(scores: &[f32]) -> usize {
     (0..scores.len()).find(|&candidate| rank(scores, candidate) == 1).unwrap_or(0)
 }
 
@@ -247,31 +265,28 @@ fn parse(line: &[u8]) -> Result<(Prediction, Option<Origin>), String> {
     if let Some(target) = line.target.filter(|&target| target >= candidates) {
         return Err(format!("target {target} of {candidates} candidates, which count from 0"));
     }
-    let rank = line.target.map(|target| rank(&line.scores, target));
-    if line.rank.is_some() && line.rank != rank {
-        let stands = line.rank.unwrap_or_default();
-        let follows = rank.map_or("none".into(), |rank| rank.to_string());
-        return Err(format!("the rank is {stands}, from target and scores follows {follows}"));
-    }
-    let tie = is_tie(&line.scores);
-    if line.tie.is_some_and(|stands| stands != tie) {
-        return Err(format!("the tie is {}, from the scores follows {tie}", !tie));
-    }
     let origin = match (line.model, line.weights, line.split) {
         (Some(model), Some(weights), Some(split)) => Some(Origin { model, weights, split }),
         _ => None,
     };
-    let prediction = Prediction {
+    let question = Question {
         video: line.video.unwrap_or_else(|| !dataset::is_static(&line.directory)),
         directory: line.directory,
         number: line.number,
         text: line.text,
         images: line.images,
         target: line.target,
-        scores: line.scores,
-        rank,
-        tie,
     };
+    let prediction = Prediction::new(question, line.scores);
+    let Prediction { rank, tie, .. } = prediction;
+    if line.rank.is_some() && line.rank != rank {
+        let stands = line.rank.unwrap_or_default();
+        let follows = rank.map_or("none".into(), |rank| rank.to_string());
+        return Err(format!("the rank is {stands}, from target and scores follows {follows}"));
+    }
+    if line.tie.is_some_and(|stands| stands != tie) {
+        return Err(format!("the tie is {}, from the scores follows {tie}", !tie));
+    }
     Ok((prediction, origin))
 }
 

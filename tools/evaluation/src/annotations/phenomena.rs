@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 
 use super::{AnnotationsError, read};
-use crate::eval::Prediction;
+use crate::Prediction;
 
 const LAYOUT: &str = "YAML of set directories, description numbers, `description` and `annotation` (codes with commas between)";
 

@@ -9,8 +9,19 @@ use serde::Serialize;
 use super::bootstrap::{Bootstrap, Interval, by_set, means};
 use super::whole_file::write_whole;
 use super::{
-    Annotator, Annotators, EvalError, Group, Metrics, Phenomena, Prediction, phenomenon_name,
+    AnnotationsError, Annotator, Annotators, Group, Metrics, Phenomena, Prediction, phenomenon_name,
 };
+
+/// Why predictions cannot be evaluated.
+#[derive(Debug, thiserror::Error)]
+pub enum EvaluationError {
+    /// An annotation file that is not about the split.
+    #[error(transparent)]
+    Annotations(#[from] AnnotationsError),
+    /// Accuracy without answers.
+    #[error("the split is not labelled: there is nothing to compare the ranking with")]
+    Unlabelled,
+}
 
 /// Ranking quality over some descriptions, and how far it would move with other image sets.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -131,16 +142,16 @@ impl Evaluation {
     /// Evaluates the predictions of a labelled split.
     ///
     /// # Errors
-    /// [`EvalError::Unlabelled`] if a description has no target; [`EvalError::Annotations`] if an annotation file is
+    /// [`EvaluationError::Unlabelled`] if a description has no target; [`EvaluationError::Annotations`] if an annotation file is
     /// about other descriptions.
     pub fn new(
         predictions: &[Prediction],
         annotators: Option<&Annotators>,
         phenomena: Option<&Phenomena>,
         bootstrap: &Bootstrap,
-    ) -> Result<Evaluation, EvalError> {
+    ) -> Result<Evaluation, EvaluationError> {
         if predictions.iter().any(|prediction| prediction.rank.is_none()) {
-            return Err(EvalError::Unlabelled);
+            return Err(EvaluationError::Unlabelled);
         }
         let Metrics { chance, ties, .. } = Metrics::new(predictions);
         let of_kind = |video| {
@@ -242,7 +253,7 @@ fn by_annotator(
     predictions: &[Prediction],
     annotators: &Annotators,
     bootstrap: &Bootstrap,
-) -> Result<ByAnnotator, EvalError> {
+) -> Result<ByAnnotator, EvaluationError> {
     annotators.check(predictions)?;
     let of = |prediction: &Prediction| annotators.of(&prediction.directory, prediction.number);
     let with = |annotator| {
@@ -259,7 +270,7 @@ fn by_phenomenon(
     predictions: &[Prediction],
     phenomena: &Phenomena,
     bootstrap: &Bootstrap,
-) -> Result<ByPhenomenon, EvalError> {
+) -> Result<ByPhenomenon, EvaluationError> {
     let other_text = phenomena.check(predictions)?;
     let mut with: BTreeMap<&str, Vec<&Prediction>> = BTreeMap::new();
     let (mut any, mut without, mut unknown) = (Vec::new(), 0, 0);
@@ -400,6 +411,6 @@ mod tests {
         let mut predictions = predictions();
         predictions[4] = Prediction { target: None, rank: None, ..predictions[4].clone() };
         let evaluated = Evaluation::new(&predictions, None, None, &Bootstrap::default());
-        assert!(matches!(evaluated, Err(EvalError::Unlabelled)));
+        assert!(matches!(evaluated, Err(EvaluationError::Unlabelled)));
     }
 }

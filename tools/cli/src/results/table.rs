@@ -1,8 +1,6 @@
 //! Results as tables for people.
 
-use crossencoders::eval::{
-    Bootstrap, Comparison, Difference, Evaluation, FEWEST_SETS, Interval, Row,
-};
+use evaluation::{Bootstrap, Comparison, Difference, Evaluation, FEWEST_SETS, Interval, Row};
 
 /// In place of an interval.
 const TOO_FEW: &str = "too few sets";

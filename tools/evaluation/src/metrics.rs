@@ -61,19 +61,18 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Example;
+    use crate::Question;
 
     fn prediction(target: usize, video: bool, scores: &[f32]) -> Prediction {
-        let example = Example {
+        let question = Question {
             directory: "set".into(),
             number: target,
             text: String::new(),
-            input_ids: vec![],
             images: vec![String::new(); scores.len()],
             target: Some(target),
             video,
         };
-        Prediction::new(&example, scores.to_vec())
+        Prediction::new(question, scores.to_vec())
     }
 
     #[test]

@@ -1,29 +1,11 @@
-//! Ranking a split: scores, predictions, metrics with intervals, comparison of two runs, the leaderboard's file.
-
-mod annotations;
-mod bootstrap;
-mod comparison;
-mod evaluation;
-mod metrics;
-mod predictions;
-mod submission;
-pub(crate) mod whole_file;
+//! Ranking a split with a model: scores, and the predictions that [`evaluation`] measures.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use evaluation::{EvaluationError, Metrics, Prediction};
 use feature_store::BatchSpec;
 use tch::Kind;
-
-pub use annotations::{AnnotationsError, Annotator, Annotators, Phenomena, phenomenon_name};
-pub use bootstrap::{Bootstrap, FEWEST_SETS, Interval};
-pub use comparison::{CompareError, Comparison, Difference, mcnemar};
-pub use evaluation::{ByAnnotator, ByPhenomenon, Estimate, Evaluation, Phenomenon, Row};
-pub use metrics::{Group, Metrics};
-pub use predictions::{
-    Origin, Prediction, Predictions, PredictionsError, read_predictions, write_predictions,
-};
-pub use submission::{SubmissionError, check as check_submission, write_submission};
 
 use crate::data::{Batch, DataError, ImageSets, ImageSource, Item, Loader, by_length};
 use crate::failure::{LibtorchError, catching};
@@ -54,12 +36,9 @@ pub enum EvalError {
     /// ONNX Runtime cannot rank a batch.
     #[error(transparent)]
     Runtime(#[from] onnx::runtime::RuntimeError),
-    /// An annotation file that is not about the split.
+    /// The predictions cannot be evaluated.
     #[error(transparent)]
-    Annotations(#[from] AnnotationsError),
-    /// Accuracy without answers.
-    #[error("the split is not labelled: `predict` ranks it, but there is nothing to compare with")]
-    Unlabelled,
+    Evaluation(#[from] EvaluationError),
 }
 
 /// What gives batches of descriptions with candidates their scores: a model in libtorch, or its graph in ONNX Runtime.
@@ -158,17 +137,16 @@ pub fn predict(
     progress: &mut dyn FnMut(usize),
 ) -> Result<Option<Vec<Prediction>>, EvalError> {
     if sets.examples.iter().any(|example| example.target.is_none()) {
-        return Err(EvalError::Unlabelled);
+        return Err(EvaluationError::Unlabelled.into());
     }
     let scores = score(scorer, images, sets, batch_size, cancelled, progress)?;
-    let predictions = |scores: Vec<Vec<f32>>| {
-        sets.examples
-            .iter()
-            .zip(scores)
-            .map(|(example, row)| Prediction::new(example, row))
-            .collect()
-    };
-    Ok(scores.map(predictions))
+    Ok(scores.map(|scores| predictions(sets, scores)))
+}
+
+/// Predictions from the scores of a split's candidates, both in its order.
+pub fn predictions(sets: &ImageSets, scores: Vec<Vec<f32>>) -> Vec<Prediction> {
+    let scored = sets.examples.iter().zip(scores);
+    scored.map(|(example, scores)| Prediction::new(example.question(), scores)).collect()
 }
 
 /// Metrics of a labelled split; `None` if cancelled. See [`score`].

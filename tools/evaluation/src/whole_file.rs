@@ -6,7 +6,10 @@ use std::path::Path;
 
 /// Writes a file under another name beside its own, and renames it when it is complete. After an error the file is what
 /// it was before.
-pub(crate) fn write_whole(
+///
+/// # Errors
+/// If it cannot be written, or is there and no regular file.
+pub fn write_whole(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
 ) -> io::Result<()> {

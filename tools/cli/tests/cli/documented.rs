@@ -1,0 +1,284 @@
+//! Every command of the documentation, run as it stands there: in a folder that holds all that the documents name, only
+//! smaller.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::world::{World, stderr};
+use crate::{fixtures, text};
+
+/// A command, and where it stands.
+struct Documented {
+    place: String,
+    arguments: Vec<String>,
+}
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+/// The commands in a document's code blocks. What starts other programs first (`mpirun`, `srun`) is left to them.
+fn commands(document: &Path) -> Vec<Documented> {
+    let name = document.strip_prefix(repository()).unwrap().display().to_string();
+    let content = fs::read_to_string(document).unwrap();
+    let (mut found, mut in_block, mut unfinished) = (Vec::new(), false, String::new());
+    for (number, line) in content.lines().enumerate() {
+        if line.starts_with("```") {
+            in_block = !in_block;
+            continue;
+        }
+        let begins = line.starts_with("xenc ") || !unfinished.is_empty();
+        if !in_block || !begins {
+            continue;
+        }
+        let line = line.split(" #").next().unwrap_or_default().trim();
+        unfinished += line.trim_end_matches('\\');
+        if !line.ends_with('\\') {
+            let arguments = unfinished.split_whitespace().skip(1).map(str::to_owned).collect();
+            found.push(Documented { place: format!("{name}:{}", number + 1), arguments });
+            unfinished.clear();
+        }
+    }
+    found
+}
+
+fn documents() -> Vec<PathBuf> {
+    let in_folder = |folder: &str| -> Vec<PathBuf> {
+        let entries = fs::read_dir(repository().join(folder)).unwrap();
+        entries.map(|entry| entry.unwrap().path()).collect()
+    };
+    let mut documents = [in_folder(""), in_folder("docs"), in_folder("data")].concat();
+    documents.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
+    documents.sort();
+    documents
+}
+
+/// ViLBERT, with the objectives that a store without class probabilities permits.
+const VILBERT: &str = r#"{
+  "vocab_size": 64, "hidden_size": 16, "v_hidden_size": 16, "num_attention_heads": 2, "v_num_attention_heads": 2,
+  "intermediate_size": 16, "v_intermediate_size": 16, "pooler_size": 16, "v_feature_size": 24,
+  "max_position_embeddings": 128, "add_global_imgfeat": "first", "image_embeddings": "vilbert",
+  "tt_attn_sublayers": [0], "tv_attn_sublayers": [2], "vt_attn_sublayers": [2], "t_ff_sublayers": [1, 3],
+  "v_ff_sublayers": [3], "visual_target_weights": {"1": 1.0}
+}"#;
+
+const CLIP: &str = r#"{"embed_dim": 32, "quick_gelu": true,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1}}"#;
+
+/// A CLIP to begin with: a step away from what was drawn.
+const TOWERS: &str = r#"
+variant = "contrastive"
+model = "configs/models/clip_vit_b_16.json"
+[data]
+features = "imagecode/image-sets"
+train = "data/imagecode/train_data.json"
+valid = "data/imagecode/valid_data.json"
+tokenizer = "data/clip/bpe_simple_vocab_16e6.txt.gz"
+max_tokens = 77
+[train]
+epochs = 1
+batch_size = 24
+"#;
+
+/// Settings that make the published recipes as small as the data is.
+const SMALLER: [(&str, &str); 3] = [
+    ("epochs = ", "epochs = 2 # "),
+    ("batch_size = 256", "batch_size = 8"),
+    ("accumulate = 9", "accumulate = 2"),
+];
+
+struct Folder(World);
+
+impl Folder {
+    fn run(&self, line: &str) {
+        let arguments: Vec<&str> = line.split_whitespace().collect();
+        let output = self.0.run(&arguments);
+        assert!(output.status.success(), "{line}: {}", stderr(&output));
+    }
+
+    fn write(&self, name: &str, content: &str) {
+        let path = self.0.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    /// The same under other names.
+    fn copy(&self, from: &str, names: &[&str]) {
+        for name in names {
+            copy(&self.0.path(from), &self.0.path(name));
+        }
+    }
+
+    /// Everything that the documents name.
+    fn new() -> Folder {
+        let folder = Folder(World::new());
+        folder.data();
+        folder.recipes();
+        folder.dumps();
+        folder.models();
+        folder
+    }
+
+    fn data(&self) {
+        let splits = ["train_data.json", "valid_data.json", "test_data_unlabeled.json"];
+        for split in splits {
+            let from = format!("data/{split}");
+            let names = ["imagecode", "data/imagecode"].map(|into| format!("{into}/{split}"));
+            self.copy(&from, &names.each_ref().map(|name| name.as_str()));
+        }
+        self.copy("data/valid_data.json", &["valid_data.json", "test.json"]);
+        self.copy("data/test_data_unlabeled.json", &["test_data_unlabeled.json"]);
+        self.copy(
+            "data/images",
+            &["imagecode/image-sets", "data/imagecode/image-sets", "image-sets"],
+        );
+        self.copy("data/vocab.txt", &["data/bert/vocab.txt"]);
+        let vocabulary =
+            vision::clip::Tokenizer::find_vocabulary().expect("`make setup` fetches it");
+        copy(&vocabulary, &self.0.path("data/clip/bpe_simple_vocab_16e6.txt.gz"));
+        self.annotations();
+        let listed = text(&self.0.run(&["store", "ls", "features.xenc"]).stdout);
+        let captions: Vec<String> = listed
+            .lines()
+            .filter_map(|line| line.split_whitespace().next())
+            .map(|image| json!({"image": image, "caption": "a red ball"}).to_string() + "\n")
+            .collect();
+        self.write("data/captions/train.jsonl", &captions[..12].concat());
+        self.write("data/captions/valid.jsonl", &captions[12..18].concat());
+    }
+
+    /// What is known of the descriptions.
+    fn annotations(&self) {
+        let split = fs::read(self.0.path("data/valid_data.json")).unwrap();
+        let split: BTreeMap<String, BTreeMap<String, String>> =
+            serde_json::from_slice(&split).unwrap();
+        let (mut phenomena, mut annotators) = (String::new(), BTreeMap::new());
+        for (set, descriptions) in &split {
+            phenomena += &format!("\"{set}\":\n");
+            for (number, description) in descriptions {
+                let description = Value::String(description.clone());
+                phenomena += &format!("  \"{number}\":\n    \"description\": {description}\n");
+                phenomena += "    \"annotation\": \"con, q\"\n";
+                let of_set: &mut BTreeMap<_, _> = annotators.entry(set).or_default();
+                of_set.insert(number, "unseen_worker");
+            }
+        }
+        self.write("manual_annotation_valid.yaml", &phenomena);
+        self.write("annotator_split_valid.json", &json!(annotators).to_string());
+    }
+
+    /// The repository's own, with small models under the names of the published ones.
+    fn recipes(&self) {
+        for kind in ["recipes", "pretraining"] {
+            for entry in fs::read_dir(repository().join("configs").join(kind)).unwrap() {
+                let path = entry.unwrap().path();
+                let mut recipe = fs::read_to_string(&path).unwrap();
+                for (published, smaller) in SMALLER {
+                    recipe = recipe.replace(published, smaller);
+                }
+                let name = path.file_name().unwrap().to_str().unwrap();
+                self.write(&format!("configs/{kind}/{name}"), &recipe);
+            }
+        }
+        self.write("configs/models/vilbert_base.json", VILBERT);
+        self.write("configs/models/clip_vit_b_16.json", CLIP);
+    }
+
+    fn dumps(&self) {
+        self.copy("data/features.lmdb", &["features_lmdb", "rcnn-features36-36.lmdb"]);
+        self.run("store convert features.xenc obj36.tsv");
+        self.run("store convert features.xenc obj36.tsv.gz");
+        self.copy(
+            "features.xenc",
+            &["data/imagecode/features.xenc", "data/captions/features.xenc"],
+        );
+    }
+
+    fn models(&self) {
+        self.run("pretrain configs/pretraining/vilbert.toml --set init= --out runs/pretrained");
+        let weights = "checkpoints/best/model.safetensors";
+        let pretrained = format!("runs/pretrained/{weights}");
+        self.copy(&pretrained, &["data/volta/vilbert-pretrained.bin"]);
+        self.run("train recipe.toml --out runs/vilbert");
+        self.copy("runs/vilbert", &["runs/vilbert_contextual", "runs/first", "RUN"]);
+        self.run(&format!("weights convert runs/vilbert/{weights} pytorch_model.bin"));
+        self.run("eval runs/vilbert --predictions vilbert.jsonl");
+        self.copy("vilbert.jsonl", &["uniter.jsonl", "predictions.jsonl"]);
+        self.run("export crossencoder runs/vilbert vilbert.onnx");
+        self.write("towers.toml", TOWERS);
+        self.run("train towers.toml --out runs/clip_contrastive");
+        let towers = format!("runs/clip_contrastive/{weights}");
+        self.copy(&towers, &["ViT-B-32.pt", "data/clip/ViT-B-16.pt"]);
+        self.run("clip embed image-sets embeddings.xenc --model ViT-B-32.pt");
+        let clip = "runs/clip_contrastive";
+        self.run(&format!(
+            "clip embed image-sets data/imagecode/clip_contrastive.xenc --model {clip}"
+        ));
+        let detector = fixtures().join("detector/tiny_weights_d2.pkl");
+        copy(&detector, &self.0.path("faster_rcnn_from_caffe_attr.pkl"));
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to.parent().unwrap()).unwrap();
+    if from.is_file() {
+        fs::copy(from, to).unwrap();
+        return;
+    }
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        copy(&entry.path(), &to.join(entry.file_name()));
+    }
+}
+
+/// What a command makes, which must not be there before.
+fn outputs(arguments: &[String]) -> Vec<&str> {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let mut outputs: Vec<&str> = match words[..] {
+        ["store", "convert", _, target, ..]
+        | ["extract", _, target, ..]
+        | ["clip", "embed", _, target, ..]
+        | ["export", _, _, target, ..] => vec![target],
+        _ => Vec::new(),
+    };
+    let named = words.windows(2).filter(|pair| {
+        ["--out", "--predictions", "--csv", "--leaderboard"].contains(&pair[0])
+            && words[0] != "report"
+    });
+    outputs.extend(named.map(|pair| pair[1]));
+    outputs
+}
+
+fn remove(path: &Path) {
+    let _ = fs::remove_file(path).or_else(|_| fs::remove_dir_all(path));
+}
+
+#[test]
+fn every_documented_command_runs() {
+    let folder = Folder::new();
+    let (mut wrong, mut count) = (Vec::new(), 0);
+    for Documented { place, arguments } in documents().iter().flat_map(|path| commands(path)) {
+        // What another command needs is put back afterwards.
+        let outputs: Vec<PathBuf> =
+            outputs(&arguments).into_iter().map(|output| folder.0.path(output)).collect();
+        let kept = |path: &Path| PathBuf::from(format!("{}.kept", path.display()));
+        outputs.iter().for_each(|path| drop(fs::rename(path, kept(path))));
+        let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let ran = folder.0.run(&words);
+        if !ran.status.success() {
+            wrong.push(format!("{place}: xenc {}\n{}", words.join(" "), stderr(&ran)));
+        }
+        for path in outputs.iter().filter(|path| kept(path).exists()) {
+            remove(path);
+            fs::rename(kept(path), path).unwrap();
+        }
+        count += 1;
+    }
+    assert!(wrong.is_empty(), "{} of {count} commands:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(count > 30, "{count} commands were found");
+}
