@@ -78,6 +78,22 @@ fn a_clip_is_trained_ranked_with_embedded_with_and_exported() {
     };
     assert!(!accuracy(&stored).is_null());
     assert_eq!(accuracy(&stored), accuracy(&pictures));
+    // And so does ONNX Runtime, whose predictions are a file like any other.
+    let rank = ["clip", "rank", "data/valid_data.json", "--images", "embeddings.xenc", "--model"];
+    let rank = [&rank[..], &["towers", "--predictions", "zero_shot.jsonl"]].concat();
+    let ranked = done(&[&rank[..], &["--json"]].concat());
+    assert_eq!(accuracy(&ranked)["accuracy"], accuracy(&stored)["accuracy"]);
+    assert_eq!(accuracy(&done(&["eval", "zero_shot.jsonl", "--json"])), accuracy(&ranked));
+    let refused = world.run(&rank);
+    assert!(said(&refused).contains("--force replaces it"), "{}", said(&refused));
+    let table = done(&[&rank[..], &["--force"]].concat());
+    assert!(said(&table).contains("too few sets") && said(&table).contains("chance"));
+    let test = ["clip", "rank", "data/test_data_unlabeled.json", "--images", "embeddings.xenc"];
+    let test = [&test[..], &["--model", "towers", "--leaderboard", "answers.json"]].concat();
+    assert!(said(&done(&test)).contains("not labelled"));
+    let answers = std::fs::read(world.path("answers.json")).unwrap();
+    let answers: serde_json::Value = serde_json::from_slice(&answers).unwrap();
+    assert!(answers.as_object().is_some_and(|sets| !sets.is_empty()));
     done(&["export", "clip", "towers", "towers.onnx", "--verify"]);
     let refused = world.run(&["export", "crossencoder", "towers", "x.onnx"]);
     assert_eq!(refused.status.code(), Some(2));

@@ -190,8 +190,10 @@ impl Folder {
 
     fn dumps(&self) {
         self.copy("data/features.lmdb", &["features_lmdb", "rcnn-features36-36.lmdb"]);
-        self.run("store convert features.xenc obj36.tsv");
-        self.run("store convert features.xenc obj36.tsv.gz");
+        self.run("store convert features.xenc obj36.tsv --to tsv-bottomup");
+        let tsv = self.0.path("obj36.tsv");
+        let zipped = std::process::Command::new("gzip").arg("--keep").arg(tsv).status().unwrap();
+        assert!(zipped.success());
         self.copy(
             "features.xenc",
             &["data/imagecode/features.xenc", "data/captions/features.xenc"],
@@ -199,13 +201,16 @@ impl Folder {
     }
 
     fn models(&self) {
-        self.run("pretrain configs/pretraining/vilbert.toml --set init= --out runs/pretrained");
+        let recipe = fs::read_to_string(self.0.path("configs/pretraining/vilbert.toml")).unwrap();
+        let recipe: Vec<&str> = recipe.lines().filter(|line| !line.starts_with("init")).collect();
+        self.write("configs/pretraining/first.toml", &recipe.join("\n"));
+        self.run("pretrain configs/pretraining/first.toml --out runs/first_pretrained");
         let weights = "checkpoints/best/model.safetensors";
-        let pretrained = format!("runs/pretrained/{weights}");
+        let pretrained = format!("runs/first_pretrained/{weights}");
         self.copy(&pretrained, &["data/volta/vilbert-pretrained.bin"]);
         self.run("train recipe.toml --out runs/vilbert");
         self.copy("runs/vilbert", &["runs/vilbert_contextual", "runs/first", "RUN"]);
-        self.run(&format!("weights convert runs/vilbert/{weights} pytorch_model.bin"));
+        self.run(&format!("weights convert {pretrained} pytorch_model.bin"));
         self.run("eval runs/vilbert --predictions vilbert.jsonl");
         self.copy("vilbert.jsonl", &["uniter.jsonl", "predictions.jsonl"]);
         self.run("export crossencoder runs/vilbert vilbert.onnx");
@@ -237,20 +242,23 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// What a command makes, which must not be there before.
-fn outputs(arguments: &[String]) -> Vec<&str> {
+fn outputs(arguments: &[String]) -> Vec<String> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let mut outputs: Vec<&str> = match words[..] {
+    let mut outputs: Vec<String> = match words[..] {
+        ["train", recipe, ..] => {
+            vec![format!("runs/{}", Path::new(recipe).file_stem().unwrap().to_str().unwrap())]
+        }
         ["store", "convert", _, target, ..]
         | ["extract", _, target, ..]
         | ["clip", "embed", _, target, ..]
-        | ["export", _, _, target, ..] => vec![target],
+        | ["export", _, _, target, ..] => vec![target.to_owned()],
         _ => Vec::new(),
     };
     let named = words.windows(2).filter(|pair| {
         ["--out", "--predictions", "--csv", "--leaderboard"].contains(&pair[0])
             && words[0] != "report"
     });
-    outputs.extend(named.map(|pair| pair[1]));
+    outputs.extend(named.map(|pair| pair[1].to_owned()));
     outputs
 }
 
@@ -265,7 +273,7 @@ fn every_documented_command_runs() {
     for Documented { place, arguments } in documents().iter().flat_map(|path| commands(path)) {
         // What another command needs is put back afterwards.
         let outputs: Vec<PathBuf> =
-            outputs(&arguments).into_iter().map(|output| folder.0.path(output)).collect();
+            outputs(&arguments).into_iter().map(|output| folder.0.path(&output)).collect();
         let kept = |path: &Path| PathBuf::from(format!("{}.kept", path.display()));
         outputs.iter().for_each(|path| drop(fs::rename(path, kept(path))));
         let words: Vec<&str> = arguments.iter().map(String::as_str).collect();

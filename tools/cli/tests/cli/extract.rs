@@ -133,27 +133,4 @@ fn clip_embeds_pictures_and_says_which_sets_are_incomplete() {
     let report: Value = serde_json::from_str(&out).unwrap();
     assert_eq!((&report["ranked"], &report["sets"]), (&json!(0), &json!(1)));
     assert_eq!(report["skipped"][0]["directory"], "other_set");
-
-    // A description of the first image, which is ranked like any other model's.
-    let set = fs::read_dir(&images).unwrap().next().unwrap().unwrap().file_name();
-    let set = set.to_str().unwrap();
-    fs::write(&split, format!(r#"{{"{set}": {{"0": "the one on the left"}}}}"#)).unwrap();
-    let predictions = below(folder.path(), "clip.jsonl");
-    let rank = ["clip", "rank", &split, "--images", &store, "--model", &model];
-    let (code, out, said) = run(&[&rank[..], &["--predictions", &predictions]].concat());
-    assert_eq!(code, 0, "{said}");
-    assert!(out.contains("too few sets") && out.contains("chance"), "{out}");
-    let line: Value = serde_json::from_str(&fs::read_to_string(&predictions).unwrap()).unwrap();
-    assert_eq!((&line["target"], &line["model"]), (&json!(0), &json!(model)));
-    assert_eq!(line["scores"].as_array().map(Vec::len), Some(10));
-    let (code, _, said) = run(&[&rank[..], &["--predictions", &predictions]].concat());
-    assert_eq!(code, 2);
-    assert!(said.contains("--force replaces it"), "{said}");
-    fs::write(&split, format!(r#"{{"{set}": ["one", "another"]}}"#)).unwrap();
-    let answers = below(folder.path(), "answers.json");
-    let (code, out, said) = run(&[&rank[..], &["--leaderboard", &answers]].concat());
-    assert_eq!(code, 0, "{said}");
-    assert!(out.contains("not labelled"), "{out}");
-    let answers: Value = serde_json::from_str(&fs::read_to_string(&answers).unwrap()).unwrap();
-    assert_eq!(answers[set].as_array().map(Vec::len), Some(2));
 }
