@@ -15,6 +15,7 @@ mod child;
 mod clip;
 #[cfg(feature = "torch")]
 mod dashboard;
+mod data;
 #[cfg(feature = "torch")]
 mod demo;
 #[cfg(feature = "torch")]
@@ -76,6 +77,9 @@ enum Command {
     /// Convert, validate and look into feature stores
     #[command(subcommand)]
     Store(store::Command),
+    /// Check, count and convert data sets of descriptions and candidate images
+    #[command(subcommand)]
+    Data(data::Command),
     /// Find regions in pictures with the detector, and write them into a store
     #[cfg(feature = "onnx")]
     Extract(extract::Args),
@@ -151,6 +155,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Store(command) => store::run(command),
+        Command::Data(command) => data::run(command),
         #[cfg(feature = "onnx")]
         Command::Extract(args) => extract::run(args),
         #[cfg(feature = "onnx")]
