@@ -74,6 +74,31 @@ pub fn load_examples(path: &Path) -> Result<Vec<Example>, DatasetError> {
     Ok(load(path)?.into_iter().map(|(_, example)| example).collect())
 }
 
+/// As [`load_examples`], for a model that scores batches: all lines have the same number of candidates, and all or none a
+/// target.
+///
+/// # Errors
+/// As [`load_examples`]; [`DatasetError::Line`] for a line that is not like the first one.
+pub fn load_for_ranking(path: &Path) -> Result<Vec<Example>, DatasetError> {
+    let examples = load(path)?;
+    let like_first = |example: &Example| {
+        let (_, first) = examples.first()?;
+        let (found, expected) = (example.candidates.len(), first.candidates.len());
+        if found != expected {
+            return Some(format!(
+                "`candidates` should be {expected}, as in the first example, not {found}: those of a batch are as many"
+            ));
+        }
+        (example.target.is_some() != first.target.is_some())
+            .then(|| "all examples have a `target`, or none".to_owned())
+    };
+    let unlike = examples.iter().find_map(|(line, example)| Some((*line, like_first(example)?)));
+    match unlike {
+        Some((line, what)) => Err(DatasetError::Line { path: path.to_owned(), line, what }),
+        None => Ok(examples.into_iter().map(|(_, example)| example).collect()),
+    }
+}
+
 /// As [`load_examples`], each with its line, from 1.
 pub(super) fn load(path: &Path) -> Result<Vec<(usize, Example)>, DatasetError> {
     let Lines { examples, faults } = read(path)?;
@@ -351,6 +376,28 @@ mod tests {
         );
         let long = good.replace("\"x\"", &format!("\"{}\"", "x".repeat(MAX_LINE_BYTES)));
         assert!(load(&long).unwrap_err().to_string().contains("are allowed"));
+    }
+
+    #[test]
+    fn examples_for_a_model_are_alike() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("own.jsonl");
+        let line = r#"{"description":"x","candidates":["a","b"],"target":1}"#;
+        for (second, said) in [
+            (line.to_owned(), None),
+            (line.replace("\"b\"", "\"b\",\"c\""), Some("line 2: `candidates` should be 2")),
+            (line.replace(",\"target\":1", ""), Some("line 2: all examples have a `target`")),
+        ] {
+            std::fs::write(&path, format!("{line}\n{second}\n")).unwrap();
+            let found = load_for_ranking(&path);
+            match said {
+                None => assert_eq!(found.unwrap().len(), 2),
+                Some(said) => {
+                    let error = found.unwrap_err().to_string();
+                    assert!(error.contains(said), "{error}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ use crate::{FeatureStore, StoreError};
 pub use check::{CheckOptions, CheckReport, FileReport, ImagesReport, check};
 pub use conversion::{ConversionError, Converted, Format, Key, Request, convert};
 pub use error::DatasetError;
-pub use examples::{Example, MAX_CANDIDATES, is_jsonl, load_examples};
+pub use examples::{Example, MAX_CANDIDATES, is_jsonl, load_examples, load_for_ranking};
 pub use files::DatasetFiles;
 pub use finding::{Finding, Findings, Group, Kind};
 pub use known_sets::KnownSets;
