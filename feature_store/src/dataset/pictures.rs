@@ -103,32 +103,41 @@ impl PictureTree {
         self.sets.is_empty()
     }
 
-    /// Pictures of a set that have the same bytes as an earlier one, as names; the first name is the earlier one's.
-    pub(super) fn equal_files(&self, set: &str) -> Result<Vec<(String, String)>, DatasetError> {
+    /// Compares the pictures of a set byte by byte.
+    pub(super) fn compare_files(&self, set: &str) -> Comparison {
         let folder = self.root.join(set);
+        let mut found = Comparison::default();
         let mut by_size: BTreeMap<u64, Vec<&str>> = BTreeMap::new();
         for (_, name) in self.files(set) {
-            let path = folder.join(name);
-            let size = std::fs::metadata(&path).map_err(DatasetError::io(&path))?.len();
-            by_size.entry(size).or_default().push(name);
+            match std::fs::metadata(folder.join(name)) {
+                Ok(metadata) => by_size.entry(metadata.len()).or_default().push(name),
+                Err(error) => found.unreadable.push((name.to_owned(), error)),
+            }
         }
-        let mut equal = Vec::new();
         // Only pictures of one size can be equal, and few are of one size.
         for names in by_size.values().filter(|names| names.len() > 1) {
             let mut first_of: BTreeMap<u128, &str> = BTreeMap::new();
             for name in names {
-                let path = folder.join(name);
-                let hash = hash(&path).map_err(DatasetError::io(&path))?;
-                match first_of.get(&hash) {
-                    Some(first) => equal.push(((*first).to_owned(), (*name).to_owned())),
-                    None => {
-                        first_of.insert(hash, name);
-                    }
+                match hash(&folder.join(name)) {
+                    Ok(hash) => match first_of.get(&hash) {
+                        Some(first) => found.equal.push(((*first).into(), (*name).into())),
+                        None => drop(first_of.insert(hash, name)),
+                    },
+                    Err(error) => found.unreadable.push(((*name).to_owned(), error)),
                 }
             }
         }
-        Ok(equal)
+        found
     }
+}
+
+/// What a comparison of a set's pictures has found.
+#[derive(Debug, Default)]
+pub(super) struct Comparison {
+    /// Names of pictures with the same bytes, the earlier one first.
+    pub equal: Vec<(String, String)>,
+    /// Pictures that cannot be read.
+    pub unreadable: Vec<(String, io::Error)>,
 }
 
 fn list(folder: &Path) -> Result<Vec<std::fs::DirEntry>, DatasetError> {
@@ -182,8 +191,13 @@ mod tests {
         assert_eq!(tree.images("a-1"), ["a1img9", "a1img10"]);
         assert_eq!(tree.strangers(), ["a-1/cover.jpg", "readme.txt"]);
         assert_eq!((tree.len(), tree.numbers("b").len()), (2, 0));
-        let equal = tree.equal_files("a-1").unwrap();
-        assert_eq!(equal, [("img9.png".to_owned(), "img10.jpg".to_owned())]);
+        std::os::unix::fs::symlink("nowhere", folder.path().join("a-1/img11.jpg")).unwrap();
+        let found = PictureTree::open(folder.path()).unwrap().compare_files("a-1");
+        assert_eq!(found.equal, [("img9.png".to_owned(), "img10.jpg".to_owned())]);
+        assert_eq!(
+            found.unreadable.iter().map(|(name, _)| name).collect::<Vec<_>>(),
+            ["img11.jpg"]
+        );
         let error = PictureTree::open(&folder.path().join("a-1")).unwrap_err().to_string();
         assert!(error.contains("no set with a picture"), "{error}");
     }

@@ -55,7 +55,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 const ABOUT: &str = match cfg!(feature = "torch") {
     true => env!("CARGO_PKG_DESCRIPTION"),
     false => {
-        "Feature stores: convert, validate, look into, compare (built without training and evaluation)"
+        "Feature stores and data sets: convert, check, look into, compare (built without training and evaluation)"
     }
 };
 

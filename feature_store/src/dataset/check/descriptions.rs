@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
-use super::super::examples::{self, LineFault};
+use super::super::jsonl::{self, LineFault};
 use super::super::{Description, Fault, Kind, files, read_split};
 use super::{Checked, FileReport, unreadable};
 
@@ -100,7 +100,7 @@ pub(super) fn short(text: &str) -> String {
 /// Checks a data set of one's own.
 pub(super) fn check_examples(file: &Path, checked: &mut Checked) {
     let name = files::name(file);
-    let lines = match examples::read(file) {
+    let lines = match jsonl::read(file) {
         Ok(lines) => lines,
         Err(error) => return unreadable(file, &error, &mut checked.findings),
     };

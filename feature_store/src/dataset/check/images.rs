@@ -1,6 +1,6 @@
 //! Are a data set's images there, as pictures and as features?
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rayon::prelude::*;
@@ -15,8 +15,33 @@ const PAGE: usize = 64;
 /// Reports of the pictures and of the features.
 type Reports = (Option<ImagesReport>, Option<ImagesReport>);
 
-/// Numbers of the images of sets.
-type Numbers = BTreeMap<String, BTreeSet<u64>>;
+/// What one source of images, pictures or features, has of a data set.
+struct Found {
+    /// All images of the source.
+    images: u64,
+    /// Numbers of the images of every set.
+    numbers: BTreeMap<String, BTreeSet<u64>>,
+    /// Candidates of JSON Lines.
+    candidates: HashSet<String>,
+}
+
+impl Found {
+    fn new(images: u64, checked: &Checked) -> Found {
+        let numbers = checked.sets.keys().map(|set| (set.clone(), BTreeSet::new())).collect();
+        Found { images, numbers, candidates: HashSet::new() }
+    }
+
+    fn report(&self, checked: &Checked) -> ImagesReport {
+        let is_complete = |numbers: &&BTreeSet<u64>| numbers.len() == SET_SIZE;
+        ImagesReport {
+            images: self.images,
+            sets: self.numbers.len() as u64,
+            complete: self.numbers.values().filter(is_complete).count() as u64,
+            candidates: checked.candidates.len() as u64,
+            found: self.candidates.len() as u64,
+        }
+    }
+}
 
 /// Looks for the images of all sets and candidates.
 pub(super) fn check_images(
@@ -26,126 +51,110 @@ pub(super) fn check_images(
     cancelled: &AtomicBool,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Option<Reports>, DatasetError> {
-    let tree = options.pictures.map(PictureTree::open).transpose()?;
-    let pictures = tree.as_ref().map(|tree| pictures_of(tree, checked, whole));
-    if let Some(tree) = &tree
-        && !check_equal(tree, checked, cancelled, progress)?
-    {
-        return Ok(None);
+    let mut pictures = None;
+    if let Some(path) = options.pictures {
+        let tree = PictureTree::open(path)?;
+        pictures = Some(pictures_of(&tree, checked, whole));
+        if !compare_bytes(&tree, checked, cancelled, progress) {
+            return Ok(None);
+        }
     }
-    let features = match options.features {
-        Some(store) => match features_of(store, checked, whole, cancelled)? {
-            Some(numbers) => Some(numbers),
-            None => return Ok(None),
-        },
-        None => None,
-    };
+    let mut features = None;
+    if let Some(store) = options.features {
+        features = features_of(store, checked, whole, cancelled)?;
+        if features.is_none() {
+            return Ok(None);
+        }
+    }
+    for (source, found) in [("pictures", &pictures), ("features", &features)] {
+        if let Some(found) = found {
+            check_counts(source, found, &mut checked.findings);
+            check_candidates(source, found, checked);
+        }
+    }
     if let (Some(pictures), Some(features)) = (&pictures, &features) {
-        compare(pictures, features, checked);
+        compare(pictures, features, &mut checked.findings);
     }
-    let report = |numbers: &Numbers, images| ImagesReport {
-        images,
-        sets: checked.sets.len() as u64,
-        complete: numbers.values().filter(|numbers| numbers.len() == SET_SIZE).count() as u64,
-    };
-    let of_pictures = pictures.as_ref().zip(tree.as_ref());
-    let of_pictures = of_pictures.map(|(numbers, tree)| report(numbers, tree.len()));
-    let of_features = features.as_ref().zip(options.features);
-    let of_features = of_features.map(|(numbers, store)| report(numbers, store.len()));
-    Ok(Some((of_pictures, of_features)))
+    let report = |found: Option<Found>| found.map(|found| found.report(checked));
+    Ok(Some((report(pictures), report(features))))
 }
 
-/// The pictures of the data set's sets.
-fn pictures_of(tree: &PictureTree, checked: &mut Checked, whole: bool) -> Numbers {
+/// What a tree of pictures has; pictures with one id, and those that are of no set, are findings.
+fn pictures_of(tree: &PictureTree, checked: &mut Checked, whole: bool) -> Found {
+    let mut found = Found::new(tree.len(), checked);
     let mut prefixes: HashMap<String, &str> = HashMap::new();
-    let mut files: BTreeSet<String> = BTreeSet::new();
-    let is_candidate = |checked: &Checked, set: &str| {
-        !checked.candidates.is_empty()
-            && tree.images(set).iter().any(|id| checked.candidates.contains_key(id))
-    };
     for set in tree.sets() {
         if let Some(other) = prefixes.insert(id_prefix(set), set) {
             let what = format!("its pictures have the ids of `{other}`, too");
             checked.findings.add(Kind::CollidingIds, format!("pictures, `{set}`"), what);
         }
-        files.clear();
+        let mut last = None;
         for (number, file) in tree.files(set) {
-            if !files.insert(number.to_string()) {
+            if last.replace(number) == Some(number) {
                 let what = format!("another picture has number {number}, too");
                 checked.findings.add(Kind::CollidingIds, format!("pictures, `{set}/{file}`"), what);
             }
         }
-        if whole && !checked.sets.contains_key(set) && !is_candidate(checked, set) {
-            let what = format!("{} pictures of a set in no split", tree.numbers(set).len());
+        let mut images = tree.images(set);
+        images.retain(|id| checked.candidates.contains_key(id));
+        let is_used = !images.is_empty();
+        found.candidates.extend(images);
+        if let Some(numbers) = found.numbers.get_mut(set) {
+            numbers.extend(tree.numbers(set));
+        } else if whole && !is_used {
+            let what = format!("a set of no split (pictures: {})", tree.numbers(set).len());
             checked.findings.add(Kind::SuperfluousImage, format!("pictures, `{set}`"), what);
         }
     }
-    if whole {
-        for stranger in tree.strangers() {
-            let place = format!("pictures, `{stranger}`");
-            checked.findings.add(
-                Kind::SuperfluousImage,
-                place,
-                "no picture of a set (SET/imgN.jpg)",
-            );
-        }
+    for stranger in tree.strangers().iter().filter(|_| whole) {
+        let (place, what) =
+            (format!("pictures, `{stranger}`"), "no picture of a set (SET/imgN.jpg)");
+        checked.findings.add(Kind::SuperfluousImage, place, what);
     }
-    let numbers: Numbers = checked
-        .sets
-        .keys()
-        .map(|set| (set.clone(), tree.numbers(set).into_iter().collect()))
-        .collect();
-    check_counts("pictures", &numbers, &mut checked.findings);
-    numbers
+    found
 }
 
-/// The images in a store that are of the data set's sets; `None` if `cancelled` was set.
+/// What a store has; features that are of no set are findings. `None` if `cancelled` was set.
 fn features_of(
     store: &FeatureStore,
     checked: &mut Checked,
     whole: bool,
     cancelled: &AtomicBool,
-) -> Result<Option<Numbers>, StoreError> {
+) -> Result<Option<Found>, StoreError> {
     let sets: HashMap<String, String> =
         checked.sets.keys().map(|set| (id_prefix(set), set.clone())).collect();
-    let mut numbers: Numbers =
-        checked.sets.keys().map(|set| (set.clone(), BTreeSet::new())).collect();
-    let mut found = 0u64;
+    let mut found = Found::new(store.len(), checked);
     for id in store.ids() {
         if cancelled.load(Ordering::Relaxed) {
             return Ok(None);
         }
         let id = id?;
-        let is_candidate = checked.candidates.contains_key(&id);
-        found += u64::from(is_candidate);
         let prefix = id.trim_end_matches(|c: char| c.is_ascii_digit());
         let number = id[prefix.len()..].parse().ok();
-        match (sets.get(prefix), number) {
-            (Some(set), Some(number)) => {
-                numbers.entry(set.clone()).or_default().insert(number);
-            }
-            _ if whole && !is_candidate => {
-                let place = format!("features, `{id}`");
-                checked.findings.add(Kind::SuperfluousImage, place, "it is of no set of any split");
-            }
-            _ => {}
+        let set = sets.get(prefix).and_then(|set| found.numbers.get_mut(set));
+        let is_of_set = set.zip(number).map(|(numbers, number)| numbers.insert(number)).is_some();
+        if checked.candidates.contains_key(&id) {
+            found.candidates.insert(id);
+        } else if whole && !is_of_set {
+            let place = format!("features, `{id}`");
+            checked.findings.add(Kind::SuperfluousImage, place, "it is of no set of any split");
         }
     }
-    check_counts("features", &numbers, &mut checked.findings);
-    if found < checked.candidates.len() as u64 {
-        for (id, place) in &checked.candidates {
-            if !store.contains(id)? {
-                let what = format!("there are no features of candidate `{id}`");
-                checked.findings.add(Kind::MissingImage, place, what);
-            }
-        }
+    Ok(Some(found))
+}
+
+/// Candidates of JSON Lines that a source does not have.
+fn check_candidates(source: &str, found: &Found, checked: &mut Checked) {
+    let lacks = |id: &&String| !found.candidates.contains(*id);
+    for id in checked.candidates.keys().filter(lacks) {
+        let what = format!("candidate `{id}` is not among the {source}");
+        checked.findings.add(Kind::MissingImage, &checked.candidates[id], what);
     }
-    Ok(Some(numbers))
 }
 
 /// Sets without exactly ten images; photographs are known by their numbers.
-fn check_counts(source: &str, numbers: &Numbers, findings: &mut Findings) {
-    for (set, numbers) in numbers {
+fn check_counts(source: &str, found: &Found, findings: &mut Findings) {
+    for (set, numbers) in &found.numbers {
         let place = format!("{source}, set `{set}`");
         if numbers.len() != SET_SIZE {
             let what = format!("{} of {SET_SIZE} images", numbers.len());
@@ -165,9 +174,9 @@ fn check_counts(source: &str, numbers: &Numbers, findings: &mut Findings) {
 }
 
 /// Frames that only one side has: which frames a video's set has is said nowhere else.
-fn compare(pictures: &Numbers, features: &Numbers, checked: &mut Checked) {
-    for (set, with_picture) in pictures {
-        let Some(with_features) = features.get(set) else { continue };
+fn compare(pictures: &Found, features: &Found, findings: &mut Findings) {
+    for (set, with_picture) in &pictures.numbers {
+        let Some(with_features) = features.numbers.get(set) else { continue };
         // A set that is missing as a whole is told by its number of images.
         if with_picture.is_empty() || with_features.is_empty() || is_static(set) {
             continue;
@@ -179,34 +188,37 @@ fn compare(pictures: &Numbers, features: &Numbers, checked: &mut Checked) {
                 let other = if source == "features" { "a picture" } else { "features" };
                 let what = format!("img{number} is not there, but there is {other} of it");
                 let place = format!("{source}, set `{set}`");
-                checked.findings.add(Kind::MissingImage, place, what);
+                findings.add(Kind::MissingImage, place, what);
             }
         }
     }
 }
 
-/// Pictures of a set with the same bytes; false if `cancelled` was set.
-fn check_equal(
+/// Pictures of a set with the same bytes, and those that cannot be read; false if `cancelled` was set.
+fn compare_bytes(
     tree: &PictureTree,
     checked: &mut Checked,
     cancelled: &AtomicBool,
     progress: &mut dyn FnMut(u64),
-) -> Result<bool, DatasetError> {
+) -> bool {
     let sets: Vec<&String> = checked.sets.keys().collect();
     for page in sets.chunks(PAGE) {
         if cancelled.load(Ordering::Relaxed) {
-            return Ok(false);
+            return false;
         }
-        let equal: Vec<_> =
-            page.par_iter().map(|set| tree.equal_files(set)).collect::<Result<_, _>>()?;
-        for (set, pairs) in page.iter().zip(equal) {
-            for (first, second) in pairs {
+        let compared: Vec<_> = page.par_iter().map(|set| tree.compare_files(set)).collect();
+        for (set, found) in page.iter().zip(compared) {
+            for (first, second) in found.equal {
                 let place = format!("pictures, `{set}/{second}`");
                 let what = format!("the same bytes as {first}");
                 checked.findings.add(Kind::EqualImages, place, what);
             }
+            for (name, error) in found.unreadable {
+                let place = format!("pictures, `{set}/{name}`");
+                checked.findings.add(Kind::Unreadable, place, error.to_string());
+            }
         }
         progress(page.len() as u64);
     }
-    Ok(true)
+    true
 }

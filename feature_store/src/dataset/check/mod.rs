@@ -48,6 +48,10 @@ pub struct ImagesReport {
     pub sets: u64,
     /// Those with exactly ten images.
     pub complete: u64,
+    /// Different candidates of JSON Lines.
+    pub candidates: u64,
+    /// Those that are there.
+    pub found: u64,
 }
 
 /// The result of a check.

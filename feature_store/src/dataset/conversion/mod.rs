@@ -15,7 +15,7 @@ use super::json::Json;
 use super::known_sets::KnownSets;
 use super::publish::{Output, publish};
 use super::split::{self, read_json};
-use super::{DatasetError, Description, Example, SET_SIZE, examples, is_jsonl, volta};
+use super::{DatasetError, Description, Example, SET_SIZE, is_jsonl, jsonl, volta};
 use crate::StoreError;
 
 /// Formats of data sets.
@@ -148,7 +148,7 @@ pub fn convert(request: &Request) -> Result<Converted, ConversionError> {
     let outputs = match request.to {
         Format::JsonLines => {
             let all: Vec<Example> = sources.into_iter().map(|(_, example)| example).collect();
-            let bytes = examples::write(&all).map_err(|error| ConversionError::Encoding {
+            let bytes = jsonl::write(&all).map_err(|error| ConversionError::Encoding {
                 path: request.target.to_owned(),
                 what: error.to_string(),
             })?;
@@ -175,7 +175,7 @@ type Placed = (String, Example);
 fn read(request: &Request) -> Result<(Format, Vec<Placed>), ConversionError> {
     let path = request.source;
     if is_jsonl(path) {
-        let examples = examples::load(path)?.into_iter();
+        let examples = jsonl::load(path)?.into_iter();
         let placed = examples.map(|(line, example)| (format!("line {line}"), example)).collect();
         return Ok((Format::JsonLines, placed));
     }

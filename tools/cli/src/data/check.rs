@@ -94,8 +94,13 @@ fn print(report: &CheckReport) {
 }
 
 fn print_images(source: &str, report: Option<&ImagesReport>) {
-    if let Some(ImagesReport { images, sets, complete }) = report {
-        let images = count(*images, "image");
-        outln!("{source:<28} {images}, {complete} of {sets} sets complete");
+    let Some(ImagesReport { images, sets, complete, candidates, found }) = report else { return };
+    let mut parts = vec![count(*images, "image")];
+    if *sets > 0 {
+        parts.push(format!("{complete} of {sets} sets complete"));
     }
+    if *candidates > 0 {
+        parts.push(format!("{found} of {candidates} candidates"));
+    }
+    outln!("{source:<28} {}", parts.join(", "));
 }

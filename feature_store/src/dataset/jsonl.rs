@@ -7,10 +7,8 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use serde::Serialize;
-
 use super::json::Json;
-use super::{DatasetError, Description, Kind, id_prefix};
+use super::{DatasetError, Example, Kind};
 use crate::{MAX_ID_BYTES, text};
 
 /// Candidates of a description, at most.
@@ -19,27 +17,6 @@ pub const MAX_CANDIDATES: usize = 1024;
 const MAX_LINE_BYTES: usize = 1 << 20;
 /// Keys of a line, in the order in which they are written.
 const KEYS: [&str; 6] = ["id", "description", "candidates", "target", "video", "set"];
-
-/// A description and the images that it may be about: a line of a JSON Lines file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Example {
-    /// The example's name, if it has one; each is in a file once.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub id: Option<String>,
-    /// The text.
-    pub description: String,
-    /// Image ids, two to [`MAX_CANDIDATES`], each once.
-    pub candidates: Vec<String>,
-    /// Position of the described image among the candidates, if it is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub target: Option<usize>,
-    /// Whether the candidates are frames of a video in their order; not if nothing is said.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub video: Option<bool>,
-    /// What examples about the same images have in common; ImageCoDe's set directory.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub set: Option<String>,
-}
 
 /// One thing that is wrong with a line, which is left out for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -273,50 +250,6 @@ fn target_position(target: &Json, candidates: &[String]) -> Result<usize, (Kind,
     }
 }
 
-impl Example {
-    /// One of ImageCoDe's descriptions, with the ids of the set's images in their order. `None` if there are too few.
-    pub(super) fn of(description: &Description, images: &[String]) -> Option<Example> {
-        let positions = match (description.target, description.distractor) {
-            // In the order of the set, so that the position tells nothing.
-            (Some(target), Some(distractor)) => {
-                vec![target.min(distractor), target.max(distractor)]
-            }
-            _ => (0..images.len()).collect(),
-        };
-        let candidates: Option<Vec<String>> =
-            positions.iter().map(|position| images.get(*position).cloned()).collect();
-        let place = |target: usize| positions.iter().position(|position| *position == target);
-        Some(Example {
-            id: None,
-            description: description.text.clone(),
-            candidates: candidates?,
-            target: description.target.and_then(place),
-            video: Some(!super::is_static(&description.directory)),
-            set: Some(description.directory.clone()),
-        })
-    }
-
-    /// What the ids of all candidates begin with, if they are ImageCoDe's ids of one set, and their numbers.
-    pub(super) fn numbered(&self) -> Option<(&str, Vec<u64>)> {
-        let prefix = self.candidates.first()?.trim_end_matches(|c: char| c.is_ascii_digit());
-        let number = |id: &String| {
-            let digits = id.strip_prefix(prefix)?;
-            // `img07` and `img7` would be one number.
-            (digits == "0" || !digits.starts_with('0')).then(|| digits.parse().ok())?
-        };
-        let numbers: Option<Vec<u64>> = self.candidates.iter().map(number).collect();
-        numbers.filter(|_| prefix.ends_with("img")).map(|numbers| (prefix, numbers))
-    }
-
-    /// Whether its set and the ids of its candidates go together by ImageCoDe's rule.
-    pub(super) fn follows_the_rule(&self) -> bool {
-        match (&self.set, self.numbered()) {
-            (Some(set), Some((prefix, _))) => id_prefix(set) == prefix,
-            _ => false,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -343,6 +276,18 @@ mod tests {
         let least = "\u{feff}\n{\"description\": \"x\", \"candidates\": [\"a\", \"b\"], \"set\": null}\r\n\n";
         let least = load(least).unwrap();
         assert_eq!((&least[0].id, least[0].target, least[0].video), (&None, None, None));
+    }
+
+    #[test]
+    fn the_documented_lines_are_read() {
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/datasets.md");
+        let docs = std::fs::read_to_string(docs).unwrap();
+        let start = docs.find("{\"id\":").unwrap();
+        let lines = &docs[start..start + docs[start..].find("```").unwrap()];
+        let examples = load(lines).unwrap();
+        let targets: Vec<_> = examples.iter().map(|example| example.target).collect();
+        assert_eq!(targets, [Some(1), Some(1), None]);
+        assert!(lines.contains(std::str::from_utf8(&write(&examples[..1]).unwrap()).unwrap()));
     }
 
     #[test]
@@ -398,23 +343,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn candidates_of_a_set_are_told_by_their_ids() {
-        let of = |candidates: &[&str]| Example {
-            id: None,
-            description: String::new(),
-            candidates: candidates.iter().map(|id| (*id).to_owned()).collect(),
-            target: None,
-            video: None,
-            set: Some("a-1".into()),
-        };
-        assert_eq!(of(&["a1img3", "a1img12"]).numbered(), Some(("a1img", vec![3, 12])));
-        assert!(of(&["a1img3", "a1img12"]).follows_the_rule());
-        assert_eq!(of(&["a1img3", "a2img12"]).numbered(), None);
-        assert_eq!(of(&["a1img3", "a1img03"]).numbered(), None);
-        assert_eq!(of(&["door", "house"]).numbered(), None);
-        assert!(!of(&["b1img3", "b1img12"]).follows_the_rule());
     }
 }
