@@ -1,5 +1,5 @@
-//! Files of descriptions: ImageCoDe's, JSON Lines, phenomena, VOLTA's questions and answers. The first byte says which file the
-//! others are.
+//! Files of descriptions: ImageCoDe's, JSON Lines, phenomena, VOLTA's questions and answers. The first byte says which
+//! file the others are.
 #![no_main]
 
 use std::sync::atomic::AtomicBool;

@@ -20,8 +20,9 @@ const NAMED: usize = 3;
 pub struct Example {
     /// Directory of the image set; of JSON Lines the `set`, or, without one, the example's place in the file.
     pub directory: String,
-    /// The description's number in its set: in labelled splits of ImageCoDe the described image's position among the set's
-    /// ten (also in ImageCoDe-simple), in unlabelled ones and in JSON Lines its place among the set's descriptions.
+    /// The description's number in its set: in labelled splits of ImageCoDe the described image's position among the
+    /// set's ten (also in ImageCoDe-simple), in unlabelled ones and in JSON Lines its place among the set's
+    /// descriptions.
     pub number: usize,
     /// The text.
     pub text: String,
@@ -67,8 +68,8 @@ pub struct ImageSets {
 }
 
 impl ImageSets {
-    /// Reads an annotation file or JSON Lines (see [`dataset`]) and finds the images of its sets in a source. Sets without
-    /// all ten images, and examples of JSON Lines without all candidates, are left out and listed.
+    /// Reads an annotation file or JSON Lines (see [`dataset`]) and finds the images of its sets in a source. Sets
+    /// without all ten images, and examples of JSON Lines without all candidates, are left out and listed.
     ///
     /// # Errors
     /// [`DataError::Annotations`], [`DataError::Store`]; [`DataError::NoFeatures`] if not one set is complete.
@@ -173,7 +174,8 @@ impl ImageSets {
     }
 
     /// The same descriptions, each with nine images drawn from all sets in place of the others of its own set: what
-    /// ImageCoDe's non-contrastive CLIP learns from. They are drawn once, by a seed; sets without labels stay as they are.
+    /// ImageCoDe's non-contrastive CLIP learns from. They are drawn once, by a seed; sets without labels stay as they
+    /// are.
     pub fn with_random_distractors(mut self, seed: u64) -> ImageSets {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let mut all: Vec<String> =

@@ -1,7 +1,7 @@
 //! JSON as it stands in the file.
 //!
-//! `serde_json::Value` keeps the last of two equal keys and drops the first without a word, as Python does. In an annotation
-//! file that is a lost description, so both are kept here.
+//! `serde_json::Value` keeps the last of two equal keys and drops the first without a word, as Python does. In an
+//! annotation file that is a lost description, so both are kept here.
 
 use std::fmt;
 

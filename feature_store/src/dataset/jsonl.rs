@@ -51,8 +51,8 @@ pub fn load_examples(path: &Path) -> Result<Vec<Example>, DatasetError> {
     Ok(load(path)?.into_iter().map(|(_, example)| example).collect())
 }
 
-/// As [`load_examples`], for a model that scores batches: all lines have the same number of candidates, and all or none a
-/// target.
+/// As [`load_examples`], for a model that scores batches: all lines have the same number of candidates, and all or none
+/// a target.
 ///
 /// # Errors
 /// As [`load_examples`]; [`DatasetError::Line`] for a line that is not like the first one.

@@ -1,5 +1,5 @@
-//! What ImageCoDe's annotation files leave out: which frames of a video a set has, and, the other way round, which set an
-//! image id is of.
+//! What ImageCoDe's annotation files leave out: which frames of a video a set has, and, the other way round, which set
+//! an image id is of.
 
 use std::collections::HashMap;
 
@@ -41,8 +41,8 @@ impl KnownSets {
         self
     }
 
-    /// The ids of a set's images in their order, as many as there are; `None` if nothing tells which frames of a video they
-    /// are.
+    /// The ids of a set's images in their order, as many as there are; `None` if nothing tells which frames of a video
+    /// they are.
     ///
     /// # Errors
     /// If the store cannot be read.

@@ -1,5 +1,5 @@
-//! Descriptions and their candidate images: ImageCoDe's annotation files and its rule for image ids, data sets of one's own,
-//! VOLTA's questions; checked, counted, converted.
+//! Descriptions and their candidate images: ImageCoDe's annotation files and its rule for image ids, data sets of one's
+//! own, VOLTA's questions; checked, counted, converted.
 //!
 //! Three layouts: labelled `{set directory: {target index: description}}`, unlabelled `{set directory: [description]}`,
 //! and ImageCoDe-simple's `[{directory, pos_idx, neg_idx, caption}]`. A target index is a position among the set's

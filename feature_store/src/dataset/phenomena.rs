@@ -81,8 +81,8 @@ impl Phenomena {
         Ok(Phenomena { entries })
     }
 
-    /// The codes of a description's phenomena, each once, in the order of the file: none if it was found to need none or
-    /// was not annotated, which the file does not tell apart; `None` if the file does not have the description.
+    /// The codes of a description's phenomena, each once, in the order of the file: none if it was found to need none
+    /// or was not annotated, which the file does not tell apart; `None` if the file does not have the description.
     pub fn of(&self, directory: &str, number: usize) -> Option<&[String]> {
         Some(self.entry(directory, number)?.codes.as_slice())
     }

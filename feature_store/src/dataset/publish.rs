@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::conversion::ConversionError;
-use crate::target::{Claim, sibling};
+use crate::target::{Claim, outside_of_stores, sibling};
 
 /// A file that is going to be written.
 pub(super) struct Output {
@@ -16,13 +16,15 @@ pub(super) struct Output {
 /// Writes files that belong together; the first is the one that the others go by, and is renamed last.
 ///
 /// # Errors
-/// [`ConversionError::Exists`] and [`ConversionError::Irreplaceable`], before anything is written.
+/// [`ConversionError::Exists`] and [`ConversionError::Irreplaceable`], before anything is written; so is a target
+/// inside a store refused.
 pub(super) fn publish(
     outputs: &[Output],
     source: &Path,
     overwrite: bool,
 ) -> Result<(), ConversionError> {
     let Some(main) = outputs.first() else { return Ok(()) };
+    outside_of_stores(&main.path, "the target")?;
     let _claim = Claim::take(&main.path)?;
     for output in outputs {
         check(&output.path, source, overwrite)?;

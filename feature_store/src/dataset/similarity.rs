@@ -1,8 +1,8 @@
 //! How alike the images of a set are, beside images of other sets.
 //!
-//! An image is the mean of its regions' features, and likeness the cosine of two means. A described image is compared with the
-//! other images of its set, and with all images of the other sets of its kind. The latter needs one pass and two
-//! vectors, because a mean of cosines with unit vectors is the product with their sum.
+//! An image is the mean of its regions' features, and likeness the cosine of two means. A described image is compared
+//! with the other images of its set, and with all images of the other sets of its kind. The latter needs one pass and
+//! two vectors, because a mean of cosines with unit vectors is the product with their sum.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -69,8 +69,8 @@ pub(super) fn similarities(
     Ok(Some(Similarities { video, photographs }))
 }
 
-/// The means of the regions of a set's ten images as vectors of length 1, `[10][dim]`; `None` if they are not ten, or no
-/// finite numbers.
+/// The means of the regions of a set's ten images as vectors of length 1, `[10][dim]`; `None` if they are not ten, or
+/// no finite numbers.
 fn unit_means(store: &FeatureStore, set: &str) -> Result<Option<Vec<Vec<f64>>>, StoreError> {
     let ids = set_images(store, set)?;
     if ids.len() != SET_SIZE {

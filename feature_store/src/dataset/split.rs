@@ -60,8 +60,8 @@ impl Split {
 /// Reads an annotation file in any of the three layouts, in the order of the file.
 ///
 /// # Errors
-/// [`DatasetError`]; an empty split is one, and so is a set or a target that the file has twice: other readers keep the last
-/// of them without a word.
+/// [`DatasetError`]; an empty split is one, and so is a set or a target that the file has twice: other readers keep the
+/// last of them without a word.
 pub fn load_split(path: &Path) -> Result<Vec<Description>, DatasetError> {
     accept(path, read_split(path)?)
 }

@@ -105,8 +105,8 @@ impl Lengths {
     }
 }
 
-/// Counts every split of a folder, or a file by itself. `progress` is told the sets whose features were read; `None` comes
-/// back if `cancelled` was set.
+/// Counts every split of a folder, or a file by itself. `progress` is told the sets whose features were read; `None`
+/// comes back if `cancelled` was set.
 ///
 /// # Errors
 /// [`DatasetError`] of the first file that cannot be used: `check` lists everything.

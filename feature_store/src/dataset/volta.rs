@@ -1,8 +1,9 @@
-//! ImageCoDe as VOLTA's loader of visual questions reads it: `NAME.json` with a question for each candidate, `NAME_target.pkl`
-//! with the answer to each, and the two tables of answers that all splits share (docs/datasets.md).
+//! ImageCoDe as VOLTA's loader of visual questions reads it: `NAME.json` with a question for each candidate,
+//! `NAME_target.pkl` with the answer to each, and the two tables of answers that all splits share (docs/datasets.md).
 //!
-//! A question id is the description's number from 1, the position of the described image and that of the candidate, written
-//! one after the other. The loader sorts by it and cuts the list into tens, so a description has ten candidates here.
+//! A question id is the description's number from 1, the position of the described image and that of the candidate,
+//! written one after the other. The loader sorts by it and cuts the list into tens, so a description has ten candidates
+//! here.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,8 @@ use super::json::Json;
 use super::publish::Output;
 use super::{DatasetError, Example, SET_SIZE};
 
+/// What an answer is.
+const ANSWER: &str = "`question_id`, `labels` of one number 0 or 1, `scores` of one number";
 /// Largest question id: no data set has so many descriptions, and the ids after it can still be counted.
 const MAX_QUESTION_ID: i64 = 1 << 52;
 const ANSWERS: [&str; 2] = ["trainval_ans2label.pkl", "trainval_label2ans.pkl"];
@@ -40,7 +43,8 @@ fn answers_path(questions: &Path) -> PathBuf {
 
 /// Whether JSON is one of VOLTA's files of questions.
 pub(super) fn is_questions(json: &Json) -> bool {
-    matches!(json, Json::Object(keys) if keys.iter().any(|(key, value)| key == "questions" && matches!(value, Json::Array(_))))
+    let Json::Object(entries) = json else { return false };
+    entries.iter().any(|(key, value)| key == "questions" && matches!(value, Json::Array(_)))
 }
 
 /// Reads questions with the answers beside their file: descriptions in the order of their numbers, each with its first
@@ -110,7 +114,8 @@ fn example(ten: &[Asked], answers: &HashMap<i64, bool>) -> Result<Example, Strin
     for (position, (id, image, text)) in ten.iter().enumerate() {
         if *id != first / 10 * 10 + position as i64 {
             return Err(format!(
-                "{SET_SIZE} ids from {} on are expected, not {id}: an id is number, target and candidate of a description",
+                "{SET_SIZE} ids from {} on are expected, not {id}: an id is number, target and candidate of a \
+                 description",
                 first / 10 * 10
             ));
         }
@@ -154,8 +159,8 @@ fn load_answers(path: &Path) -> Result<HashMap<i64, bool>, DatasetError> {
     };
     let mut answers = HashMap::with_capacity(items.len());
     for (number, item) in items.iter().enumerate() {
-        let (id, is_described) =
-            answer(item).ok_or_else(|| fault(format!("entry {number} is no answer (`question_id`, `labels` of one number 0 or 1, `scores` of one number)")))?;
+        let no_answer = || fault(format!("entry {number} is no answer; {ANSWER} is expected"));
+        let (id, is_described) = answer(item).ok_or_else(no_answer)?;
         if answers.insert(id, is_described).is_some() {
             return Err(fault(format!("question {id} has two answers")));
         }

@@ -57,7 +57,8 @@ fn layout(descriptions: &[Description]) -> &'static str {
     }
 }
 
-/// Empty descriptions, and those that a set has twice: they cannot be about one image each. Different sets may share one.
+/// Empty descriptions, and those that a set has twice: they cannot be about one image each. Different sets may share
+/// one.
 fn check_texts(name: &str, descriptions: &[Description], checked: &mut Checked) {
     // ImageCoDe-simple may ask for one description twice, with different wrong images.
     let mut first: HashMap<(&str, &str), &Description> = HashMap::new();

@@ -89,13 +89,13 @@ struct Checked {
     candidates: BTreeMap<String, String>,
 }
 
-/// Checks every file of a data set (see [`DatasetFiles`]), or a file by itself, and with pictures or a store whether every
-/// set has its images. Superfluous images are looked for if a whole folder is checked. `progress` is told the sets whose
-/// pictures were read; `None` comes back if `cancelled` was set.
+/// Checks every file of a data set (see [`DatasetFiles`]), or a file by itself, and with pictures or a store whether
+/// every set has its images. Superfluous images are looked for if a whole folder is checked. `progress` is told the
+/// sets whose pictures were read; `None` comes back if `cancelled` was set.
 ///
 /// # Errors
-/// [`DatasetError::Io`] and [`DatasetError::NoDataSet`] for the folder, and what keeps the tree of pictures or the store from
-/// being read. What is wrong with the files is a finding.
+/// [`DatasetError::Io`] and [`DatasetError::NoDataSet`] for the folder, and what keeps the tree of pictures or the
+/// store from being read. What is wrong with the files is a finding.
 pub fn check(
     path: &Path,
     options: &CheckOptions,

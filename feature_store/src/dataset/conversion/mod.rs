@@ -1,4 +1,5 @@
-//! From one format of descriptions and candidates to another, without losing a word: what a format cannot say is refused.
+//! From one format of descriptions and candidates to another, without losing a word: what a format cannot say is
+//! refused.
 
 use std::collections::HashMap;
 use std::fmt;

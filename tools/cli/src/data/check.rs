@@ -16,11 +16,11 @@ const LISTED: usize = 10;
 
 /// Check a data set's files, and whether all its images are there
 ///
-/// Reads ImageCoDe's splits in any layout (train*.json, val*.json, test*.json), its phenomena (manual_annotation*.yaml) and
-/// annotators (annotator*.json), and data sets of one's own (*.jsonl, see docs/datasets.md). Finds malformed files, wrong
-/// types, wrong targets, keys that come twice, empty and repeated descriptions, sets in two splits, and colliding ids; with
-/// --images or --features also sets without exactly ten images, missing and superfluous images, and equal pictures in a set.
-/// Exit codes: 0 good, 1 findings, 2 could not run.
+/// Reads ImageCoDe's splits in any layout (train*.json, val*.json, test*.json), its phenomena (manual_annotation*.yaml)
+/// and annotators (annotator*.json), and data sets of one's own (*.jsonl, see docs/datasets.md). Finds malformed files,
+/// wrong types, wrong targets, keys that come twice, empty and repeated descriptions, sets in two splits, and colliding
+/// ids; with --images or --features also sets without exactly ten images, missing and superfluous images, and equal
+/// pictures in a set. Exit codes: 0 good, 1 findings, 2 could not run.
 #[derive(clap::Args)]
 pub struct Args {
     /// A folder with a data set, or one of its files

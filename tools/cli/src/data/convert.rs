@@ -8,6 +8,7 @@ use feature_store::dataset::{
     Converted, DatasetFiles, Format, Key, KnownSets, PictureTree, Request, convert, load_split,
 };
 
+use crate::store::target::check_pipe;
 use crate::store::{count, open_store};
 
 /// What a data set becomes.
@@ -57,9 +58,10 @@ impl From<KeyArg> for Key {
 
 /// Convert a file of descriptions between ImageCoDe, ImageCoDe-simple, VOLTA and JSON Lines
 ///
-/// The source's format is told from its content (JSON Lines from its ending, .jsonl). Nothing is lost without a word: what
-/// the target's format cannot say is refused with the reason (docs/datasets.md has the table). ImageCoDe's files do not say
-/// which frames of a video a set has, so pictures or a store have to tell. The target appears when it is complete.
+/// The source's format is told from its content (JSON Lines from its ending, .jsonl). Nothing is lost without a word:
+/// what the target's format cannot say is refused with the reason (docs/datasets.md has the table). ImageCoDe's files
+/// do not say which frames of a video a set has, so pictures or a store have to tell. The target appears when it is
+/// complete.
 #[derive(clap::Args)]
 pub struct Args {
     /// The file of descriptions
@@ -91,6 +93,7 @@ pub struct Args {
 
 /// Converts and says what was written.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    check_pipe(&args.target)?;
     let mut known = KnownSets::new();
     if let Some(path) = &args.images {
         known = known.with_pictures(PictureTree::open(path)?);

@@ -23,9 +23,10 @@ const BAR: u64 = 40;
 /// Say what a data set is made of
 ///
 /// For each split: sets, descriptions, how many are about videos, how long descriptions are, at which positions the
-/// described images are; with --phenomena what is needed to find the image, with --features how alike the images of a set
-/// are: the mean cosine of a described image's features (the mean of its regions) with those of the other images of its set,
-/// and with those of all other sets. Unlabelled splits compare every image. Exit codes: 0 done, 2 could not run.
+/// described images are; with --phenomena what is needed to find the image, with --features how alike the images of a
+/// set are: the mean cosine of a described image's features (the mean of its regions) with those of the other images of
+/// its set, and with those of all other sets. Unlabelled splits compare every image. Exit codes: 0 done, 2 could not
+/// run.
 #[derive(clap::Args)]
 pub struct Args {
     /// A folder with a data set, or one of its files

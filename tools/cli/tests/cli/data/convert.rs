@@ -7,6 +7,7 @@ use feature_store::dataset::image_id;
 use serde_json::{Value, json};
 
 use super::{Data, STATIC, VIDEO};
+use crate::run;
 
 #[test]
 fn every_format_leads_back_to_the_annotations() {
@@ -111,6 +112,10 @@ fn nothing_is_overwritten_without_a_word_and_sources_never() {
     assert!(code == 2 && said.contains("is the source"), "{said}");
     let (code, said) = data.convert(source, "images", "jsonl", &["--force"]);
     assert!(code == 2 && said.contains("no regular file"), "{said}");
+    let (code, said) = data.convert(source, "features/own.jsonl", "jsonl", &[]);
+    assert!(code == 2 && said.contains("features") && said.contains("inside"), "{said}");
+    let (code, _, said) = run(&["data", "convert", &data.path(source), "-", "--to", "jsonl"]);
+    assert!(code == 2 && said.contains("instead of `-`"), "{said}");
     // A pickle that is in the way is in the way of all four files.
     data.write("v/val_target.pkl", "precious");
     assert_eq!(data.convert(source, "v/val.json", "volta", &[]).0, 2);
