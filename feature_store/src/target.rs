@@ -82,7 +82,7 @@ pub(crate) fn check_quarantine(folder: &Path, others: &[&Path]) -> Result<(), St
 
 /// Refuses a path below a folder that holds an LMDB environment: nothing else belongs there, and a successor would take
 /// it along.
-fn outside_of_stores(path: &Path, what: &'static str) -> Result<(), StoreError> {
+pub(crate) fn outside_of_stores(path: &Path, what: &'static str) -> Result<(), StoreError> {
     match real(path).ancestors().skip(1).find(|folder| folder.join(DATA).exists()) {
         Some(store) => {
             let (path, inside) = (path.to_owned(), store.to_owned());

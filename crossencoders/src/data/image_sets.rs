@@ -1,6 +1,6 @@
 //! The descriptions of a split with their candidate images, as far as a store has them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use evaluation::{Question, SkippedSet, SubmissionError};
@@ -17,10 +17,11 @@ const NAMED: usize = 3;
 /// One description and its candidates.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Example {
-    /// Directory of the image set.
+    /// Directory of the image set; of JSON Lines the `set`, or, without one, the example's place in the file.
     pub directory: String,
-    /// The description's number in its set: in labelled splits the described image's position among the set's ten (also
-    /// in ImageCoDe-simple), in unlabelled ones the position in the list.
+    /// The description's number in its set: in labelled splits of ImageCoDe the described image's position among the
+    /// set's ten (also in ImageCoDe-simple), in unlabelled ones and in JSON Lines its place among the set's
+    /// descriptions.
     pub number: usize,
     /// The text.
     pub text: String,
@@ -62,8 +63,8 @@ impl Example {
 }
 
 impl ImageSets {
-    /// Reads an annotation file (see [`dataset`]) and finds the images of its sets in a source. Sets without all ten
-    /// images are left out and listed.
+    /// Reads an annotation file or JSON Lines (see [`dataset`]) and finds the images of its sets in a source. Sets
+    /// without all ten images, and examples of JSON Lines without all candidates, are left out and listed.
     ///
     /// # Errors
     /// [`DataError::Annotations`], [`DataError::Store`]; [`DataError::NoFeatures`] if not one set is complete.
@@ -73,32 +74,11 @@ impl ImageSets {
         tokenizer: &Tokenizer,
         limits: Limits,
     ) -> Result<ImageSets, DataError> {
-        let mut images: HashMap<String, Vec<String>> = HashMap::new();
-        let mut unlabelled: HashMap<String, usize> = HashMap::new();
         let mut split = ImageSets { limits, ..ImageSets::default() };
-        for description in dataset::load_split(annotations)? {
-            let directory = &description.directory;
-            if !images.contains_key(directory) {
-                let found = source.set_images(directory)?;
-                split.sets += 1;
-                if found.len() != SET_SIZE {
-                    let (directory, found) = (directory.clone(), found.len());
-                    split.skipped.push(SkippedSet { directory, found });
-                } else {
-                    split.limits.count_images(source, &found)?;
-                }
-                images.insert(directory.clone(), found);
-            }
-            let set = &images[directory];
-            if set.len() == SET_SIZE {
-                let number = description.target.unwrap_or_else(|| {
-                    let next = unlabelled.entry(directory.clone()).or_default();
-                    *next += 1;
-                    *next - 1
-                });
-                let input_ids = split.limits.encode(tokenizer, &description.text);
-                split.examples.push(example(description, number, set, input_ids));
-            }
+        if dataset::is_jsonl(annotations) {
+            split.add_examples(dataset::load_for_ranking(annotations)?, source, tokenizer)?;
+        } else {
+            split.add_descriptions(dataset::load_split(annotations)?, source, tokenizer)?;
         }
         if split.examples.is_empty() {
             split.skipped.truncate(NAMED);
@@ -112,8 +92,85 @@ impl ImageSets {
         Ok(split)
     }
 
+    /// Adds ImageCoDe's descriptions, whose candidates are the images of their sets.
+    fn add_descriptions(
+        &mut self,
+        descriptions: Vec<Description>,
+        source: &ImageSource,
+        tokenizer: &Tokenizer,
+    ) -> Result<(), DataError> {
+        let mut images: HashMap<String, Vec<String>> = HashMap::new();
+        let mut unlabelled: HashMap<String, usize> = HashMap::new();
+        for description in descriptions {
+            let directory = &description.directory;
+            if !images.contains_key(directory) {
+                let found = source.set_images(directory)?;
+                self.sets += 1;
+                if found.len() != SET_SIZE {
+                    let (directory, found) = (directory.clone(), found.len());
+                    self.skipped.push(SkippedSet { directory, found, of: SET_SIZE });
+                } else {
+                    self.limits.count_images(source, &found)?;
+                }
+                images.insert(directory.clone(), found);
+            }
+            let set = &images[directory];
+            if set.len() == SET_SIZE {
+                let number =
+                    description.target.unwrap_or_else(|| next_number(&mut unlabelled, directory));
+                let input_ids = self.limits.encode(tokenizer, &description.text);
+                self.examples.push(example(description, number, set, input_ids));
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds examples that name their candidates themselves. Those without a `set` are sets of their own.
+    fn add_examples(
+        &mut self,
+        examples: Vec<dataset::Example>,
+        source: &ImageSource,
+        tokenizer: &Tokenizer,
+    ) -> Result<(), DataError> {
+        let mut numbers: HashMap<String, usize> = HashMap::new();
+        let mut counted: HashSet<String> = HashSet::new();
+        let mut skipped: HashSet<String> = HashSet::new();
+        for (place, example) in examples.into_iter().enumerate() {
+            let directory = example.set.unwrap_or_else(|| format!("example {}", place + 1));
+            let number = next_number(&mut numbers, &directory);
+            // Numbers begin at 0: this is the first one of its set.
+            self.sets += usize::from(number == 0);
+            let of = example.candidates.len();
+            let mut found = 0;
+            for id in &example.candidates {
+                found += usize::from(source.contains(id)?);
+            }
+            if found < of {
+                // One word for a set, however many of its examples lack images.
+                if skipped.insert(directory.clone()) {
+                    self.skipped.push(SkippedSet { directory, found, of });
+                }
+                continue;
+            }
+            let unseen: Vec<&String> =
+                example.candidates.iter().filter(|id| counted.insert((*id).clone())).collect();
+            self.limits.count_images(source, &unseen)?;
+            self.examples.push(Example {
+                input_ids: self.limits.encode(tokenizer, &example.description),
+                directory,
+                number,
+                text: example.description,
+                images: example.candidates,
+                target: example.target,
+                video: example.video.unwrap_or(false),
+            });
+        }
+        Ok(())
+    }
+
     /// The same descriptions, each with nine images drawn from all sets in place of the others of its own set: what
-    /// ImageCoDe's non-contrastive CLIP learns from. They are drawn once, by a seed; sets without labels stay as they are.
+    /// ImageCoDe's non-contrastive CLIP learns from. They are drawn once, by a seed; sets without labels stay as they
+    /// are.
     pub fn with_random_distractors(mut self, seed: u64) -> ImageSets {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let mut all: Vec<String> =
@@ -158,6 +215,13 @@ impl ImageSets {
     }
 }
 
+/// Counts the descriptions of a set from 0.
+fn next_number(numbers: &mut HashMap<String, usize>, directory: &str) -> usize {
+    let next = numbers.entry(directory.to_owned()).or_default();
+    *next += 1;
+    *next - 1
+}
+
 fn example(
     description: Description,
     number: usize,
@@ -185,7 +249,52 @@ fn example(
 
 #[cfg(test)]
 mod tests {
+    use feature_store::{FeatureStore, Regions, StoreWriter, WriterOptions};
+
     use super::*;
+
+    #[test]
+    fn examples_name_their_candidates_and_those_without_images_are_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let mut writer = StoreWriter::create(&path("store"), WriterOptions::default()).unwrap();
+        for id in ["a", "b", "c"] {
+            let regions = Regions {
+                width: 9,
+                height: 9,
+                boxes: vec![[0.0, 0.0, 5.0, 5.0]],
+                features: vec![1.0],
+                dim: 1,
+                ..Regions::default()
+            };
+            writer.append(id, &regions).unwrap();
+        }
+        writer.finish().unwrap();
+        let source = FeatureStore::open(&path("store")).unwrap().into();
+        std::fs::write(path("vocab.txt"), "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nred\n").unwrap();
+        let tokenizer = Tokenizer::load(&path("vocab.txt")).unwrap();
+        let lines = [
+            r#"{"description": "red", "candidates": ["a", "b"], "target": "b", "set": "s", "video": true}"#,
+            r#"{"description": "red", "candidates": ["a", "x"], "target": 0, "set": "t"}"#,
+            r#"{"description": "red", "candidates": ["c", "b"], "target": 0, "set": "s"}"#,
+            r#"{"description": "red", "candidates": ["c", "a"], "target": 1}"#,
+        ];
+        std::fs::write(path("own.jsonl"), lines.join("\n")).unwrap();
+        let load = || ImageSets::load(&path("own.jsonl"), &source, &tokenizer, Limits::new(20, 36));
+        let split = load().unwrap();
+        let named: Vec<_> = split
+            .examples
+            .iter()
+            .map(|e| (e.directory.as_str(), e.number, e.target, e.video))
+            .collect();
+        let expected =
+            [("s", 0, Some(1), true), ("s", 1, Some(0), false), ("example 4", 0, Some(1), false)];
+        assert_eq!(named, expected);
+        assert_eq!(split.examples[1].images, ["c", "b"]);
+        assert_eq!((split.sets, split.skipped[0].to_string()), (3, "t: 1 of 2 images".to_owned()));
+        std::fs::write(path("own.jsonl"), lines[1]).unwrap();
+        assert!(matches!(load(), Err(DataError::NoFeatures { sets: 1, .. })));
+    }
 
     #[test]
     fn drawn_distractors_are_nine_others_and_a_function_of_the_seed() {

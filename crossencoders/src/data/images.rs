@@ -53,6 +53,17 @@ impl ImageSource {
         }
     }
 
+    /// Whether it has an image.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn contains(&self, id: &str) -> Result<bool, StoreError> {
+        match self {
+            ImageSource::Features(store) => store.contains(id),
+            ImageSource::Pictures(pictures) => Ok(pictures.0.numbers.contains_key(id)),
+        }
+    }
+
     /// Asks for the pages of images that a coming batch needs.
     pub(super) fn prefetch(&self, ids: &[&String]) {
         if let ImageSource::Features(store) = self {

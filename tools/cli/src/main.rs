@@ -15,6 +15,7 @@ mod child;
 mod clip;
 #[cfg(feature = "torch")]
 mod dashboard;
+mod data;
 #[cfg(feature = "torch")]
 mod demo;
 #[cfg(feature = "torch")]
@@ -56,7 +57,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 const ABOUT: &str = match cfg!(feature = "torch") {
     true => env!("CARGO_PKG_DESCRIPTION"),
     false => {
-        "Feature stores: convert, validate, look into, compare (built without training and evaluation)"
+        "Feature stores and data sets: convert, check, look into, compare (built without training and evaluation)"
     }
 };
 
@@ -78,6 +79,9 @@ enum Command {
     /// Convert, validate and look into feature stores
     #[command(subcommand)]
     Store(store::Command),
+    /// Check, count and convert data sets of descriptions and candidate images
+    #[command(subcommand)]
+    Data(data::Command),
     /// Find regions in pictures with the detector, and write them into a store
     #[cfg(feature = "onnx")]
     Extract(extract::Args),
@@ -153,6 +157,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Store(command) => store::run(command),
+        Command::Data(command) => data::run(command),
         #[cfg(feature = "onnx")]
         Command::Extract(args) => extract::run(args),
         #[cfg(feature = "onnx")]

@@ -21,12 +21,14 @@ pub struct SkippedSet {
     pub directory: String,
     /// How many images the store has of it.
     pub found: usize,
+    /// How many it should have.
+    pub of: usize,
 }
 
 impl fmt::Display for SkippedSet {
     fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
-        let SkippedSet { directory, found } = self;
-        write!(out, "{directory}: {found} of {SET_SIZE} images")
+        let SkippedSet { directory, found, of } = self;
+        write!(out, "{directory}: {found} of {of} images")
     }
 }
 
@@ -114,7 +116,8 @@ mod tests {
 
     #[test]
     fn only_whole_splits_of_ten_have_a_file() {
-        let skipped = |n: usize| SkippedSet { directory: format!("set{n}"), found: n };
+        let skipped =
+            |n: usize| SkippedSet { directory: format!("set{n}"), found: n, of: SET_SIZE };
         check_submission(3, &[], [SET_SIZE; 4]).unwrap();
         let error = check_submission(3, &[], [SET_SIZE, 2]).unwrap_err().to_string();
         assert!(error.contains("2 candidates"), "{error}");

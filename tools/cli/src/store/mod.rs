@@ -62,7 +62,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
 }
 
 /// Opens a store; of a dump in another format it says which, and what makes a store of it.
-fn open_store(path: &Path) -> anyhow::Result<FeatureStore> {
+pub fn open_store(path: &Path) -> anyhow::Result<FeatureStore> {
     let error = match FeatureStore::open(path) {
         Ok(store) => return Ok(store),
         Err(error) => error,
@@ -77,7 +77,7 @@ fn open_store(path: &Path) -> anyhow::Result<FeatureStore> {
 }
 
 /// "1 image", "2 images".
-fn count(number: u64, noun: &str) -> String {
+pub fn count(number: u64, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {noun}{plural}")
 }

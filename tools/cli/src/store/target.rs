@@ -73,7 +73,11 @@ pub fn check_promise(target: &Path, format: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn check_pipe(target: &Path) -> anyhow::Result<()> {
+/// Refuses `-`: outputs are no streams.
+///
+/// # Errors
+/// That target.
+pub fn check_pipe(target: &Path) -> anyhow::Result<()> {
     if target.as_os_str() == "-" {
         bail!(
             "outputs are renamed into place when they are complete: name a file or directory instead of `-`"

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "torch")]
 mod clip;
+mod data;
 mod doctor;
 #[cfg(feature = "torch")]
 mod documented;

@@ -69,6 +69,28 @@ fn every_variant_trains_evaluates_and_predicts() {
 }
 
 #[test]
+fn a_data_set_of_ones_own_is_trained_on_and_ranked_like_the_annotations_it_is_made_of() {
+    let world = World::new();
+    for split in ["train", "valid"] {
+        let (from, to) = (format!("data/{split}_data.json"), format!("{split}.jsonl"));
+        let arguments =
+            ["data", "convert", &from, &to, "--to", "jsonl", "--features", "features.xenc"];
+        let converted = world.run(&arguments);
+        assert!(converted.status.success(), "{}", stderr(&converted));
+    }
+    let trained = world.train("own", &["data.train=train.jsonl", "data.valid=valid.jsonl"]);
+    assert!(trained.status.success(), "{}", stderr(&trained));
+    let metrics = |more: &[&str]| -> serde_json::Value {
+        let evaluated = world.run(&[&["eval", "own", "--json"], more].concat());
+        assert!(evaluated.status.success(), "{}", stderr(&evaluated));
+        serde_json::from_slice(&evaluated.stdout).unwrap()
+    };
+    let own = metrics(&[]);
+    assert!(own["all"]["descriptions"].as_u64().unwrap() > 6);
+    assert_eq!(own["all"], metrics(&["--set", "data.valid=data/valid_data.json"])["all"]);
+}
+
+#[test]
 fn a_resumed_run_equals_an_uninterrupted_one() {
     let world = World::new();
     assert!(world.train("whole", &[]).status.success());

@@ -8,6 +8,8 @@ mod phenomena;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use feature_store::dataset::DatasetError;
+
 pub use annotators::{Annotator, Annotators};
 pub use phenomena::{Phenomena, phenomenon_name};
 
@@ -34,6 +36,9 @@ pub enum AnnotationsError {
         /// What should be there.
         layout: &'static str,
     },
+    /// A file of phenomena that is none.
+    #[error(transparent)]
+    Phenomena(DatasetError),
     /// The file is about another split.
     #[error(
         "{path} says nothing about any of the {descriptions} descriptions (first: {number} of {directory}): \

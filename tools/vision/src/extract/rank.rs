@@ -72,7 +72,7 @@ fn questions(
             let found = set_images(images, directory)?;
             if found.len() != SET_SIZE {
                 let (directory, found) = (directory.to_owned(), found.len());
-                ranking.skipped.push(SkippedSet { directory, found });
+                ranking.skipped.push(SkippedSet { directory, found, of: SET_SIZE });
             }
             sets.insert(directory, found);
         }
