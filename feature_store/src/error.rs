@@ -130,6 +130,9 @@ pub enum StoreError {
         /// How that one's are.
         others: &'static str,
     },
+    /// What is written beside the target has the name of something that no command of this program has left there.
+    #[error("{0} is in the way and not of xenc's making; move it to another place, or remove it")]
+    InTheWay(PathBuf),
     /// Another process is writing the same store.
     #[error("another process is writing {0}")]
     Locked(PathBuf),

@@ -130,7 +130,7 @@ impl StoreWriter {
     fn begin(claim: &Arc<Claim>, options: WriterOptions) -> Result<StoreWriter, StoreError> {
         let target = claim.target();
         target::check(target, StoreSource::FORMAT, options.overwrite, &[])?;
-        let partial = target::sibling(target, "partial")?;
+        let partial = claim.partial()?;
         fs::create_dir_all(&partial).map_err(StoreError::io(target))?;
         let map_size = fs::metadata(partial.join("data.mdb")).map_or(0, |m| m.len() as usize);
         let map_size = (2 * map_size).max(FIRST_MAP).next_multiple_of(1 << 16);

@@ -1,9 +1,8 @@
 //! What interrupted runs leave beside a target.
 
-use std::path::Path;
-
 use super::WriterOptions;
-use crate::{Schema, StoreError, target};
+use crate::target::{self, Claim};
+use crate::{Schema, StoreError};
 
 /// What keeps a run from going on with what another has left of a store.
 pub(super) fn difference(there: &Schema, options: &WriterOptions) -> Option<String> {
@@ -26,14 +25,14 @@ pub(super) fn difference(there: &Schema, options: &WriterOptions) -> Option<Stri
 ///
 /// # Errors
 /// [`StoreError::OtherPartial`], [`StoreError::Io`].
-pub(crate) fn check_progress(target: &Path, drop_it: bool) -> Result<(), StoreError> {
-    let partial = target::sibling(target, "partial")?;
+pub(crate) fn check_progress(claim: &Claim, drop_it: bool) -> Result<(), StoreError> {
+    let partial = claim.partial()?;
     if drop_it {
         return target::remove(&partial).map_err(StoreError::io(&partial));
     }
     if partial.symlink_metadata().is_err() {
         return Ok(());
     }
-    let (target, differs) = (target.to_owned(), "format (store)".into());
+    let (target, differs) = (claim.target().to_owned(), "format (store)".into());
     Err(StoreError::OtherPartial { target, partial, differs })
 }

@@ -141,6 +141,12 @@ impl Folder {
             vision::clip::Tokenizer::find_vocabulary().expect("`make setup` fetches it");
         copy(&vocabulary, &self.0.path("data/clip/bpe_simple_vocab_16e6.txt.gz"));
         self.annotations();
+        for split in ["train", "valid"] {
+            let images = "--images imagecode/image-sets";
+            let own = format!("own_{split}.jsonl");
+            self.run(&format!("data convert imagecode/{split}_data.json {own} --to jsonl {images}"));
+        }
+        self.copy("own_valid.jsonl", &["own.jsonl"]);
         let listed = text(&self.0.run(&["store", "ls", "features.xenc"]).stdout);
         let captions: Vec<String> = listed
             .lines()
@@ -168,6 +174,7 @@ impl Folder {
             }
         }
         self.write("manual_annotation_valid.yaml", &phenomena);
+        self.write("imagecode/manual_annotation_valid.yaml", &phenomena);
         self.write("annotator_split_valid.json", &json!(annotators).to_string());
     }
 
@@ -251,6 +258,7 @@ fn outputs(arguments: &[String]) -> Vec<String> {
         ["store", "convert", _, target, ..]
         | ["extract", _, target, ..]
         | ["clip", "embed", _, target, ..]
+        | ["data", "convert", _, target, ..]
         | ["export", _, _, target, ..] => vec![target.to_owned()],
         _ => Vec::new(),
     };
@@ -278,8 +286,11 @@ fn every_documented_command_runs() {
         outputs.iter().for_each(|path| drop(fs::rename(path, kept(path))));
         let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let ran = folder.0.run(&words);
-        if !ran.status.success() {
-            wrong.push(format!("{place}: xenc {}\n{}", words.join(" "), stderr(&ran)));
+        // The small data set's splits share sets, which is a finding.
+        let is_found = words[..2] == ["data", "check"] && ran.status.code() == Some(1);
+        if !ran.status.success() && !is_found {
+            let said = text(&ran.stdout) + &stderr(&ran);
+            wrong.push(format!("{place}: xenc {}\n{said}", words.join(" ")));
         }
         for path in outputs.iter().filter(|path| kept(path).exists()) {
             remove(path);
