@@ -48,8 +48,8 @@ pub fn reopen(
     target::check(path, StoreSource::FORMAT, true, &[])?;
     let partial = claim.partial()?;
     let provenance = Provenance {
-        source_format: format!("{}, {}", schema.provenance.source_format, provenance.source_format),
-        source: format!("{}, {}", schema.provenance.source, provenance.source),
+        source_format: and(&schema.provenance.source_format, &provenance.source_format),
+        source: and(&schema.provenance.source, &provenance.source),
         // The store before and what is added to it, by which rule: only the same addition is resumed.
         fingerprint: format!(
             "{:016x}+{}+{:?}",
@@ -77,6 +77,15 @@ pub fn reopen(
         }
         created => created,
     }
+}
+
+/// What a store is of and what is added to it; the same once more is not said again.
+fn and(before: &str, added: &str) -> String {
+    if before == added || before.ends_with(&format!(", {added}")) {
+        return before.to_owned();
+    }
+    let both = [before, added].into_iter().filter(|name| !name.is_empty());
+    both.collect::<Vec<_>>().join(", ")
 }
 
 /// Copies a store's file, marks the copy incomplete and renames it to where a writer looks for a partial.

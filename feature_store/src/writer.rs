@@ -199,6 +199,11 @@ impl StoreWriter {
         self.conflicts
     }
 
+    /// What the committed images are, whatever their order; see [`Schema::digest`].
+    pub(crate) fn digest(&self) -> u64 {
+        self.schema.digest
+    }
+
     /// How records are encoded.
     pub(crate) fn encoding(&self) -> (Precision, Compression) {
         (self.schema.precision, self.schema.compression)

@@ -14,6 +14,8 @@ use serde::Serialize;
 
 use crate::interrupt;
 
+/// Draw a small data set, convert, validate, train, evaluate: everything once, without a download
+///
 /// Pictures, descriptions, features, store, tiny networks exported and run, training, evaluation, leaderboard file; no
 /// download.
 #[derive(clap::Args)]

@@ -144,7 +144,9 @@ impl Folder {
         for split in ["train", "valid"] {
             let images = "--images imagecode/image-sets";
             let own = format!("own_{split}.jsonl");
-            self.run(&format!("data convert imagecode/{split}_data.json {own} --to jsonl {images}"));
+            self.run(&format!(
+                "data convert imagecode/{split}_data.json {own} --to jsonl {images}"
+            ));
         }
         self.copy("own_valid.jsonl", &["own.jsonl"]);
         let listed = text(&self.0.run(&["store", "ls", "features.xenc"]).stdout);
