@@ -35,6 +35,8 @@ mod progress;
 mod rank;
 #[cfg(feature = "torch")]
 mod report;
+#[cfg(feature = "torch")]
+mod reproduce;
 #[cfg(feature = "onnx")]
 mod results;
 #[cfg(feature = "torch")]
@@ -63,7 +65,20 @@ const ABOUT: &str = match cfg!(feature = "torch") {
 
 /// Commands that need a feature of the build.
 const OF_FEATURES: [(&str, &[&str]); 2] = [
-    ("torch", &["train", "pretrain", "eval", "compare", "predict", "report", "demo", "weights"]),
+    (
+        "torch",
+        &[
+            "train",
+            "pretrain",
+            "eval",
+            "compare",
+            "predict",
+            "report",
+            "reproduce",
+            "demo",
+            "weights",
+        ],
+    ),
     ("onnx", &["extract", "export", "clip"]),
 ];
 
@@ -105,6 +120,8 @@ enum Command {
     Predict(rank::predict::Args),
     #[cfg(feature = "torch")]
     Report(report::Args),
+    #[cfg(feature = "torch")]
+    Reproduce(reproduce::Args),
     #[cfg(feature = "torch")]
     Demo(demo::Args),
     /// Look into files of weights and convert them
@@ -168,6 +185,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Predict(args) => rank::predict::run(args),
         #[cfg(feature = "torch")]
         Command::Report(args) => report::run(args),
+        #[cfg(feature = "torch")]
+        Command::Reproduce(args) => reproduce::run(args),
         #[cfg(feature = "torch")]
         Command::Demo(args) => demo::run(args),
         #[cfg(feature = "torch")]
