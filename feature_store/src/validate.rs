@@ -1,7 +1,7 @@
 //! Is a store, or a dump in a foreign format, what it says it is, and does it hold what a data set needs?
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rayon::prelude::*;
@@ -52,6 +52,9 @@ impl Default for Options {
     }
 }
 
+/// Ids that are kept as examples.
+const EXAMPLES: usize = 3;
+
 impl Options {
     /// Refuses to keep bad records inside what is read.
     fn check_quarantine(&self, source: &Path) -> Result<(), StoreError> {
@@ -71,6 +74,8 @@ pub struct SplitReport {
     pub incomplete: usize,
     /// Those, with what is there of each.
     pub missing: Vec<String>,
+    /// What the ids of a set begin with of which there is no image at all; a number follows.
+    pub looked_for: Option<String>,
 }
 
 /// Something wrong with one image.
@@ -101,6 +106,8 @@ pub struct Report {
     pub coverage: Vec<SplitReport>,
     /// Images that are in none of the sets, if coverage was asked for.
     pub superfluous: u64,
+    /// The first ids, if coverage was asked for: what they look like.
+    pub examples: Vec<String>,
     /// Bad records kept in quarantine.
     pub quarantined: u64,
     /// Statistics of boxes and features, if a deep look was asked for.
@@ -138,7 +145,7 @@ pub fn validate_store(
     options.check_quarantine(path)?;
     pages::check(path)?;
     let store = FeatureStore::open(path)?;
-    let mut walk = Walk::new(StoreSource::FORMAT, options);
+    let mut walk = Walk::new(StoreSource::FORMAT, path, options);
     let schema = store.schema();
     let image = 4 * schema.max_regions as usize * schema.dim as usize;
     let page = (PAGE_BYTES / image.max(1)).clamp(1, PAGE);
@@ -184,7 +191,7 @@ pub fn validate_source(
     progress: &mut dyn FnMut(u64),
 ) -> Result<Option<Report>, ConvertError> {
     options.check_quarantine(&source.info().path)?;
-    let mut walk = Walk::new(source.info().format, options);
+    let mut walk = Walk::new(source.info().format, &source.info().path, options);
     let path = source.info().path.clone();
     // Ids are all that is kept of the images, and only to compare them with the sets.
     let mut ids = BTreeSet::new();
@@ -232,6 +239,8 @@ pub fn validate_source(
 struct Walk<'a> {
     options: &'a Options,
     report: Report,
+    /// What is validated.
+    path: PathBuf,
     quarantine: Option<Quarantine>,
     statistics: Statistics,
     /// Hash of an image's contents and the first id they came under.
@@ -243,11 +252,12 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(format: &str, options: &'a Options) -> Walk<'a> {
+    fn new(format: &str, path: &Path, options: &'a Options) -> Walk<'a> {
         let sets = options.coverage.iter().flat_map(|split| &split.sets);
         Walk {
             options,
             report: Report { format: format.to_owned(), ..Report::default() },
+            path: path.to_owned(),
             quarantine: options.quarantine.as_deref().map(Quarantine::new),
             statistics: Statistics::default(),
             contents: HashMap::new(),
@@ -263,29 +273,36 @@ impl<'a> Walk<'a> {
         if self.prefixes.contains(id.trim_end_matches(|c: char| c.is_ascii_digit())) {
             self.of_a_set += 1;
         }
+        if !self.prefixes.is_empty() && self.report.examples.len() < EXAMPLES {
+            self.report.examples.push(id.to_owned());
+        }
         if let Ok(regions) = &checked {
             self.boxes[usize::from(regions.is_relative())] += 1;
         }
         match checked {
-            Err(error) => {
-                if let Some(quarantine) = &mut self.quarantine {
-                    quarantine.keep(&error)?;
-                    self.report.quarantined += 1;
-                }
-                self.report.note(id, error.reason, self.options.listed);
-            }
+            Err(error) => self.note(id, error)?,
             Ok(regions) if self.options.deep => {
                 self.statistics.add(&regions);
                 let contents = xxhash_rust::xxh3::xxh3_64(bytemuck::cast_slice(&regions.features));
                 if let Some(first) = self.contents.get(&contents) {
                     let what = format!("the same features as `{first}`");
-                    self.report.note(id, what, self.options.listed);
+                    self.note(id, RecordError::new(&self.path, id, what))?;
                 } else {
                     self.contents.insert(contents, id.to_owned());
                 }
             }
             Ok(_) => {}
         }
+        Ok(())
+    }
+
+    /// Notes what is wrong with an image, and keeps it if that is asked for.
+    fn note(&mut self, id: &str, error: RecordError) -> Result<(), StoreError> {
+        if let Some(quarantine) = &mut self.quarantine {
+            quarantine.keep(&error)?;
+            self.report.quarantined += 1;
+        }
+        self.report.note(id, error.reason, self.options.listed);
         Ok(())
     }
 
@@ -318,9 +335,12 @@ fn cover(
     coverage: &Coverage,
     images_of: &dyn Fn(&str) -> Result<usize, StoreError>,
 ) -> Result<SplitReport, StoreError> {
-    let mut incomplete = Vec::new();
+    let (mut incomplete, mut looked_for) = (Vec::new(), None);
     for set in &coverage.sets {
         let images = images_of(set)?;
+        if images == 0 {
+            looked_for.get_or_insert_with(|| dataset::id_prefix(set));
+        }
         if images < dataset::SET_SIZE {
             incomplete.push(format!("{set} ({images} of {} images)", dataset::SET_SIZE));
         }
@@ -330,5 +350,6 @@ fn cover(
         sets: coverage.sets.len(),
         incomplete: incomplete.len(),
         missing: incomplete,
+        looked_for,
     })
 }

@@ -41,7 +41,7 @@ fn open_directory(path: &Path) -> Result<Box<dyn FeatureSource>, FormatError> {
         return open_lmdb(path);
     }
     // UNITER keeps its environment one level down, beside the JSON file that counts boxes.
-    let Folder { environments, infos, archives, unreadable: passed_over } = Folder::list(path)?;
+    let Folder { environments, infos, archives, unreadable: passed_over, .. } = Folder::list(path)?;
     match (environments.as_slice(), infos.is_empty(), archives.is_empty()) {
         ([], true, true) => {
             let what = "a directory without data.mdb, *_info.npy or *.npz files";

@@ -14,6 +14,8 @@ pub(super) struct Folder {
     pub(super) environments: Vec<PathBuf>,
     /// `*_info.npy`.
     pub(super) infos: Vec<PathBuf>,
+    /// `*.npy` that are none of these.
+    pub(super) arrays: Vec<PathBuf>,
     /// `*.npz`.
     pub(super) archives: Vec<PathBuf>,
     /// The first folder below it that cannot be listed, and why.
@@ -55,6 +57,7 @@ impl Folder {
         }
         found.environments.sort();
         found.infos.sort();
+        found.arrays.sort();
         found.archives.sort();
         Ok(found)
     }
@@ -80,8 +83,10 @@ impl Folder {
             &mut self.infos
         } else if name.ends_with(b".npz") {
             &mut self.archives
+        } else if name.ends_with(b".npy") {
+            &mut self.arrays
         } else {
-            return name.ends_with(b".npy");
+            return false;
         };
         if file.is_file() {
             list.push(file.to_owned());

@@ -1,6 +1,6 @@
 //! NumPy's `.npy` files, and folders of `<image>.npy` with `<image>_info.npy` (Facebook's extraction script).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -112,6 +112,8 @@ pub(super) fn serialise(descr: &str, shape: &[usize], items: &[u8]) -> Vec<u8> {
 pub struct NpyFolder {
     info: SourceInfo,
     infos: Vec<PathBuf>,
+    /// Arrays without a file that says what they are of.
+    undescribed: Vec<PathBuf>,
 }
 
 impl NpyFolder {
@@ -120,13 +122,14 @@ impl NpyFolder {
     /// # Errors
     /// If a folder cannot be listed.
     pub fn open(path: &Path) -> Result<NpyFolder, FormatError> {
-        let infos = Folder::whole(path)?.infos;
-        let arrays = infos.iter().map(|info| array_of(info));
-        let files: Vec<PathBuf> = infos.iter().cloned().chain(arrays).collect();
+        let Folder { infos, mut arrays, .. } = Folder::whole(path)?;
+        let files: Vec<PathBuf> = infos.iter().chain(&arrays).cloned().collect();
         let fingerprint = super::fingerprint_of_all(&files);
         let count = Some(infos.len() as u64);
+        let described: HashSet<PathBuf> = infos.iter().map(|info| array_of(info)).collect();
+        arrays.retain(|array| !described.contains(array));
         let info = SourceInfo { format: "npy", path: path.to_owned(), count, fingerprint };
-        Ok(NpyFolder { info, infos })
+        Ok(NpyFolder { info, infos, undescribed: arrays })
     }
 }
 
@@ -142,7 +145,12 @@ impl FeatureSource for NpyFolder {
     }
 
     fn records(self: Box<Self>) -> Result<Records, FormatError> {
-        Ok(Box::new(self.infos.into_iter().map(|info| {
+        let undescribed = self.undescribed.into_iter().map(|array| {
+            let id = array.file_stem().unwrap_or_default().to_string_lossy();
+            let what = format!("there is no {id}{INFO} beside it, which has its boxes");
+            Err(RecordError::new(&array, id, what))
+        });
+        let described = self.infos.into_iter().map(|info| {
             let name = info.file_name().unwrap_or_default();
             match name.to_str().and_then(|name| name.strip_suffix(INFO)) {
                 Some(id) => {
@@ -152,7 +160,8 @@ impl FeatureSource for NpyFolder {
                     Err(RecordError::new(&info, name.to_string_lossy(), "its name is not UTF-8"))
                 }
             }
-        })))
+        });
+        Ok(Box::new(described.chain(undescribed)))
     }
 }
 
@@ -229,18 +238,6 @@ impl NpySink {
         std::fs::create_dir(folder).map_err(FormatError::io(folder))?;
         Ok(NpySink { folder: folder.to_owned(), left_out: LeftOut::new() })
     }
-
-    /// `a` has the files `a.npy` and `a_info.npy`, `a_info` would have the second, too.
-    fn collision(&self, id: &str, suffix: &str) -> FormatError {
-        let other = match (suffix, id.strip_suffix("_info")) {
-            (".npy", Some(other)) => other.to_owned(),
-            (".npy", None) => id.to_owned(),
-            _ => format!("{id}_info"),
-        };
-        let what =
-            format!("its file {id}{suffix} is that of image `{other}`; rename one with --rename");
-        FormatError::Unwritable { path: self.folder.clone(), id: id.to_owned(), what }
-    }
 }
 
 /// The dictionary that goes with an image's features.
@@ -266,11 +263,14 @@ fn info_of(regions: &Regions) -> Result<Value, unpickle::Fault> {
 
 impl FeatureSink for NpySink {
     fn append(&mut self, id: &str, regions: &Regions) -> Result<(), FormatError> {
-        let unwritable = |fault: unpickle::Fault| FormatError::Unwritable {
-            path: self.folder.clone(),
-            id: id.to_owned(),
-            what: fault.to_string(),
-        };
+        let refused =
+            |what| FormatError::Unwritable { path: self.folder.clone(), id: id.to_owned(), what };
+        if let Some(other) = id.strip_suffix("_info") {
+            let what =
+                format!("{id}.npy would be what is known of the image `{other}`; use --rename");
+            return Err(refused(what));
+        }
+        let unwritable = |fault: unpickle::Fault| refused(fault.to_string());
         let object = Value::ObjectArray {
             shape: Vec::new(),
             items: vec![info_of(regions).map_err(unwritable)?],
@@ -283,12 +283,8 @@ impl FeatureSink for NpySink {
         ];
         for (suffix, bytes) in arrays {
             let path = super::file_of(&self.folder, id, suffix)?;
-            let mut file =
-                std::fs::File::create_new(&path).map_err(|error| match error.kind() {
-                    std::io::ErrorKind::AlreadyExists => self.collision(id, suffix),
-                    _ => FormatError::io(&path)(error),
-                })?;
-            file.write_all(&bytes).map_err(FormatError::io(&path))?;
+            let file = std::fs::File::create_new(&path);
+            file.and_then(|mut file| file.write_all(&bytes)).map_err(FormatError::io(&path))?;
         }
         let confidences = regions.objects.as_ref().is_some_and(|o| !o.confidences.is_empty());
         self.left_out.note("object confidences", confidences);

@@ -83,6 +83,31 @@ pub(super) fn check_foreign(
     }
 }
 
+/// What is wrong with a region's box, if anything.
+fn check_box(regions: &Regions, region: usize) -> Result<(), String> {
+    let (w, h) = (regions.width as f32, regions.height as f32);
+    // Detectors round boxes outwards and count pixels from 0 or 1: one pixel over the edge is no finding.
+    let over = if regions.is_relative() { 0.01 } else { 1.0 };
+    let [x1, y1, x2, y2] = regions.boxes[region];
+    // Corners in 16 bits can fall together where the extents beside them do not.
+    let [width, height] = match &regions.extents {
+        Some(extents) if x2 >= x1 && y2 >= y1 => extents[region],
+        _ => [x2 - x1, y2 - y1],
+    };
+    let inside = x1 >= -over && y1 >= -over && x2 <= w + over && y2 <= h + over;
+    let what = if [x1, y1, x2, y2].iter().any(|x| x.is_nan()) {
+        "has a corner that is no number"
+    } else if !(width > 0.0 && height > 0.0) {
+        "has no area"
+    } else if !inside {
+        "reaches out of its image"
+    } else {
+        return Ok(());
+    };
+    let of = if regions.is_relative() { "1x1".into() } else { format!("{w}x{h} pixels") };
+    Err(format!("the box of region {region} {what}: {x1}, {y1}, {x2}, {y2} in {of}"))
+}
+
 /// What is wrong with an image's regions, if anything.
 pub(crate) fn check_regions(regions: &Regions) -> Result<(), String> {
     if regions.is_empty() {
@@ -96,15 +121,7 @@ pub(crate) fn check_regions(regions: &Regions) -> Result<(), String> {
     if !all_finite && let Some(at) = regions.features.iter().position(|x| !x.is_finite()) {
         return Err(format!("region {} holds a value that is not finite", at / regions.dim.max(1)));
     }
-    let (w, h) = (regions.width as f32, regions.height as f32);
-    // Detectors round boxes outwards and count pixels from 0 or 1: one pixel over the edge is no finding.
-    let over = if regions.is_relative() { 0.01 } else { 1.0 };
-    for (region, [x1, y1, x2, y2]) in regions.boxes.iter().copied().enumerate() {
-        let inside = x1 >= -over && y1 >= -over && x2 <= w + over && y2 <= h + over;
-        if !(inside && x2 > x1 && y2 > y1) {
-            return Err(format!("region {region} has the box {x1}, {y1}, {x2}, {y2} in {w}x{h}"));
-        }
-    }
+    (0..regions.len()).try_for_each(|region| check_box(regions, region))?;
     let labels = [&regions.objects, &regions.attributes].into_iter().flatten();
     let confidences = labels.flat_map(|labels| &labels.confidences);
     match confidences.copied().find(|c| !(0.0..=1.0).contains(c)) {

@@ -62,13 +62,6 @@ impl Field {
     fn check(&self, first: u64, count: u64) -> Result<(), String> {
         let end = first.checked_add(count).filter(|&end| end <= self.rows);
         let values = self.inner.iter().try_fold(count, |values, &n| values.checked_mul(n));
-        if self.chunk > MAX_ARRAY_BYTES {
-            let bytes = self.chunk;
-            return Err(format!(
-                "`{}` has chunks of {bytes} bytes, too much; `h5repack` writes smaller ones",
-                self.name
-            ));
-        }
         match (end, values) {
             (Some(_), Some(values)) if values <= MAX_ARRAY_BYTES as u64 / 8 => Ok(()),
             (None, _) => {
@@ -166,6 +159,21 @@ impl Fields {
     }
 
     fn check(&self) -> Result<(), String> {
+        let all = [
+            Some(&self.features),
+            self.boxes.as_ref(),
+            self.spatial.as_ref(),
+            self.positions.as_ref(),
+            self.counts.as_ref(),
+            self.width.as_ref(),
+            self.height.as_ref(),
+        ];
+        if let Some(field) = all.into_iter().flatten().find(|field| field.chunk > MAX_ARRAY_BYTES) {
+            return Err(format!(
+                "`{}` has chunks of {} bytes, more than {MAX_ARRAY_BYTES}; `h5repack` writes smaller ones",
+                field.name, field.chunk
+            ));
+        }
         let dims = if self.positions.is_some() { 1 } else { 2 };
         if self.features.inner.len() != dims {
             let shape = &self.features.inner;

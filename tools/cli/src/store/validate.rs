@@ -25,7 +25,8 @@ const SETS: usize = 5;
 pub struct Args {
     /// The store, or a dump in any format: nothing is converted
     store: PathBuf,
-    /// An ImageCoDe annotation file, or a directory with splits (*.json): are all images of their sets there?
+    /// An ImageCoDe annotation file, or a directory with splits (*.json): are all images of their sets there? An image's id
+    /// is its set's letters and digits, then img and the number of its file: open-images-1_a/img5.jpg is openimages1aimg5
     #[arg(long)]
     dataset: Option<PathBuf>,
     /// Also look for images that are there twice, and for statistics that no sound dump has
@@ -92,6 +93,14 @@ fn print(report: &Report) {
         );
         for set in split.missing.iter().take(SETS) {
             outln!("  missing: {set}");
+        }
+        if let Some(prefix) = split.looked_for.as_ref().filter(|_| split.incomplete == split.sets) {
+            let ids: Vec<_> =
+                report.examples.iter().map(|id| format!("`{}`", visible(id))).collect();
+            outln!(
+                "  looked for: `{prefix}N`; ids here: {}; `convert --rename` changes them",
+                ids.join(", ")
+            );
         }
         if split.missing.len() > SETS {
             outln!("  and {} more (--json lists all)", split.missing.len() - SETS);
