@@ -6,8 +6,8 @@ use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use heed::Database;
 use heed::types::{Bytes, Str};
+use heed::{CompactionOption, Database};
 use rayon::prelude::*;
 
 use crate::batch::fill_image;
@@ -37,11 +37,11 @@ struct Shared {
 static OPEN: Mutex<Option<HashMap<PathBuf, Weak<Shared>>>> = Mutex::new(None);
 
 impl FeatureStore {
-    /// Opens a store; the time does not depend on the number of images.
+    /// Opens a store. Its index is walked before LMDB maps it, records are not looked at.
     ///
     /// # Errors
     /// [`StoreError::Lmdb`] for what is no sound LMDB directory, [`StoreError::NotAStore`] for one that is not ours,
-    /// [`StoreError::Unfinished`], [`StoreError::Version`].
+    /// [`StoreError::Unfinished`], [`StoreError::Version`], [`StoreError::Count`].
     pub fn open(path: &Path) -> Result<FeatureStore, StoreError> {
         let real = path.canonicalize().map_err(|_| LmdbError::Missing(path.to_owned()))?;
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -188,9 +188,24 @@ impl FeatureStore {
         Ok(())
     }
 
-    /// The environment, to be copied.
-    pub(crate) fn environment(&self) -> &Env {
-        &self.shared.env
+    /// Writes a copy without unused pages, in the order of ids; what LMDB takes for granted while it copies is checked first.
+    pub(crate) fn copy_compacted(&self, to: &Path) -> Result<(), StoreError> {
+        lmdb::check_for_copying(&self.shared.env)?;
+        let copied = self.shared.env.copy_to_path(to, CompactionOption::Enabled);
+        copied.map(drop).map_err(|error| match error {
+            heed::Error::Io(source) => {
+                StoreError::Io { path: to.to_owned(), source: lmdb::write_error(source) }
+            }
+            error => LmdbError::heed(to)(error).into(),
+        })
+    }
+
+    /// Walks also what only changing or copying the file would follow.
+    ///
+    /// # Errors
+    /// [`LmdbError::Damaged`].
+    pub(crate) fn check_whole(&self) -> Result<(), StoreError> {
+        Ok(lmdb::check_for_copying(&self.shared.env)?)
     }
 
     /// A record's bytes as they are stored, for one pass over a store of any size: read in one piece, then let go.
@@ -276,7 +291,10 @@ impl fmt::Debug for FeatureStore {
 
 impl Shared {
     fn open(path: &Path) -> Result<Shared, StoreError> {
-        let env = lmdb::open_read_only(path)?;
+        if path.is_file() {
+            return Err(LmdbError::NotADirectory(path.to_owned()).into());
+        }
+        let env = lmdb::open_read_only(path)?.env;
         let not_a_store = || StoreError::NotAStore { path: path.to_owned() };
         let (regions, schema) = {
             let transaction = env.read_txn().map_err(LmdbError::heed(path))?;
@@ -289,6 +307,11 @@ impl Shared {
             let schema = decode_schema(path, schema.ok_or_else(unfinished)?)?;
             if !schema.complete {
                 return Err(unfinished());
+            }
+            let holds = regions.len(&transaction).map_err(LmdbError::heed(path))?;
+            if holds != schema.count {
+                let (path, says) = (path.to_owned(), schema.count);
+                return Err(StoreError::Count { path, says, holds });
             }
             // Handles of databases outlive their first transaction only if it is committed.
             transaction.commit().map_err(LmdbError::heed(path))?;

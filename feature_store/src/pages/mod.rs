@@ -1,0 +1,155 @@
+//! LMDB's pages read by hand: what the library itself believes blindly is checked here, and what it gives up on is found.
+//!
+//! LMDB follows page numbers and offsets in its file without asking whether they lie inside it, and takes for granted
+//! that keys are in order; a damaged or hostile file ends the process or never lets it end. So every file is walked
+//! before LMDB maps it (the doors in [`crate::lmdb`] see to that). The layout is that of LMDB 0.9 on 64-bit machines
+//! (`mdb.c`: `MDB_page`, `MDB_node`, `MDB_db`, `MDB_meta`).
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use crate::lmdb::LmdbError;
+
+mod meta;
+mod page;
+mod tree;
+
+pub(crate) use meta::{Meta, begins_a_file, guess_page_size, metas};
+use page::Node;
+pub(crate) use page::{Kind, Page, Place};
+pub(crate) use tree::Database;
+
+/// Bytes before a page's contents: page number, padding, flags, lower and upper bound of the free space.
+const PAGE_HEADER: usize = 16;
+/// The file of an environment that is a directory.
+const DATA: &str = "data.mdb";
+
+/// What a file is opened for, which decides what of it must be sound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Looking up and listing: the trees, and where values lie. The cost is that of the index.
+    Reading,
+    /// Changing or copying it page by page: also what values say of their own pages, how entries fill theirs, and the
+    /// list of free pages, which LMDB would write over.
+    Writing,
+}
+
+/// A data file that is read by hand, one page at a time.
+pub(crate) struct PageFile {
+    path: PathBuf,
+    file: File,
+    page_size: usize,
+    /// Whole pages in the file.
+    pages: u64,
+}
+
+/// Walks all trees of an environment's data file: every page number and offset that LMDB would follow lies where it may,
+/// keys are in order, and no page has two uses.
+///
+/// The cost is that of the trees, a small part of the file, and of the first bytes of each value.
+///
+/// # Errors
+/// [`LmdbError::Damaged`] with the page; what [`crate::lmdb::open_read_only`] says of a file.
+pub fn check(path: &Path) -> Result<(), LmdbError> {
+    check_file(&data_file(path)?, Purpose::Writing).map(drop)
+}
+
+/// The data file of an environment: `data.mdb` in a directory, or a file by itself (LMDB's `MDB_NOSUBDIR`).
+///
+/// # Errors
+/// What is neither.
+pub(crate) fn data_file(path: &Path) -> Result<PathBuf, LmdbError> {
+    let metadata = path.metadata().map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => LmdbError::Missing(path.to_owned()),
+        _ => LmdbError::Io { path: path.to_owned(), source: error },
+    })?;
+    let file = if metadata.is_dir() { path.join(DATA) } else { path.to_owned() };
+    // Nothing else is opened: a pipe would wait for somebody to write to it.
+    if file.is_file() { Ok(file) } else { Err(LmdbError::NotADirectory(path.to_owned())) }
+}
+
+/// Checks a data file for what is to be done with it; what is checked is the file that comes back, whatever takes its
+/// name meanwhile.
+pub(crate) fn check_file(path: &Path, purpose: Purpose) -> Result<(PageFile, Meta), LmdbError> {
+    let file = File::open(path).map_err(LmdbError::io(path))?;
+    check_open_file(path, file, purpose)
+}
+
+/// The same of a file that is open already.
+pub(crate) fn check_open_file(
+    path: &Path,
+    file: File,
+    purpose: Purpose,
+) -> Result<(PageFile, Meta), LmdbError> {
+    let (meta, page_size) = meta::newest(path, &file)?;
+    let file = PageFile::new(path, file, page_size)?;
+    tree::check(&file, &meta, purpose)?;
+    Ok((file, meta))
+}
+
+impl PageFile {
+    pub(crate) fn new(path: &Path, file: File, page_size: usize) -> Result<PageFile, LmdbError> {
+        let length = file.metadata().map_err(LmdbError::io(path))?.len();
+        Ok(PageFile { path: path.to_owned(), file, page_size, pages: length / page_size as u64 })
+    }
+
+    /// Whole pages in the file.
+    pub(crate) fn pages(&self) -> u64 {
+        self.pages
+    }
+
+    /// Bytes in the file, but for what is less than a page.
+    pub(crate) fn length(&self) -> u64 {
+        self.pages * self.page_size as u64
+    }
+
+    /// Whether another open file is this one.
+    pub(crate) fn is(&self, other: &File) -> bool {
+        let place = |file: &File| file.metadata().map(|data| (data.dev(), data.ino())).ok();
+        place(&self.file).is_some_and(|here| place(other) == Some(here))
+    }
+
+    /// One page's bytes.
+    pub(crate) fn page(&self, number: u64) -> io::Result<Vec<u8>> {
+        self.bytes(number, 0, self.page_size)
+    }
+
+    /// What a page says of itself, without the rest of it.
+    pub(crate) fn header(&self, number: u64) -> io::Result<Vec<u8>> {
+        self.bytes(number, 0, PAGE_HEADER)
+    }
+
+    /// The bytes of a value.
+    pub(crate) fn value(&self, place: &Place) -> io::Result<Vec<u8>> {
+        match *place {
+            Place::Inline(bytes) => Ok(bytes.to_vec()),
+            Place::Overflow { page, size } => self.bytes(page, PAGE_HEADER, size),
+        }
+    }
+
+    /// Bytes from an offset in a page on.
+    fn bytes(&self, page: u64, offset: usize, length: usize) -> io::Result<Vec<u8>> {
+        let start =
+            page.checked_mul(self.page_size as u64).and_then(|at| at.checked_add(offset as u64));
+        let end = start.and_then(|start| start.checked_add(length as u64));
+        let inside = end.is_some_and(|end| end <= self.length());
+        let start = start.filter(|_| inside).ok_or(io::ErrorKind::UnexpectedEof)?;
+        let mut bytes = vec![0; length];
+        self.file.read_exact_at(&mut bytes, start)?;
+        Ok(bytes)
+    }
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
+}
