@@ -235,8 +235,7 @@ pub(crate) fn open_for_writing(
 ///
 /// # Errors
 /// As [`open_read_only`].
-pub(crate) fn check_for_copying(env: &Env) -> Result<(), LmdbError> {
-    let path = env.path();
+pub(crate) fn check_for_copying(env: &Env, path: &Path) -> Result<(), LmdbError> {
     let file = env.try_clone_inner_file().map_err(LmdbError::heed(path))?;
     pages::check_open_file(&pages::data_file(path)?, file, Purpose::Writing).map(drop)
 }

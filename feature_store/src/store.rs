@@ -190,7 +190,7 @@ impl FeatureStore {
 
     /// Writes a copy without unused pages, in the order of ids; what LMDB takes for granted while it copies is checked first.
     pub(crate) fn copy_compacted(&self, to: &Path) -> Result<(), StoreError> {
-        lmdb::check_for_copying(&self.shared.env)?;
+        lmdb::check_for_copying(&self.shared.env, self.path())?;
         let copied = self.shared.env.copy_to_path(to, CompactionOption::Enabled);
         copied.map(drop).map_err(|error| match error {
             heed::Error::Io(source) => {
@@ -205,7 +205,7 @@ impl FeatureStore {
     /// # Errors
     /// [`LmdbError::Damaged`].
     pub(crate) fn check_whole(&self) -> Result<(), StoreError> {
-        Ok(lmdb::check_for_copying(&self.shared.env)?)
+        Ok(lmdb::check_for_copying(&self.shared.env, self.path())?)
     }
 
     /// A record's bytes as they are stored, for one pass over a store of any size: read in one piece, then let go.

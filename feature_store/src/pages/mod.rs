@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -114,6 +115,23 @@ impl PageFile {
     /// One page's bytes.
     pub(crate) fn page(&self, number: u64) -> io::Result<Vec<u8>> {
         self.bytes(number, 0, self.page_size)
+    }
+
+    /// Asks the system to read a page ahead.
+    fn will_read(&self, number: u64) {
+        let start = number.checked_mul(self.page_size as u64).and_then(|at| i64::try_from(at).ok());
+        if let Some(start) = start {
+            // SAFETY: the descriptor is open for the whole call, and advice changes no memory.
+            unsafe {
+                let length = self.page_size as libc::off_t;
+                libc::posix_fadvise(
+                    self.file.as_raw_fd(),
+                    start,
+                    length,
+                    libc::POSIX_FADV_WILLNEED,
+                );
+            }
+        }
     }
 
     /// What a page says of itself, without the rest of it.

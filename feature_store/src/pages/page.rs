@@ -81,8 +81,8 @@ impl<'a> Page<'a> {
     /// Number of entries; `None` if their list reaches outside the page.
     pub(crate) fn entries(self) -> Option<usize> {
         let (lower, upper) = self.bounds()?;
-        let sound = lower >= PAGE_HEADER && lower <= upper && upper <= self.0.len();
-        (sound && lower % 2 == 0).then_some((lower - PAGE_HEADER) / 2)
+        let sound = lower <= upper && upper <= self.0.len() && lower % 2 == 0;
+        Some(lower.checked_sub(PAGE_HEADER).filter(|_| sound)? / 2)
     }
 
     /// An entry of a leaf page; `None` if it reaches outside the page, or is of a kind that no known writer makes (several

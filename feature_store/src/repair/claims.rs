@@ -41,7 +41,7 @@ impl Claims {
                 }
             });
         }
-        let is_whole = index.entries == Some(images.len() as u64);
+        let is_whole = index.is_certain && index.entries == Some(images.len() as u64);
         Claims { owners, images: is_whole.then_some(images) }
     }
 

@@ -17,6 +17,8 @@ const MAX_DEPTH: usize = 32;
 pub(super) struct Index {
     /// What the store says of itself, if that is left.
     pub(super) schema: Option<Schema>,
+    /// Whether this is certainly the index as it was last: the pages that lead to it are sound.
+    pub(super) is_certain: bool,
     /// Leaves of the tree of records, as far as it can be followed, in the order of ids.
     pub(super) current: Vec<u64>,
     /// Images in that tree, if that is known.
@@ -59,15 +61,22 @@ impl Index {
         let metas = pages::metas(data);
         let is_whole = metas.iter().all(Option::is_some);
         let newest = metas.into_iter().flatten().max_by_key(|meta| meta.transaction);
-        let told = newest.as_ref().filter(|_| is_whole).and_then(|meta| meta.main.root());
+        let newest = newest.filter(|_| is_whole);
+        let told = newest.as_ref().and_then(|meta| meta.main.root());
         let told = told.and_then(|page| Root::read(damaged, file, page));
+        let is_certain = told.is_some();
         // Without them the pages that name the databases are looked for; those of earlier transactions are there, too.
         let root = told.or_else(|| {
             let found = leaves.iter().filter_map(|&page| Root::read(damaged, file, page));
-            found.max_by_key(Root::age)
+            found.max_by_key(|root| (age(root.schema.as_ref()), root.page))
         });
-        let known_free = newest.filter(|_| is_whole);
-        Ok(Some(Index::of(file, &leaves, root, known_free)))
+        let mut index = Index::of(file, &leaves, root, newest);
+        index.is_certain = is_certain;
+        if index.schema.is_none() {
+            let found = leaves.iter().filter_map(|&page| schema_on(damaged, file, page));
+            index.schema = found.max_by_key(|schema| age(Some(schema)));
+        }
+        Ok(Some(index))
     }
 
     fn of(file: &PageFile, leaves: &[u64], root: Option<Root>, meta: Option<Meta>) -> Index {
@@ -77,8 +86,13 @@ impl Index {
             pages.iter().for_each(|&page| free.extend(free_pages(file, page)));
             of_trees.extend(pages);
         }
-        let mut index =
-            Index { schema: None, current: Vec::new(), entries: None, others: Vec::new() };
+        let mut index = Index {
+            schema: None,
+            is_certain: false,
+            current: Vec::new(),
+            entries: None,
+            others: Vec::new(),
+        };
         if let Some(root) = root {
             index.current = root.regions.root().map_or_else(Vec::new, |r| leaves_below(file, r));
             (index.schema, index.entries) = (root.schema, Some(root.regions.entries));
@@ -108,17 +122,14 @@ impl Root {
         let schema = pages.iter().find_map(|&page| schema_on(damaged, file, page));
         Some(Root { page, regions, schema, pages })
     }
+}
 
-    /// Grows with each transaction: images are only ever added, an append adds to where they come from, and the last
-    /// transaction of each completes the store.
-    fn age(&self) -> (u64, usize, bool, u64) {
-        let schema = self.schema.as_ref();
-        let of = |schema: &Schema| {
-            (schema.count, schema.provenance.source_format.len(), schema.complete)
-        };
-        let (count, origin, complete) = schema.map_or((0, 0, false), of);
-        (count, origin, complete, self.page)
-    }
+/// Grows with each transaction: images are only ever added, an append adds to where they come from, and the last transaction
+/// of each completes the store.
+fn age(schema: Option<&Schema>) -> (u64, usize, bool) {
+    schema.map_or((0, 0, false), |schema| {
+        (schema.count, schema.provenance.source_format.len(), schema.complete)
+    })
 }
 
 fn schema_on(damaged: &Path, file: &PageFile, page: u64) -> Option<Schema> {

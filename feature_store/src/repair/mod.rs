@@ -28,7 +28,8 @@ use index::Index;
 /// Why a record that the index does not lead to may not be the last one of its image.
 const OLDER: &str = "its record is damaged; this is an earlier one";
 const UNREACHED: &str = "the damaged index does not lead to it: it may be an earlier one";
-const SEVERAL: &str = "the damaged index leads to none of several that differ, and nothing tells which is the last one";
+const SEVERAL: &str =
+    "several that differ were found, and nothing tells for certain which is the last one";
 /// Why a record is lost although its bytes may be there.
 const CONTESTED: &str = "two images' entries lead to it, and nothing tells whose it is";
 
@@ -98,7 +99,7 @@ struct Salvage<'a> {
     taken: HashSet<String>,
     lost: BTreeMap<String, &'static str>,
     older: BTreeMap<String, &'static str>,
-    /// Checksums of the records that were taken although the index does not lead to them.
+    /// Checksums of the records that were taken, but those of which a certain index says that they are the last ones.
     checksums: HashMap<String, u64>,
     /// Bytes that are still read: sound records take no more than the file has, and of each there are a few at most.
     budget: u64,
@@ -194,8 +195,10 @@ impl<'a> Salvage<'a> {
         };
         writer.append_salvaged(id, record)?;
         self.taken.insert(id.to_owned());
-        if !is_current {
+        if !(is_current && self.index.is_certain) {
             self.checksums.insert(id.to_owned(), checksum);
+        }
+        if !is_current {
             let why = if self.lost.contains_key(id) { OLDER } else { UNREACHED };
             self.older.insert(id.to_owned(), why);
         }
@@ -234,7 +237,9 @@ impl<'a> Salvage<'a> {
         }
         let schema = writer.finish()?;
         let same = |old: &Schema| (old.digest, old.count) == (schema.digest, schema.count);
-        let is_whole = index.schema.as_ref().is_some_and(same);
+        // An index that was only found may be an earlier one: then others of its images' records tell.
+        let is_whole =
+            index.schema.as_ref().is_some_and(same) && (index.is_certain || older.is_empty());
         if is_whole {
             older.clear();
         }
