@@ -235,3 +235,34 @@ impl DumpWriter {
         transaction.commit()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_records_are_copied_at_once_if_they_are_large_and_none_is_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dump");
+        let mut writer = DumpWriter::create(&path).unwrap();
+        let sizes = (0..40u8).map(|n| if n % 10 == 9 { PAGE_BYTES + 1 } else { PAGE_BYTES / 4 });
+        for (n, size) in (0u8..).zip(sizes) {
+            writer.put(vec![n + 1], vec![n; size]).unwrap();
+        }
+        writer.finish().unwrap();
+        let reader = DumpReader::open(&path).unwrap();
+        let (mut after, mut seen) = (Vec::new(), 0);
+        loop {
+            let page = reader.page(&after, &[&[3]], PAGE).unwrap();
+            let sizes = page.entries.iter().map(|entry| entry.as_ref().unwrap().1.len());
+            assert!(page.entries.len() <= 1 || sizes.sum::<usize>() <= PAGE_BYTES);
+            seen += page.entries.len();
+            let Some(last) = page.last else { break };
+            after = last;
+        }
+        assert_eq!(seen, 39);
+        let mut entries = reader.into_entries(&[&[3]]);
+        assert!(entries.by_ref().all(|entry| entry.unwrap().0 != [3]));
+        assert!(entries.next().is_none());
+    }
+}

@@ -201,7 +201,7 @@ impl Walk<'_> {
         let tree = progress.tree;
         let node = |index: usize| page.branch_node(index);
         // One after the other, pages that are not in memory would each cost the disk's full delay.
-        let children = (0..entries).filter_map(|index| node(index));
+        let children = (0..entries).filter_map(&node);
         children.for_each(|(_, child)| self.file.will_read(child));
         let malformed = || self.damaged(number, "its entries are malformed");
         let (_, first) = node(0).ok_or_else(malformed)?;
