@@ -13,8 +13,12 @@ use rayon::prelude::*;
 use crate::batch::fill_image;
 use crate::codec::{self, DecodeError};
 use crate::lmdb::{self, Env, LmdbError};
-use crate::record::{Encoded, RecordView, stored_regions};
+use crate::record::{RecordView, stored_regions};
 use crate::{BatchSpec, RegionBatch, Regions, Schema, StoreError};
+
+mod cursor;
+
+pub(crate) use cursor::StoreCursor;
 
 pub(crate) const META: &str = "meta";
 pub(crate) const REGIONS: &str = "regions";
@@ -340,67 +344,4 @@ pub(crate) fn decode_schema(path: &Path, bytes: &[u8]) -> Result<Schema, StoreEr
             what: "it cannot be decoded",
         },
     })
-}
-
-/// Steps through a store's ids in their order; records are copied only when asked for.
-pub(crate) struct StoreCursor {
-    store: FeatureStore,
-    page: std::collections::VecDeque<String>,
-    /// Where the next page begins; `None` at the end.
-    next: Option<String>,
-}
-
-impl StoreCursor {
-    const PAGE: usize = 1024;
-
-    pub(crate) fn new(store: &FeatureStore) -> Result<StoreCursor, StoreError> {
-        let mut cursor = StoreCursor {
-            store: store.clone(),
-            page: std::collections::VecDeque::new(),
-            next: Some(String::new()),
-        };
-        cursor.fill()?;
-        Ok(cursor)
-    }
-
-    /// The id it stands at; `None` at the end.
-    pub(crate) fn head(&self) -> Option<&str> {
-        self.page.front().map(String::as_str)
-    }
-
-    /// Steps on.
-    pub(crate) fn skip(&mut self) -> Result<(), StoreError> {
-        self.page.pop_front();
-        self.fill()
-    }
-
-    /// The record it stands at, as it is; steps on.
-    ///
-    /// # Errors
-    /// [`StoreError::Damaged`] for a record whose checksum does not fit: damage is not to spread.
-    pub(crate) fn take(&mut self) -> Result<Encoded, StoreError> {
-        let id = self.page.front().cloned().unwrap_or_default();
-        let bytes = self.store.record_bytes(&id)?;
-        let damaged = |what| StoreError::Damaged {
-            path: self.store.path().to_owned(),
-            key: id.clone(),
-            what,
-        };
-        if !RecordView::parse(&bytes).map_err(damaged)?.is_intact() {
-            return Err(damaged("its checksum does not fit"));
-        }
-        let record = Encoded::copied(bytes, &self.store.schema().rounding).map_err(damaged)?;
-        self.skip()?;
-        Ok(record)
-    }
-
-    fn fill(&mut self) -> Result<(), StoreError> {
-        if self.page.is_empty()
-            && let Some(start) = self.next.take()
-        {
-            self.page = self.store.ids_from(&start, Self::PAGE)?.into();
-            self.next = self.page.back().map(|last| format!("{last}\0"));
-        }
-        Ok(())
-    }
 }

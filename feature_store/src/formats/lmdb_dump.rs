@@ -74,7 +74,10 @@ impl DumpReader {
         let page = self.page(&[], without, 1);
         match page.and_then(|page| page.entries.into_iter().next().transpose()) {
             Ok(first) => Ok(first),
-            Err(error) => Err(FormatError::Malformed { path: error.path, what: error.reason }),
+            Err(RecordError { path, key, reason, .. }) => {
+                let what = format!("record `{key}`: {reason}");
+                Err(FormatError::Malformed { path, what })
+            }
         }
     }
 
