@@ -171,3 +171,60 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use heed::types::Bytes;
+    use heed::{EnvFlags, EnvOpenOptions};
+
+    /// Numbers without a pattern, the same every time.
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, limit: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            (self.0 % limit as u64) as usize
+        }
+    }
+
+    /// Whatever LMDB leaves after a transaction passes: trees that grow and shrink, long keys, values that are replaced by
+    /// shorter ones, pages taken and given back.
+    #[test]
+    fn what_lmdb_itself_writes_is_sound() {
+        let mut random = Random(0x9E37_79B9_7F4A_7C15);
+        for round in 0..30 {
+            let folder = tempfile::tempdir().unwrap();
+            let mut options = EnvOpenOptions::new();
+            options.map_size(1 << 28).max_dbs(4);
+            // SAFETY: the folder is this test's own; nothing has to outlive a crash of the machine.
+            let env = unsafe {
+                options.flags(EnvFlags::NO_SYNC);
+                if round % 3 == 2 {
+                    options.flags(EnvFlags::WRITE_MAP);
+                }
+                options.open(folder.path()).unwrap()
+            };
+            for _ in 0..25 {
+                let mut transaction = env.write_txn().unwrap();
+                let name = [None, Some("a"), Some("b")][random.below(3)];
+                let database = env.create_database::<Bytes, Bytes>(&mut transaction, name).unwrap();
+                let grows = random.below(4);
+                for _ in 0..[1, 3, 40, 400][random.below(4)] {
+                    let number = random.below(3000);
+                    let mut key = format!("key{number}").into_bytes();
+                    key.resize([8, 8, 100, 511][number % 4], b'.');
+                    if random.below(4) <= grows {
+                        let value = vec![7; [0, 9, 300, 2000, 2030, 5000, 40_000][random.below(7)]];
+                        database.put(&mut transaction, &key, &value).unwrap();
+                    } else {
+                        database.delete(&mut transaction, &key).unwrap();
+                    }
+                }
+                transaction.commit().unwrap();
+                super::check(folder.path()).unwrap();
+            }
+        }
+    }
+}
