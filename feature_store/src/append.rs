@@ -15,7 +15,6 @@ use crate::lmdb::{self, LmdbError};
 use crate::store::{META, SCHEMA};
 use crate::{
     Conflict, FeatureStore, Provenance, Schema, StoreError, StoreWriter, WriterOptions, codec,
-    pages,
     target::{self, Claim},
 };
 
@@ -42,8 +41,9 @@ pub fn reopen(
     // Another append may just have ended: what counts is what the store says from now on.
     let claim = Arc::new(Claim::take(path)?);
     let path = claim.target();
-    let schema = FeatureStore::open(path)?.schema().clone();
-    pages::check(path)?;
+    let store = FeatureStore::open(path)?;
+    store.check_for_successor()?;
+    let schema = store.schema().clone();
     // Whatever else lies in its folder would be lost when the successor takes its place.
     target::check(path, StoreSource::FORMAT, true, &[])?;
     let partial = target::sibling(path, "partial")?;

@@ -68,6 +68,11 @@ pub enum LmdbError {
         "{0} is replaced again and again while it is being opened; try again when nothing writes it any more"
     )]
     Unsteady(PathBuf),
+    /// What this process has open is not what lies there any more.
+    #[error(
+        "{0} has been replaced since this process opened it; drop the store that is open first"
+    )]
+    Replaced(PathBuf),
     /// LMDB itself refuses.
     #[error("{path}: {source}")]
     Heed {
@@ -121,15 +126,17 @@ impl LmdbError {
         move |source| LmdbError::Io { path, source }
     }
 
-    /// Whether the file is damaged, other than its being somewhere or something else.
-    pub(crate) fn is_damage(&self) -> bool {
-        matches!(
-            self,
-            LmdbError::NotLmdb(_)
-                | LmdbError::Headless(_)
-                | LmdbError::Truncated { .. }
-                | LmdbError::Damaged { .. }
-        )
+    /// What is wrong with the file, if it is damaged, other than its being somewhere or something else.
+    pub(crate) fn damage(&self) -> Option<String> {
+        match self {
+            LmdbError::NotLmdb(_) => Some("its data.mdb is no LMDB file".into()),
+            LmdbError::Headless(_) => Some("the pages at its beginning are damaged".into()),
+            LmdbError::Truncated { expected, found, .. } => {
+                Some(format!("it is truncated: {found} bytes of at least {expected}"))
+            }
+            LmdbError::Damaged { page, what, .. } => Some(format!("page {page}: {what}")),
+            _ => None,
+        }
     }
 }
 
@@ -202,7 +209,7 @@ pub(crate) fn open_read_only(path: &Path) -> Result<Opened, LmdbError> {
             options.open(path).map_err(LmdbError::heed(path))?
         };
         let mapped = env.try_clone_inner_file().map_err(LmdbError::heed(path))?;
-        if file.is(&mapped) {
+        if pages::is_same(file.file(), &mapped) {
             return Ok(Opened { env, entries: meta.main.entries });
         }
         env.prepare_for_closing().wait();
@@ -231,11 +238,22 @@ pub(crate) fn open_for_writing(
     unsafe { options.flags(flags).open(dir) }.map_err(LmdbError::heed(dir))
 }
 
-/// Makes sure that an environment can be copied page by page, as LMDB does when it compacts.
+/// Walks also what only changing or copying an environment page by page would follow.
 ///
 /// # Errors
 /// As [`open_read_only`].
-pub(crate) fn check_for_copying(env: &Env, path: &Path) -> Result<(), LmdbError> {
-    let file = env.try_clone_inner_file().map_err(LmdbError::heed(path))?;
-    pages::check_open_file(&pages::data_file(path)?, file, Purpose::Writing).map(drop)
+pub(crate) fn check_whole(env: &Env, path: &Path) -> Result<(), LmdbError> {
+    let mapped = env.try_clone_inner_file().map_err(LmdbError::heed(path))?;
+    pages::check_open_file(&pages::data_file(path)?, mapped, Purpose::Writing).map(drop)
+}
+
+/// Makes sure that what is open is still what its path leads to.
+///
+/// # Errors
+/// [`LmdbError::Replaced`].
+pub(crate) fn check_current(env: &Env, path: &Path) -> Result<(), LmdbError> {
+    let mapped = env.try_clone_inner_file().map_err(LmdbError::heed(path))?;
+    let data = pages::data_file(path)?;
+    let there = File::open(&data).map_err(LmdbError::io(&data))?;
+    if pages::is_same(&mapped, &there) { Ok(()) } else { Err(LmdbError::Replaced(path.to_owned())) }
 }

@@ -192,9 +192,10 @@ impl FeatureStore {
         Ok(())
     }
 
-    /// Writes a copy without unused pages, in the order of ids; what LMDB takes for granted while it copies is checked first.
+    /// Writes a copy without unused pages, in the order of ids, for a successor; what LMDB takes for granted while it copies is
+    /// checked first.
     pub(crate) fn copy_compacted(&self, to: &Path) -> Result<(), StoreError> {
-        lmdb::check_for_copying(&self.shared.env, self.path())?;
+        self.check_for_successor()?;
         let copied = self.shared.env.copy_to_path(to, CompactionOption::Enabled);
         copied.map(drop).map_err(|error| match error {
             heed::Error::Io(source) => {
@@ -209,7 +210,16 @@ impl FeatureStore {
     /// # Errors
     /// [`LmdbError::Damaged`].
     pub(crate) fn check_whole(&self) -> Result<(), StoreError> {
-        Ok(lmdb::check_for_copying(&self.shared.env, self.path())?)
+        Ok(lmdb::check_whole(&self.shared.env, self.path())?)
+    }
+
+    /// Makes sure that a successor can be made of it, and that it is no predecessor itself of what lies there now.
+    ///
+    /// # Errors
+    /// [`LmdbError::Damaged`], [`LmdbError::Replaced`].
+    pub(crate) fn check_for_successor(&self) -> Result<(), StoreError> {
+        lmdb::check_current(&self.shared.env, self.path())?;
+        self.check_whole()
     }
 
     /// A record's bytes as they are stored, for one pass over a store of any size: read in one piece, then let go.

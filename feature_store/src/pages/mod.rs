@@ -74,8 +74,7 @@ pub(crate) fn data_file(path: &Path) -> Result<PathBuf, LmdbError> {
 /// Checks a data file for what is to be done with it; what is checked is the file that comes back, whatever takes its
 /// name meanwhile.
 pub(crate) fn check_file(path: &Path, purpose: Purpose) -> Result<(PageFile, Meta), LmdbError> {
-    let file = File::open(path).map_err(LmdbError::io(path))?;
-    check_open_file(path, file, purpose)
+    check_open_file(path, File::open(path).map_err(LmdbError::io(path))?, purpose)
 }
 
 /// The same of a file that is open already.
@@ -88,6 +87,12 @@ pub(crate) fn check_open_file(
     let file = PageFile::new(path, file, page_size)?;
     tree::check(&file, &meta, purpose)?;
     Ok((file, meta))
+}
+
+/// Whether two open files are one.
+pub(crate) fn is_same(one: &File, other: &File) -> bool {
+    let place = |file: &File| file.metadata().map(|data| (data.dev(), data.ino())).ok();
+    place(one).is_some_and(|there| place(other) == Some(there))
 }
 
 impl PageFile {
@@ -106,10 +111,8 @@ impl PageFile {
         self.pages * self.page_size as u64
     }
 
-    /// Whether another open file is this one.
-    pub(crate) fn is(&self, other: &File) -> bool {
-        let place = |file: &File| file.metadata().map(|data| (data.dev(), data.ino())).ok();
-        place(&self.file).is_some_and(|here| place(other) == Some(here))
+    pub(crate) fn file(&self) -> &File {
+        &self.file
     }
 
     /// One page's bytes.

@@ -46,10 +46,10 @@ pub(super) fn open(
     // The page that makes a transaction the last one is written with the next one's pages, or at the end: a crash of the
     // machine can lose the last transaction of a partial, and no wait is spent on it.
     let env = lmdb::open_for_writing(partial, (2 * length).max(FIRST_MAP), EnvFlags::NO_META_SYNC);
-    let env = env.map_err(|error| match error {
-        error if error.is_damage() => damaged(error.to_string()),
-        LmdbError::Heed { source, .. } => failed(target, source),
-        error => error.into(),
+    let env = env.map_err(|error| match (error.damage(), error) {
+        (Some(what), _) => damaged(what),
+        (None, LmdbError::Heed { source, .. }) => failed(target, source),
+        (None, error) => error.into(),
     })?;
     match take_up(&env, target, options) {
         Ok((meta, regions, schema, relative)) => Ok(Begun { env, meta, regions, schema, relative }),
