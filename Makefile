@@ -2,13 +2,16 @@
 
 CARGO ?= cargo
 
-.PHONY: demo test test-mpi bench lint docs setup setup-cuda help
+.PHONY: demo demo-full test test-mpi bench lint docs setup setup-cuda help
 
 help:            ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 demo: setup      ## The main job end to end on a data set that is drawn on the spot
 	$(CARGO) run --release --bin xenc -- demo --out runs/demo --force
+
+demo-full: setup ## All fifteen rows of ImageCoDe's table on such a data set
+	$(CARGO) run --release --bin xenc -- demo --rows --out runs/demo-full --force
 
 test: setup      ## Run all tests
 	$(CARGO) test --workspace

@@ -46,10 +46,10 @@ pub fn reopen(
     let schema = store.schema().clone();
     // Whatever else lies in its folder would be lost when the successor takes its place.
     target::check(path, StoreSource::FORMAT, true, &[])?;
-    let partial = target::sibling(path, "partial")?;
+    let partial = claim.partial()?;
     let provenance = Provenance {
-        source_format: format!("{}, {}", schema.provenance.source_format, provenance.source_format),
-        source: format!("{}, {}", schema.provenance.source, provenance.source),
+        source_format: and(&schema.provenance.source_format, &provenance.source_format),
+        source: and(&schema.provenance.source, &provenance.source),
         // The store before and what is added to it, by which rule: only the same addition is resumed.
         fingerprint: format!(
             "{:016x}+{}+{:?}",
@@ -67,24 +67,33 @@ pub fn reopen(
         ..WriterOptions::default()
     };
     if !partial.exists() {
-        copy_as_partial(path, &partial, began.clone())?;
+        copy_as_partial(&claim, &partial, began.clone())?;
     }
     match StoreWriter::claimed(&claim, writer_options.clone()) {
         Err(StoreError::OtherPartial { .. } | StoreError::DamagedPartial { .. })
             if options.restart =>
         {
             target::remove(&partial).map_err(StoreError::io(&partial))?;
-            copy_as_partial(path, &partial, began)?;
+            copy_as_partial(&claim, &partial, began)?;
             StoreWriter::claimed(&claim, writer_options)
         }
         created => created,
     }
 }
 
+/// What a store is of and what is added to it; the same once more is not said again.
+fn and(before: &str, added: &str) -> String {
+    if before == added || before.ends_with(&format!(", {added}")) {
+        return before.to_owned();
+    }
+    let both = [before, added].into_iter().filter(|name| !name.is_empty());
+    both.collect::<Vec<_>>().join(", ")
+}
+
 /// Copies a store's file, marks the copy incomplete and renames it to where a writer looks for a partial.
-fn copy_as_partial(path: &Path, partial: &Path, schema: Schema) -> Result<(), StoreError> {
-    in_a_folder(path, "copy", |copy| {
-        let (from, to) = (path.join("data.mdb"), copy.join("data.mdb"));
+fn copy_as_partial(claim: &Claim, partial: &Path, schema: Schema) -> Result<(), StoreError> {
+    in_a_folder(claim, "copy", |copy| {
+        let (from, to) = (claim.target().join("data.mdb"), copy.join("data.mdb"));
         fs::copy(&from, &to).map_err(StoreError::io(&to))?;
         mark_incomplete(copy, &schema)?;
         fs::rename(copy, partial).map_err(StoreError::io(partial))
@@ -110,14 +119,13 @@ fn mark_incomplete(copy: &Path, schema: &Schema) -> Result<(), StoreError> {
 
 /// Makes the successor of a store in a folder beside it, with its permissions; after an error nothing is left of it.
 fn in_a_folder<T>(
-    path: &Path,
+    claim: &Claim,
     suffix: &str,
     make: impl FnOnce(&Path) -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
-    let folder = target::sibling(path, suffix)?;
-    target::remove(&folder).map_err(StoreError::io(&folder))?;
+    let folder = claim.beside(suffix)?;
     fs::create_dir(&folder).map_err(StoreError::io(&folder))?;
-    let made = target::inherit_permissions(&folder, path).and_then(|()| make(&folder));
+    let made = target::inherit_permissions(&folder, claim.target()).and_then(|()| make(&folder));
     if made.is_err() {
         // A disk that is full is no fuller afterwards; that it cannot be removed would hide the cause.
         let _ = target::remove(&folder);
@@ -139,7 +147,7 @@ pub fn compact(path: &Path) -> Result<(u64, u64), StoreError> {
     };
     let old = path.join("data.mdb");
     let before = size(&old)?;
-    in_a_folder(path, "compact", |copy| {
+    in_a_folder(&claim, "compact", |copy| {
         let file = copy.join("data.mdb");
         let store = FeatureStore::open(path)?;
         store.copy_compacted(&file)?;

@@ -32,6 +32,8 @@ pub struct ConvertReport {
     pub schema: Schema,
     /// Images taken over from an interrupted run.
     pub resumed: u64,
+    /// Records of images that were there already, with equal contents.
+    pub repeated: u64,
     /// Images that came twice with different contents, of which the rule chose one.
     pub conflicts: u64,
     /// Records that could not be read, and why.
@@ -80,8 +82,9 @@ pub enum ConvertError {
     },
     /// It failed, and left something that the next run can go on from.
     #[error(
-        "{source}; {images} images are kept in {partial}: the same command goes on from there, removing that folder \
-         starts anew"
+        "{source}; {images} images are kept in {partial}: the same command goes on from there{}, removing that folder \
+         starts anew",
+        without_it(.source)
     )]
     Unfinished {
         /// Images that are safe.
@@ -100,6 +103,14 @@ pub enum ConvertError {
         /// Images that are safe.
         images: u64,
     },
+}
+
+/// What has the next run go on although the same record is in its way again.
+fn without_it(error: &ConvertError) -> &'static str {
+    match error {
+        ConvertError::Record(_) => ", with `--on-error skip` or `quarantine` without that record",
+        _ => "",
+    }
 }
 
 /// Converts a source into a new store at `target`.
@@ -129,10 +140,14 @@ pub fn convert(
     let skips = writer.committed() > 0 && conflict != Conflict::Last;
     let committed = skips.then(|| writer.committed_images());
     let resumed = writer.committed();
-    let mut tally = Tally::new(on_error, resumed, source.info().count);
-    let (schema, conflicts) = fill(writer, 0, committed, source, &mut tally, cancelled, progress)?;
-    let Tally { skipped, findings, .. } = tally;
-    Ok(ConvertReport { schema, resumed, conflicts, skipped, findings })
+    let counted = if skips { resumed } else { 0 };
+    let mut tally = Tally::new(on_error, counted, source.info().count);
+    let writer = fill(writer, 0, committed, source, &mut tally, cancelled, progress)?;
+    let conflicts = writer.conflicts();
+    let schema = writer.finish()?;
+    let Tally { images, skipped, findings, .. } = tally;
+    let repeated = images.saturating_sub(schema.count + conflicts);
+    Ok(ConvertReport { schema, resumed, repeated, conflicts, skipped, findings })
 }
 
 /// Adds a source's images to a finished store; resumable like [`convert`], and swapped in when complete.
@@ -150,11 +165,20 @@ pub fn append(
 ) -> Result<AppendReport, ConvertError> {
     target::check(store, StoreSource::FORMAT, true, &[&source.info().path])?;
     on_error.check(store, &source.info().path)?;
-    let before = FeatureStore::open(store)?.len();
+    let there = FeatureStore::open(store)?.schema().clone();
+    let before = there.count;
     let writer = crate::append::reopen(store, provenance(source.info()), options)?;
     // Every image is compared with what is there: one that differs must not be taken for one that was resumed.
     let mut tally = Tally::new(on_error, 0, source.info().count);
-    let (schema, conflicts) = fill(writer, before, None, source, &mut tally, cancelled, progress)?;
+    let writer = fill(writer, before, None, source, &mut tally, cancelled, progress)?;
+    let conflicts = writer.conflicts();
+    let schema = if writer.digest() == there.digest {
+        // A store that nothing has come to stays as it is, its provenance, too.
+        writer.abandon()?;
+        there
+    } else {
+        writer.finish()?
+    };
     let added = schema.count - before;
     let Tally { images, skipped, findings, .. } = tally;
     let present = images.saturating_sub(added + conflicts);
@@ -170,8 +194,7 @@ fn provenance(info: &SourceInfo) -> Provenance {
     }
 }
 
-/// Writes a source's images and completes the store, which held `before` images without them. Returns its schema and the
-/// number of conflicts.
+/// Writes and commits a source's images into a store that held `before` images without them.
 fn fill(
     mut writer: StoreWriter,
     before: u64,
@@ -180,7 +203,7 @@ fn fill(
     tally: &mut Tally,
     cancelled: &AtomicBool,
     progress: &mut dyn FnMut(Progress),
-) -> Result<(Schema, u64), ConvertError> {
+) -> Result<StoreWriter, ConvertError> {
     let info = source.info().clone();
     let written = source.records().map_err(ConvertError::from).and_then(|records| {
         write_all(&mut writer, committed, records, &info, tally, cancelled, progress)
@@ -189,9 +212,7 @@ fn fill(
         0 => Err(tally.empty(&info)),
         _ => Ok(writer.commit()?),
     });
-    let (writer, ()) = settle(writer, before, written)?;
-    let conflicts = writer.conflicts();
-    Ok((writer.finish()?, conflicts))
+    settle(writer, before, written).map(|(writer, ())| writer)
 }
 
 /// What comes of writing into a store that held `before` images. After a failure the partial stays if the next run can

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::lmdb::LmdbError;
+use crate::text::visible;
 
 /// What can be wrong with a store, and where.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +36,7 @@ pub enum StoreError {
         expected: u8,
     },
     /// No record under this id.
-    #[error("{path} holds no image `{id}`")]
+    #[error("{path} holds no image `{}`", visible(.id))]
     NotFound {
         /// The directory.
         path: PathBuf,
@@ -43,7 +44,7 @@ pub enum StoreError {
         id: String,
     },
     /// A record or the schema does not read back as it was written.
-    #[error("{path}: the record of `{key}` is damaged: {what}; convert the source again")]
+    #[error("{path}: the record of `{}` is damaged: {what}; convert the source again", visible(.key))]
     Damaged {
         /// The directory.
         path: PathBuf,
@@ -66,7 +67,7 @@ pub enum StoreError {
         holds: u64,
     },
     /// An id that LMDB cannot hold.
-    #[error("image id `{id}` has {bytes} bytes; 1 to 511 are possible")]
+    #[error("image id `{}` has {bytes} bytes; 1 to 511 are possible", visible(.id))]
     IdLength {
         /// The id, shortened.
         id: String,
@@ -75,11 +76,12 @@ pub enum StoreError {
     },
     /// Two different records under one id.
     #[error(
-        "image `{0}` comes twice, with different contents; `--on-conflict first` or `last` chooses one"
+        "image `{}` comes again with other contents than before; `--on-conflict first` or `last` chooses one",
+        visible(.0)
     )]
     Duplicate(String),
     /// Regions that contradict themselves or the rest of the store.
-    #[error("image `{id}`: {what}")]
+    #[error("image `{}`: {what}", visible(.id))]
     Regions {
         /// The image id.
         id: String,
@@ -143,6 +145,9 @@ pub enum StoreError {
         /// How that one's are.
         others: &'static str,
     },
+    /// What is written beside the target has the name of something that no command of this program has left there.
+    #[error("{0} is in the way and not of xenc's making; move it to another place, or remove it")]
+    InTheWay(PathBuf),
     /// Another process is writing the same store.
     #[error("another process is writing {0}")]
     Locked(PathBuf),

@@ -18,7 +18,7 @@ use crate::formats::volta::{VoltaEncoding, VoltaSink};
 use crate::formats::{FeatureSink, FeatureSource, FormatError, RecordError};
 use crate::target::{self, Claim};
 use crate::validate::{Finding, check_regions};
-use crate::{Regions, StoreError, record, writer};
+use crate::{Regions, record, writer};
 
 /// A foreign format to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,9 +171,8 @@ pub fn export(
     on_error.check(target, &source.info().path)?;
     let claim = Claim::take(target)?;
     let target = claim.target();
-    writer::check_progress(target, overwrite)?;
-    let partial = target::sibling(target, "export")?;
-    target::remove(&partial).map_err(StoreError::io(&partial))?;
+    writer::check_progress(&claim, overwrite)?;
+    let partial = claim.beside("export")?;
     let written = write(source, target, &partial, format, on_error, cancelled, progress);
     let report = written.and_then(|report| {
         target::publish(&partial, &claim, format.name(), overwrite)?;

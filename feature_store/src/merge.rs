@@ -62,6 +62,14 @@ pub fn merge(
     } else {
         one_after_the_other(&mut writer, inputs, &mut tally, cancelled, progress)
     };
+    if let Err(
+        error @ (ConvertError::Record(_) | ConvertError::Store(StoreError::Regions { .. })),
+    ) = merged
+    {
+        // No choice of records could be made: the next run would meet the same one.
+        writer.abandon()?;
+        return Err(error);
+    }
     let (writer, Repeats { repeated, conflicts }) = settle(writer, 0, merged)?;
     let Tally { findings, .. } = tally;
     Ok(MergeReport { schema: writer.finish()?, repeated, conflicts, findings })

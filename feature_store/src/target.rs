@@ -9,12 +9,15 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use crate::StoreError;
 
 mod claim;
+mod journal;
 mod output;
 
 pub(crate) use claim::Claim;
 
 /// What a target is called for as long as its successor takes its place.
 const REPLACED: &str = "replaced";
+/// What a store is called that is not complete yet; what an interrupted run goes on with.
+const PARTIAL: &str = "partial";
 /// The file of an LMDB environment.
 const DATA: &str = "data.mdb";
 
@@ -115,33 +118,40 @@ pub(crate) fn publish(
 ) -> Result<(), StoreError> {
     let target = claim.target();
     check(target, format, overwrite, &[])?;
-    let replaced = sibling(target, REPLACED)?;
-    let is_folder = target.is_dir() && !target.is_symlink();
-    if is_folder {
-        replace_folder(complete, target, &replaced).map_err(StoreError::io(target))?;
+    let replaced = if target.is_dir() && !target.is_symlink() {
+        Some(replace_folder(complete, claim)?)
     } else {
+        // An empty file stands in the way of a folder.
+        if complete.is_dir() && target.symlink_metadata().is_ok() {
+            fs::remove_file(target).map_err(StoreError::io(target))?;
+        }
         fs::rename(complete, target).map_err(StoreError::io(target))?;
-    }
+        None
+    };
     // The rename is durable only once its directory is.
     if let Some(parent) = target.canonicalize().ok().as_deref().and_then(Path::parent) {
         File::open(parent).and_then(|dir| dir.sync_all()).map_err(StoreError::io(parent))?;
     }
     // The new one is in place: what cannot be removed is litter, no failure.
-    let _ = remove(&replaced);
+    let _ = replaced.map(|replaced| remove(&replaced));
     Ok(())
 }
 
-/// Moves a folder to `replaced` and another to its place.
-fn replace_folder(complete: &Path, target: &Path, replaced: &Path) -> io::Result<()> {
-    remove(replaced)?;
+/// Puts a folder in the place of another; returns where that one is now. [`Claim::take`] mends what a kill leaves.
+fn replace_folder(complete: &Path, claim: &Claim) -> Result<PathBuf, StoreError> {
+    let target = claim.target();
+    claim.about_to_exchange(complete)?;
     if renameat_with(CWD, complete, CWD, target, RenameFlags::EXCHANGE).is_ok() {
-        return fs::rename(complete, replaced);
+        return Ok(complete.to_owned());
     }
-    // Not every file system can do that; [`Claim::take`] puts back what a kill between the two leaves.
-    fs::rename(target, replaced)?;
-    fs::rename(complete, target).inspect_err(|_| {
-        let _ = fs::rename(replaced, target);
-    })
+    // Not every file system can do that.
+    let replaced = claim.beside(REPLACED)?;
+    fs::rename(target, &replaced).map_err(StoreError::io(target))?;
+    let moved = fs::rename(complete, target).inspect_err(|_| {
+        let _ = fs::rename(&replaced, target);
+    });
+    moved.map_err(StoreError::io(target))?;
+    Ok(replaced)
 }
 
 /// Gives a file or folder the permissions of the one whose successor it is.

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 /// Largest file of this kind: forty million ids of 25 letters.
@@ -28,8 +29,12 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// # Errors
 /// What the system says; what is no regular file, or has more than a gibibyte.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    read_to_end(open(path)?)
+}
+
+fn read_to_end(from: impl Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    from.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_BYTES {
         let what = format!("it has more than {} MiB", MAX_BYTES >> 20);
         return Err(io::Error::new(ErrorKind::FileTooLarge, what));
@@ -42,19 +47,31 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
 /// # Errors
 /// What the system says; what is no regular file of UTF-8 text of at most a gibibyte.
 pub fn read_text(path: &Path) -> io::Result<String> {
-    String::from_utf8(read(path)?)
+    utf8(read(path)?)
+}
+
+fn utf8(bytes: Vec<u8>) -> io::Result<String> {
+    String::from_utf8(bytes)
         .map_err(|_| io::Error::new(ErrorKind::InvalidData, "it is not UTF-8 text"))
 }
 
-/// The lines of a text file without blanks at their ends, empty ones left out: a list of ids.
+/// The lines of a text without blanks at their ends, empty ones left out: a list of ids. A line that is a JSON string stands
+/// for what it spells, such as an id with the end of a line in it. A pipe is read to its end, and so is stdin for `-`.
 ///
 /// # Errors
-/// What the system says; what is no regular file of UTF-8 text of at most a gibibyte.
+/// What the system says; what is no file or pipe, or no UTF-8 text of at most a gibibyte.
 pub fn read_list(path: &Path) -> io::Result<Vec<String>> {
-    let text = read_text(path)?;
+    let is_pipe = || std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo());
+    let bytes = match path.as_os_str() == "-" {
+        true => read_to_end(io::stdin().lock())?,
+        false if is_pipe() => read_to_end(File::open(path)?)?,
+        false => read(path)?,
+    };
+    let text = utf8(bytes)?;
     // Editors on Windows begin a file with a mark of its byte order.
     let lines = text.trim_start_matches('\u{feff}').lines().map(str::trim);
-    Ok(lines.filter(|line| !line.is_empty()).map(str::to_owned).collect())
+    let id = |line: &str| serde_json::from_str(line).unwrap_or_else(|_| line.to_owned());
+    Ok(lines.filter(|line| !line.is_empty()).map(id).collect())
 }
 
 /// Text from somebody's file, such as an id, as it is shown to people: its control characters spelled out, so that it stays
@@ -65,12 +82,19 @@ pub fn visible(text: &str) -> Cow<'_, str> {
 
 /// The same, except for some characters.
 pub fn visible_but<'a>(text: &'a str, kept: &[char]) -> Cow<'a, str> {
-    let is_hidden = |c: char| c.is_control() && !kept.contains(&c);
+    let is_hidden = |c: char| is_hidden(c) && !kept.contains(&c);
     if !text.contains(is_hidden) {
         return text.into();
     }
     let spelled = |c: char| if is_hidden(c) { c.escape_default().to_string() } else { c.into() };
     text.chars().map(spelled).collect::<String>().into()
+}
+
+/// Whether a character moves the cursor, ends a line, or changes how its neighbours are read: control characters,
+/// separators of lines, marks of direction, and what has no width.
+pub fn is_hidden(c: char) -> bool {
+    let of_format = ['\u{200b}'..='\u{200f}', '\u{2028}'..='\u{202e}', '\u{2060}'..='\u{206f}'];
+    c.is_control() || c == '\u{feff}' || of_format.iter().any(|range| range.contains(&c))
 }
 
 #[cfg(test)]
@@ -80,6 +104,7 @@ mod tests {
     #[test]
     fn control_characters_are_spelled_out() {
         assert_eq!(visible("a\nb\t\u{1b}[31m\u{7}\u{9b}é"), r"a\nb\t\u{1b}[31m\u{7}\u{9b}é");
+        assert_eq!(visible("gnp.\u{202e}exe"), r"gnp.\u{202e}exe");
         assert_eq!(visible_but("a\tb\n\r", &['\t', '\n']), "a\tb\n\\r");
         assert!(matches!(visible("plain"), Cow::Borrowed("plain")));
     }
@@ -88,8 +113,8 @@ mod tests {
     fn lists_are_read_and_what_never_ends_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ids");
-        std::fs::write(&path, "\u{feff}a\r\n\n  b \nc").unwrap();
-        assert_eq!(read_list(&path).unwrap(), ["a", "b", "c"]);
+        std::fs::write(&path, "\u{feff}a\r\n\n  b \nc\n\"d\\ne\"\n7\n\"f").unwrap();
+        assert_eq!(read_list(&path).unwrap(), ["a", "b", "c", "d\ne", "7", "\"f"]);
         std::fs::write(&path, b"\xff\xfe").unwrap();
         assert!(read_list(&path).unwrap_err().to_string().contains("UTF-8"));
         assert!(read_list(Path::new("/dev/zero")).unwrap_err().to_string().contains("regular"));

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::chunks::Chunks;
 use crate::convert::ConvertError;
-use crate::formats::{FeatureSource, RecordError, StoreSource};
+use crate::formats::{FeatureSource, Listings, RecordError, StoreSource};
 use crate::quarantine::Quarantine;
 use crate::{FeatureStore, Regions, Schema, StoreError, dataset, target};
 
@@ -185,7 +185,7 @@ pub fn validate_source(
     // Ids are all that is kept of the images, and only to compare them with the sets.
     let mut ids = BTreeSet::new();
     let mut dim = None;
-    let listings = source.listings();
+    let (source, listings) = Listings::watch(source);
     let mut chunks = Chunks::new(source.records()?);
     let look = |record| check_foreign(record, &path, options.quarantine.is_some());
     loop {
@@ -220,10 +220,7 @@ pub fn validate_source(
         Ok(of_the_set.filter(|id| id[prefix.len()..].parse::<u64>().is_ok()).count())
     };
     let mut report = walk.finish(&prefix_count)?;
-    report.store_findings.extend(listings.into_iter().flat_map(|listing| match listing {
-        Ok(listing) => listing.findings(&ids),
-        Err(what) => vec![what],
-    }));
+    report.store_findings.extend(listings.findings());
     Ok(Some(report))
 }
 

@@ -131,7 +131,7 @@ impl StoreWriter {
     fn begin(claim: &Arc<Claim>, options: WriterOptions) -> Result<StoreWriter, StoreError> {
         let target = claim.target();
         target::check(target, StoreSource::FORMAT, options.overwrite, &[])?;
-        let partial = target::sibling(target, "partial")?;
+        let partial = claim.partial()?;
         let Begun { env, meta, regions, mut schema, relative } =
             partial::open(target, &partial, &options)?;
         if let Some(differs) = difference(&schema, &options) {
@@ -172,6 +172,11 @@ impl StoreWriter {
     /// Images with different contents under one id so far, of which the rule has chosen one.
     pub fn conflicts(&self) -> u64 {
         self.conflicts
+    }
+
+    /// What the committed images are, whatever their order; see [`Schema::digest`].
+    pub(crate) fn digest(&self) -> u64 {
+        self.schema.digest
     }
 
     /// How records are encoded.

@@ -213,3 +213,22 @@ fn a_successor_has_the_permissions_of_the_store() {
     writer.finish().unwrap();
     assert_eq!((mode(&path), mode(&path.join("data.mdb"))), (0o700, 0o600));
 }
+
+#[test]
+fn a_store_that_nothing_comes_to_stays_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, more) = (folder.path().join("store"), folder.path().join("more"));
+    let before = store(&path);
+    dump(&more, "img3", &image(3));
+    let report = add(&more, &path, AppendOptions::default()).unwrap();
+    assert_eq!((report.added, report.present), (0, 1));
+    assert_eq!((&report.schema, FeatureStore::open(&path).unwrap().schema()), (&before, &before));
+    assert!(!folder.path().join(".store.partial").exists());
+    // The same source once more, with something new in it, is not named twice.
+    let named = |seed: u32| {
+        std::fs::remove_dir_all(&more).unwrap();
+        dump(&more, &format!("new{seed}"), &image(seed));
+        add(&more, &path, AppendOptions::default()).unwrap().schema.provenance.source
+    };
+    assert_eq!([named(20), named(21)], [more.to_str().unwrap(); 2]);
+}

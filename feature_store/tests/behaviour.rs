@@ -125,59 +125,6 @@ fn nothing_is_visible_before_finish_and_a_second_writer_is_refused() {
 }
 
 #[test]
-fn an_interrupted_conversion_resumes_to_the_same_digest() {
-    let folder = tempfile::tempdir().unwrap();
-    let source = volta(folder.path(), 100);
-    let whole = to_store(&source, &folder.path().join("whole"), &AtomicBool::new(false)).unwrap();
-
-    let target = folder.path().join("resumed");
-    let cancelled = AtomicBool::new(false);
-    let stopped = convert(
-        formats::open(&source).unwrap(),
-        &target,
-        WriterOptions::default(),
-        &OnError::Fail,
-        &cancelled,
-        &mut |progress| {
-            cancelled.store(progress.images == 40, std::sync::atomic::Ordering::Relaxed)
-        },
-    );
-    assert!(matches!(stopped, Err(ConvertError::Interrupted { images: 40 })));
-    assert!(!target.exists());
-    let resumed = to_store(&source, &target, &AtomicBool::new(false)).unwrap();
-    assert_eq!((resumed.digest, resumed.count), (whole.digest, 100));
-}
-
-#[test]
-fn a_resumed_conversion_tells_the_findings_of_the_whole() {
-    let folder = tempfile::tempdir().unwrap();
-    let source = folder.path().join("volta");
-    let mut sink = VoltaSink::create(&source, VoltaEncoding::Raw).unwrap();
-    for image in 0..100 {
-        let mut regions = regions(image);
-        if image % 10 == 0 {
-            regions.features[5] = f32::NAN;
-        }
-        sink.append(&format!("img{image:02}"), &regions).unwrap();
-    }
-    Box::new(sink).finish().unwrap();
-    let cancelled = AtomicBool::new(false);
-    let run = |stop_at: u64| {
-        cancelled.store(false, std::sync::atomic::Ordering::Relaxed);
-        let (source, target) = (formats::open(&source).unwrap(), folder.path().join("store"));
-        let options = WriterOptions::default();
-        convert(source, &target, options, &OnError::Fail, &cancelled, &mut |progress| {
-            let stop = progress.images == stop_at;
-            cancelled.store(stop, std::sync::atomic::Ordering::Relaxed);
-        })
-    };
-    assert!(matches!(run(40), Err(ConvertError::Interrupted { images: 40 })));
-    let report = run(u64::MAX).unwrap();
-    assert_eq!((report.resumed, report.schema.count, report.findings.images), (40, 100, 10));
-    assert_eq!(report.findings.first.unwrap().id, "img00");
-}
-
-#[test]
 fn a_malicious_record_is_named_and_nothing_else_is_lost() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("volta");

@@ -1,6 +1,10 @@
 //! Reading and decoding ahead of the writer, in parallel and in order.
 
+use std::collections::HashSet;
 use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::ConvertError;
 use crate::chunks::{Chunks, Found};
@@ -22,8 +26,31 @@ pub(super) struct Decoded {
 /// A decoded record, or why there is none.
 pub(super) type Outcome = Result<Decoded, ConvertError>;
 
+/// Ids that a source has had more than once, as hashes: two ids of one hash are only decoded for nothing.
+#[derive(Clone, Default)]
+struct Repeats(Arc<Mutex<HashSet<u64>>>);
+
+impl Repeats {
+    /// The same records, watched as they are read.
+    fn watch(&self, records: Records) -> Records {
+        let (repeats, mut seen) = (self.0.clone(), HashSet::new());
+        Box::new(records.inspect(move |record| {
+            let Ok(record) = record else { return };
+            let hash = xxh3_64(record.id().as_bytes());
+            if !seen.insert(hash) {
+                repeats.lock().unwrap_or_else(PoisonError::into_inner).insert(hash);
+            }
+        }))
+    }
+
+    fn contains(&self, id: &str) -> bool {
+        let repeats = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        repeats.contains(&xxh3_64(id.as_bytes()))
+    }
+}
+
 /// Reads and decodes until the end, or until nobody takes the results any more. Images that are committed are not
-/// decoded again, only checked as they are.
+/// decoded again, only checked as they are; but one that comes again may come with other contents.
 pub(super) fn decode_all(
     records: Records,
     committed: Option<Committed>,
@@ -31,9 +58,12 @@ pub(super) fn decode_all(
     compression: Compression,
     send: &SyncSender<Vec<Outcome>>,
 ) {
+    let repeats = Repeats::default();
+    let records = if committed.is_some() { repeats.watch(records) } else { records };
     let decode = |record: Found| {
         let record = record?;
         if let Some(committed) = &committed
+            && !repeats.contains(record.id())
             && let Some(regions) = committed.get(record.id())?
         {
             let (id, finding) = (record.id().to_owned(), check_regions(&regions).err());

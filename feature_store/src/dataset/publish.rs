@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::conversion::ConversionError;
-use crate::target::{Claim, outside_of_stores, sibling};
+use crate::target::{Claim, outside_of_stores};
 
 /// A file that is going to be written.
 pub(super) struct Output {
@@ -25,13 +25,14 @@ pub(super) fn publish(
 ) -> Result<(), ConversionError> {
     let Some(main) = outputs.first() else { return Ok(()) };
     outside_of_stores(&main.path, "the target")?;
-    let _claim = Claim::take(&main.path)?;
+    let claims = outputs.iter().map(|output| Claim::take(&output.path));
+    let claims: Vec<Claim> = claims.collect::<Result<_, _>>()?;
     for output in outputs {
         check(&output.path, source, overwrite)?;
     }
     let mut partials = Vec::new();
-    let written = outputs.iter().try_for_each(|output| {
-        let partial = sibling(&output.path, "partial")?;
+    let written = outputs.iter().zip(&claims).try_for_each(|(output, claim)| {
+        let partial = claim.beside("new")?;
         partials.push(partial.clone());
         write(&partial, &output.bytes).map_err(ConversionError::io(&partial))
     });

@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::lmdb::LmdbError;
+use crate::text::visible;
 use crate::{FeatureStore, Regions, StoreError};
 
 mod base64;
@@ -27,7 +28,7 @@ pub mod volta;
 
 pub use detect::open;
 pub use input::Input;
-pub use listing::Listing;
+pub use listing::{Listing, Listings};
 pub use store::StoreSource;
 
 /// Largest array of one image that is read; the largest known dumps have 5 MB. Bounds what compressed sources can claim.
@@ -139,7 +140,7 @@ pub enum FormatError {
         what: String,
     },
     /// The target format has no place for an image.
-    #[error("{path}: image `{id}` cannot be written: {what}")]
+    #[error("{path}: image `{}` cannot be written: {what}", visible(.id))]
     Unwritable {
         /// The target.
         path: PathBuf,
@@ -150,8 +151,9 @@ pub enum FormatError {
     },
     /// Two images under one id, of which the target would lose one.
     #[error(
-        "{path}: image `{id}` comes twice, with different contents; keep the ids apart with --rename, or choose one by \
-         making a store first (`xenc store convert SOURCE STORE --on-conflict first`) and writing that"
+        "{path}: image `{}` comes again with other contents than before; keep the ids apart with --rename, or choose one \
+         by making a store first (`xenc store convert SOURCE STORE --on-conflict first`) and writing that",
+        visible(.id)
     )]
     Duplicate {
         /// The target.
@@ -177,7 +179,7 @@ impl FormatError {
 
 /// One record that cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("{path}, record `{key}`: {reason}")]
+#[error("{path}, record `{}`: {reason}", visible(.key))]
 pub struct RecordError {
     /// The source.
     pub path: PathBuf,

@@ -6,14 +6,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use regex_lite::Regex;
 
-use super::{FeatureSource, FormatError, Listing, RecordError, Records, SourceInfo, SourceRecord};
+use super::{FeatureSource, FormatError, RecordError, Records, SourceInfo, SourceRecord};
 use crate::{FeatureStore, Regions, dataset};
 
 /// How an id is changed.
 #[derive(Debug, Clone)]
 pub enum Rename {
     /// Every match of a pattern (classes such as `\d` are ASCII) becomes a replacement, in which `${1}` is the first group.
-    Replace(Regex, String),
+    Replace {
+        /// The rule as it was given.
+        rule: String,
+        /// What is replaced.
+        pattern: Regex,
+        /// By what.
+        replacement: String,
+    },
     /// A path becomes its file name without extension: `images/007.jpg` → `007`.
     Stem,
     /// A path in ImageCoDe's tree becomes the id that VOLTA's files use: `open-images-1_a/img5.jpg` →
@@ -53,9 +60,14 @@ impl std::str::FromStr for Rename {
                  separator, take another (s#PATTERN#REPLACEMENT#)",
             ));
         };
+        if pattern.is_empty() {
+            return Err(wrong(
+                "the pattern is empty; `s/^/PREFIX/` puts something before every id",
+            ));
+        }
         let pattern = Regex::new(pattern).map_err(|error| wrong(&error.to_string()))?;
         let replacement = braced(replacement, &pattern).map_err(|what| wrong(&what))?;
-        Ok(Rename::Replace(pattern, replacement))
+        Ok(Rename::Replace { rule: rule.to_owned(), pattern, replacement })
     }
 }
 
@@ -114,12 +126,16 @@ impl Rename {
         let name = id.rsplit(['/', '\\']).next().unwrap_or(id);
         let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
         match self {
-            Rename::Replace(pattern, replacement) => {
+            Rename::Replace { pattern, replacement, .. } => {
                 pattern.replace_all(id, replacement.as_str()).into_owned()
             }
             Rename::Stem => stem.to_owned(),
             Rename::ImageCode => {
                 let folders = id.strip_suffix(name).unwrap_or("").trim_end_matches(['/', '\\']);
+                // What lies in no set's folder may be such an id already.
+                if folders.is_empty() {
+                    return id.to_owned();
+                }
                 let directory = folders.rsplit(['/', '\\']).next().unwrap_or("");
                 let number = stem.strip_prefix("img").unwrap_or(stem);
                 dataset::id_prefix(directory) + number
@@ -131,7 +147,7 @@ impl Rename {
 impl fmt::Display for Rename {
     fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Rename::Replace(pattern, replacement) => write!(out, "s/{pattern}/{replacement}/"),
+            Rename::Replace { rule, .. } => out.write_str(rule),
             Rename::Stem => out.write_str("stem"),
             Rename::ImageCode => out.write_str("imagecode"),
         }
@@ -255,10 +271,6 @@ impl FeatureSource for Selected {
         &self.info
     }
 
-    fn listings(&self) -> Vec<Result<Listing, String>> {
-        self.source.listings()
-    }
-
     fn records(self: Box<Self>) -> Result<Records, FormatError> {
         let Selected { source, selection, watch, .. } = *self;
         let records = source.records()?;
@@ -315,6 +327,7 @@ mod tests {
         assert_eq!(renamed("stem", "a/b.c/007.tar.jpg"), "007.tar");
         assert_eq!(renamed("stem", "plain"), "plain");
         assert_eq!(renamed("imagecode", "x/open-images-1_a/img5.jpg"), "openimages1aimg5");
+        assert_eq!(renamed("imagecode", "openimages1aimg5"), "openimages1aimg5");
         assert_eq!(renamed(r"s/^0*(\d+)$/coco_$1/", "000123"), "coco_123");
         assert_eq!(renamed("s|/|_|", "a/b/c"), "a_b_c");
         assert_eq!(renamed(r"s/(.*)img(\d+)/\1_$2x/", "setimg5"), "set_5x");
@@ -324,7 +337,7 @@ mod tests {
 
     #[test]
     fn unusable_rules_are_refused() {
-        for rule in ["", "s", "s/a", "s/a/b", "s/(/b/", "sxaxbx", "other", "s/a/b/i"] {
+        for rule in ["", "s", "s/a", "s/a/b", "s/(/b/", "s//b/", "sxaxbx", "other", "s/a/b/i"] {
             assert!(rule.parse::<Rename>().is_err(), "{rule}");
         }
         for rule in ["s/(a)/$2/", r"s/a/\1/", "s/a/${1}/", "s/(?P<b>a)/$c/"] {

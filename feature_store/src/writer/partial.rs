@@ -9,7 +9,8 @@ use heed::{Database, EnvFlags};
 use super::{WriterOptions, failed};
 use crate::lmdb::{self, Env, LmdbError};
 use crate::store::{META, REGIONS, SCHEMA, decode_schema};
-use crate::{Schema, StoreError, record, target};
+use crate::target::{self, Claim};
+use crate::{Schema, StoreError, record};
 
 /// The map's first size; it doubles whenever it is full, which tests want to see often.
 const FIRST_MAP: usize = if cfg!(test) { 1 << 18 } else { 256 << 20 };
@@ -38,9 +39,6 @@ pub(super) fn open(
         let (target, partial) = (target.to_owned(), partial.to_owned());
         StoreError::DamagedPartial { target, partial, what }
     };
-    if partial.symlink_metadata().is_ok() && !partial.is_dir() {
-        return Err(damaged("it is no folder".into()));
-    }
     fs::create_dir_all(partial).map_err(StoreError::io(target))?;
     let length = fs::metadata(partial.join("data.mdb")).map_or(0, |data| data.len() as usize);
     // The page that makes a transaction the last one is written with the next one's pages, or at the end: a crash of the
@@ -115,14 +113,14 @@ pub(super) fn difference(there: &Schema, options: &WriterOptions) -> Option<Stri
 ///
 /// # Errors
 /// [`StoreError::OtherPartial`], [`StoreError::Io`].
-pub(crate) fn check_progress(target: &Path, drop_it: bool) -> Result<(), StoreError> {
-    let partial = target::sibling(target, "partial")?;
+pub(crate) fn check_progress(claim: &Claim, drop_it: bool) -> Result<(), StoreError> {
+    let partial = claim.partial()?;
     if drop_it {
         return target::remove(&partial).map_err(StoreError::io(&partial));
     }
     if partial.symlink_metadata().is_err() {
         return Ok(());
     }
-    let (target, differs) = (target.to_owned(), "format (store)".into());
+    let (target, differs) = (claim.target().to_owned(), "format (store)".into());
     Err(StoreError::OtherPartial { target, partial, differs })
 }

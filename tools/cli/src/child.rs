@@ -11,9 +11,9 @@ use serde::de::DeserializeOwned;
 
 use crate::interrupt;
 
-/// A running process whose talk is passed on line by line, and whose stdout is JSON.
+/// A running process whose talk is passed on line by line, and whose stdout is kept.
 pub struct Child {
-    name: &'static str,
+    name: String,
     process: std::process::Child,
     talk: Option<JoinHandle<()>>,
     output: Option<JoinHandle<std::io::Result<String>>>,
@@ -21,7 +21,8 @@ pub struct Child {
 
 impl Child {
     /// Starts it, in a process group of its own: Ctrl-C reaches this process, which passes it on once.
-    pub fn start(name: &'static str, mut command: Command) -> anyhow::Result<Child> {
+    pub fn start(name: &str, mut command: Command) -> anyhow::Result<Child> {
+        let name = name.to_owned();
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut process = command
@@ -31,6 +32,7 @@ impl Child {
             .spawn()
             .with_context(|| format!("cannot start {command:?}"))?;
         let talk = process.stderr.take().map(|stderr| {
+            let name = name.clone();
             thread::spawn(move || {
                 for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                     errln!("{name}: {line}");
@@ -47,7 +49,14 @@ impl Child {
     }
 
     /// Waits for its result; `None` if it was interrupted.
-    pub fn finish<T: DeserializeOwned>(mut self) -> anyhow::Result<Option<T>> {
+    pub fn finish<T: DeserializeOwned>(self) -> anyhow::Result<Option<T>> {
+        let name = self.name.clone();
+        let Some(text) = self.finish_with_text()? else { return Ok(None) };
+        serde_json::from_str(&text).map(Some).with_context(|| format!("{name} printed no summary"))
+    }
+
+    /// Waits for what it prints; `None` if it was interrupted.
+    pub fn finish_with_text(mut self) -> anyhow::Result<Option<String>> {
         let mut told = false;
         let status = loop {
             if let Some(status) = self.process.try_wait()? {
@@ -67,7 +76,7 @@ impl Child {
         let (Some(Ok(())), Some(Ok(Ok(text))), true) = (talked, text, status.success()) else {
             bail!("{} ended with {status}", self.name);
         };
-        serde_json::from_str(&text).map(Some).context(format!("{} printed no summary", self.name))
+        Ok(Some(text))
     }
 
     fn interrupt(&mut self) {

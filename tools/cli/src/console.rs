@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use std::fmt::{Arguments, Display};
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, StdoutLock, Write};
 
-use feature_store::text::visible_but;
+use feature_store::text::{is_hidden, visible_but};
+use serde::Serialize;
 
 /// As `println!`, but a stdout that takes no more ends the program (see [`give_up`]).
 macro_rules! outln {
@@ -45,6 +46,24 @@ pub fn to_stderr(text: Arguments) {
 /// Text whose control characters are spelled out, but for the ends of lines and tabs.
 fn visible(text: &str) -> Cow<'_, str> {
     visible_but(text, &['\n', '\t'])
+}
+
+/// JSON for stdout, with every character that a terminal would obey written as an escape.
+///
+/// # Errors
+/// What cannot be JSON, such as keys that are no text.
+pub fn json(value: &impl Serialize) -> serde_json::Result<String> {
+    let text = serde_json::to_string_pretty(value)?;
+    // They are within texts: what is laid out here are ends of lines and blanks.
+    let is_hidden = |c: char| is_hidden(c) && c != '\n';
+    if !text.contains(is_hidden) {
+        return Ok(text);
+    }
+    let escaped = |c: char| match is_hidden(c) {
+        true => format!("\\u{:04x}", u32::from(c)),
+        false => c.into(),
+    };
+    Ok(text.chars().map(escaped).collect())
 }
 
 /// Ends the program after a failed write to stdout: quietly if nobody reads on (`| head`), otherwise with a word and
@@ -98,6 +117,7 @@ mod tests {
     #[test]
     fn control_characters_are_spelled_out() {
         assert_eq!(visible("a\tb\n"), "a\tb\n");
+        assert_eq!(json(&["a\n\u{9b}\u{202e}é"]).unwrap(), "[\n  \"a\\n\\u009b\\u202eé\"\n]");
         assert_eq!(visible("\u{1b}[31mred\u{7}\u{9b}"), "\\u{1b}[31mred\\u{7}\\u{9b}");
     }
 }

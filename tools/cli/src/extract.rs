@@ -14,6 +14,8 @@ use vision::weights::Weights;
 use crate::interrupt;
 use crate::pictures::{DeviceArgs, PictureArgs, show_progress};
 
+/// Find regions in pictures with the detector, and write them into a store
+///
 /// Finds regions in pictures and writes their features, boxes, objects and attributes into a store. Broken pictures are
 /// left out and named (exit code 1). The same command goes on with an interrupted run.
 #[derive(clap::Args)]

@@ -35,6 +35,8 @@ mod progress;
 mod rank;
 #[cfg(feature = "torch")]
 mod report;
+#[cfg(feature = "torch")]
+mod reproduce;
 #[cfg(feature = "onnx")]
 mod results;
 #[cfg(feature = "torch")]
@@ -63,7 +65,20 @@ const ABOUT: &str = match cfg!(feature = "torch") {
 
 /// Commands that need a feature of the build.
 const OF_FEATURES: [(&str, &[&str]); 2] = [
-    ("torch", &["train", "pretrain", "eval", "compare", "predict", "report", "demo", "weights"]),
+    (
+        "torch",
+        &[
+            "train",
+            "pretrain",
+            "eval",
+            "compare",
+            "predict",
+            "report",
+            "reproduce",
+            "demo",
+            "weights",
+        ],
+    ),
     ("onnx", &["extract", "export", "clip"]),
 ];
 
@@ -74,6 +89,7 @@ struct Cli {
     command: Command,
 }
 
+/// What a command is for stands at its arguments, where `--help` finds all of it.
 #[derive(Subcommand)]
 enum Command {
     /// Convert, validate and look into feature stores
@@ -82,7 +98,6 @@ enum Command {
     /// Check, count and convert data sets of descriptions and candidate images
     #[command(subcommand)]
     Data(data::Command),
-    /// Find regions in pictures with the detector, and write them into a store
     #[cfg(feature = "onnx")]
     Extract(extract::Args),
     /// Write a model as an ONNX file
@@ -93,32 +108,26 @@ enum Command {
     #[cfg(feature = "onnx")]
     #[command(subcommand)]
     Clip(clip::Command),
-    /// Train a cross-encoder on image sets
     #[cfg(feature = "torch")]
     Train(train::Args),
-    /// Pre-train a cross-encoder further on captions of your own
     #[cfg(feature = "torch")]
     Pretrain(pretrain::Args),
-    /// Rank a labelled split: accuracy and mean reciprocal rank, with intervals
     #[cfg(feature = "torch")]
     Eval(rank::eval::Args),
-    /// Say whether one run ranks better than another, or is only luckier
     #[cfg(feature = "torch")]
     Compare(rank::compare::Args),
-    /// Rank an unlabelled split: the leaderboard's file
     #[cfg(feature = "torch")]
     Predict(rank::predict::Args),
-    /// Write a training run as one HTML page
     #[cfg(feature = "torch")]
     Report(report::Args),
-    /// Draw a small data set, convert, validate, train, evaluate: everything once, without a download
+    #[cfg(feature = "torch")]
+    Reproduce(reproduce::Args),
     #[cfg(feature = "torch")]
     Demo(demo::Args),
     /// Look into files of weights and convert them
     #[cfg(feature = "torch")]
     #[command(subcommand)]
     Weights(weights::Command),
-    /// Say what this machine can do, and why not the rest
     Doctor(doctor::Args),
     /// Write shell completions to stdout
     Completions {
@@ -176,6 +185,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Predict(args) => rank::predict::run(args),
         #[cfg(feature = "torch")]
         Command::Report(args) => report::run(args),
+        #[cfg(feature = "torch")]
+        Command::Reproduce(args) => reproduce::run(args),
         #[cfg(feature = "torch")]
         Command::Demo(args) => demo::run(args),
         #[cfg(feature = "torch")]

@@ -171,7 +171,7 @@ impl PictureArgs {
             errln!("left out: {} more (--json lists all)", report.broken.len() - TOLD);
         }
         if self.json {
-            outln!("{}", serde_json::to_string_pretty(report)?);
+            outln!("{}", crate::console::json(report)?);
         } else {
             self.print(report);
         }

@@ -15,6 +15,8 @@ use crate::interrupt;
 use crate::progress::Progress;
 use crate::run_args::{self, RunArgs};
 
+/// Pre-train a cross-encoder further on captions of your own
+///
 /// An interrupted run goes on where it stopped when the same command is given again. `xenc train` begins with what it has
 /// learnt if its recipe says init = "RUN" (docs/pretraining.md).
 #[derive(clap::Args)]
@@ -39,7 +41,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         return Ok(interrupt::exit_code());
     };
     if run.json {
-        outln!("{}", serde_json::to_string_pretty(&summary)?);
+        outln!("{}", crate::console::json(&summary)?);
     } else {
         print(&summary, &out);
     }

@@ -10,6 +10,8 @@ use crossencoders::report::{Options, Report, is_report};
 use crate::interrupt;
 use crate::progress::Progress;
 
+/// Write a training run as one HTML page
+///
 /// Curves, accuracy, the most confident mistakes with attention, configuration: one file that needs no other.
 #[derive(clap::Args)]
 pub struct Args {

@@ -14,6 +14,8 @@ use crate::rank;
 use crate::run_args::{self, RunArgs};
 use crate::watch::Watch;
 
+/// Train a cross-encoder on image sets
+///
 /// An interrupted run goes on where it stopped when the same command is given again. Under mpirun, srun or their like
 /// all processes train one model together (docs/scale.md).
 #[derive(clap::Args)]
@@ -41,7 +43,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if run.json {
-        outln!("{}", serde_json::to_string_pretty(&summary)?);
+        outln!("{}", crate::console::json(&summary)?);
     } else {
         outln!(
             "{}: {} steps in {:.0} s, best epoch {}",

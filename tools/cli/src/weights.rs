@@ -116,7 +116,7 @@ fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
     if args.json {
         let mut summary = summary;
         summary["model"] = serde_json::to_value(&against)?;
-        outln!("{}", serde_json::to_string_pretty(&summary)?);
+        outln!("{}", crate::console::json(&summary)?);
     } else if let Some(report) = &against {
         print_report(report);
     }
@@ -205,7 +205,7 @@ fn run_convert(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
     let source = hub::locate(&args.source)?;
     let report = convert(&source, &args.target, config.as_ref(), &conversion)?;
     if args.json {
-        outln!("{}", serde_json::to_string_pretty(&report)?);
+        outln!("{}", crate::console::json(&report)?);
     } else {
         let (from, to) = (report.from.name(), report.to.name());
         outln!("{}: {} tensors, {from} names to {to}", args.target.display(), report.written);

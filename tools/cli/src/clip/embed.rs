@@ -12,6 +12,8 @@ use super::Model;
 use crate::interrupt;
 use crate::pictures::{DeviceArgs, PictureArgs, show_progress};
 
+/// Embed pictures and write the embeddings into a store
+///
 /// Embeds pictures with CLIP's image tower: a store with one region per picture, the whole of it. Embeddings are not
 /// normalised. Broken pictures are left out and named (exit code 1). The same command goes on with an interrupted run.
 #[derive(clap::Args)]

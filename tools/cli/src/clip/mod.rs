@@ -16,9 +16,7 @@ use vision::weights::Weights;
 /// What to do with CLIP.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Embed pictures and write the embeddings into a store
     Embed(embed::Args),
-    /// Rank the images of ImageCoDe's sets by how well they fit the descriptions, without training
     Rank(rank::Args),
 }
 

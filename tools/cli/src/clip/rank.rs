@@ -21,6 +21,8 @@ use crate::results::{BootstrapArgs, check_output, print_evaluation};
 /// Sets named as left out.
 const NAMED: usize = 5;
 
+/// Rank the images of ImageCoDe's sets by how well they fit the descriptions, without training
+///
 /// Ranks the images of every description's set by CLIP's cosine, with intervals of accuracy and mean reciprocal rank. Exit
 /// code 1 if sets lack images.
 #[derive(clap::Args)]
@@ -105,7 +107,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         let evaluation = evaluation.as_ref();
         let origin = origin.as_ref();
         let report = Report { origin, ranked, truncated, sets, skipped, evaluation };
-        outln!("{}", serde_json::to_string_pretty(&report)?);
+        outln!("{}", crate::console::json(&report)?);
     } else {
         outln!("{} on {}", args.model, args.annotations.display());
         outln!("{} descriptions, {truncated} of them cut to the 77 tokens CLIP reads", list.len());

@@ -57,7 +57,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let checked = checked.with_context(|| format!("cannot check {}", args.data.display()))?;
     let Some(report) = checked else { return Ok(interrupt::exit_code()) };
     if args.json {
-        outln!("{}", serde_json::to_string_pretty(&report)?);
+        outln!("{}", crate::console::json(&report)?);
     } else {
         print(&report);
     }

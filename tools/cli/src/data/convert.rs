@@ -114,7 +114,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         overwrite: args.force,
     })?;
     if args.json {
-        outln!("{}", serde_json::to_string_pretty(&converted)?);
+        outln!("{}", crate::console::json(&converted)?);
         return Ok(ExitCode::SUCCESS);
     }
     let Converted { from, descriptions, files } = &converted;

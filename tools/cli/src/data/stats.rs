@@ -62,7 +62,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     })?;
     let Some(splits) = counted else { return Ok(interrupt::exit_code()) };
     if args.json {
-        outln!("{}", serde_json::to_string_pretty(&splits)?);
+        outln!("{}", crate::console::json(&splits)?);
     } else {
         for (number, split) in splits.iter().enumerate() {
             if number > 0 {

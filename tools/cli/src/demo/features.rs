@@ -11,8 +11,14 @@ use feature_store::{Precision, WriterOptions, dataset, formats};
 use crate::interrupt;
 use crate::progress::Progress;
 
+/// The data set in a demo's folder and the store of its features; false if interrupted.
+pub fn make(out: &Path, seed: u64) -> anyhow::Result<bool> {
+    let (data, store) = (out.join("data"), out.join("features.xenc"));
+    Ok(draw(&data, seed)? && convert_features(&data, &store)? && validate(&data, &store)?)
+}
+
 /// Draws pictures, descriptions and features; false if interrupted.
-pub fn draw(data: &Path, seed: u64) -> anyhow::Result<bool> {
+fn draw(data: &Path, seed: u64) -> anyhow::Result<bool> {
     let config = SyntheticConfig { seed, ..SyntheticConfig::default() };
     let images = (config.train_sets + config.valid_sets) * dataset::SET_SIZE;
     let progress = Progress::start("draw", "images", Some(images as u64));
@@ -33,7 +39,7 @@ pub fn draw(data: &Path, seed: u64) -> anyhow::Result<bool> {
 }
 
 /// Converts the features into a store; false if interrupted.
-pub fn convert_features(data: &Path, store: &Path) -> anyhow::Result<bool> {
+fn convert_features(data: &Path, store: &Path) -> anyhow::Result<bool> {
     let source = formats::open(&data.join("features.lmdb"))?;
     let progress = Progress::start("convert", "images", source.info().count);
     let options = WriterOptions { precision: Precision::F16, ..WriterOptions::default() };
@@ -50,7 +56,7 @@ pub fn convert_features(data: &Path, store: &Path) -> anyhow::Result<bool> {
 }
 
 /// Validates the store, and that it has all images of both splits; false if interrupted.
-pub fn validate(data: &Path, store: &Path) -> anyhow::Result<bool> {
+fn validate(data: &Path, store: &Path) -> anyhow::Result<bool> {
     let mut coverage = Vec::new();
     for split in ["train_data", "valid_data"] {
         let descriptions = dataset::load_split(&data.join(format!("{split}.json")))?;

@@ -3,6 +3,7 @@
 mod features;
 mod models;
 mod pictures;
+mod rows;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,6 +15,8 @@ use serde::Serialize;
 
 use crate::interrupt;
 
+/// Draw a small data set, convert, validate, train, evaluate: everything once, without a download
+///
 /// Pictures, descriptions, features, store, tiny networks exported and run, training, evaluation, leaderboard file; no
 /// download.
 #[derive(clap::Args)]
@@ -24,6 +27,9 @@ pub struct Args {
     /// Replace what an earlier demo left there
     #[arg(long)]
     force: bool,
+    /// Instead of two models all fifteen rows of ImageCoDe's table; takes about half an hour
+    #[arg(long)]
+    rows: bool,
     /// Of the data set
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -57,6 +63,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let _: crossencoders::device::Device = args.device.parse()?;
     let device = args.device.parse()?;
     prepare(&args.out, args.force)?;
+    if args.rows {
+        return all_rows(&args);
+    }
     let Some(summary) = stages(&args, device, started)? else {
         // What its parts say of going on is not true of the whole.
         errln!("the demo does not go on from here: --force begins it anew");
@@ -73,6 +82,22 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The data set, and all rows on it.
+fn all_rows(args: &Args) -> anyhow::Result<ExitCode> {
+    let made = match features::make(&args.out, args.seed)? {
+        true => rows::make(&args.out, &args.device)?,
+        false => None,
+    };
+    if made.is_none() {
+        let out = args.out.display();
+        errln!(
+            "once the data is there, `xenc reproduce --all --recipes {out}/recipes --runs {out}/rows` goes on from here"
+        );
+        return Ok(interrupt::exit_code());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 /// One after the other; `None` if interrupted.
 fn stages(
     args: &Args,
@@ -80,16 +105,13 @@ fn stages(
     started: Instant,
 ) -> anyhow::Result<Option<Summary>> {
     let out = &*args.out;
-    let (data, store) = (out.join("data"), out.join("features.xenc"));
-    if !features::draw(&data, args.seed)?
-        || !features::convert_features(&data, &store)?
-        || !features::validate(&data, &store)?
-    {
+    if !features::make(out, args.seed)? {
         return Ok(None);
     }
     let pictures = pictures::Stage { out, seed: args.seed, device };
     let Some(pictures) = pictures.run()? else { return Ok(None) };
     let Some(models) = models::train_and_rank(out, &args.device)? else { return Ok(None) };
+    let store = out.join("features.xenc");
     let store = StoreSummary { images: FeatureStore::open(&store)?.len(), bytes: size(&store)? };
     let seconds = started.elapsed().as_secs_f64();
     Ok(Some(Summary { seconds, models, pictures, store }))

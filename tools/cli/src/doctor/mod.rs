@@ -10,6 +10,8 @@ use serde::Serialize;
 use machine::{Limits, Machine};
 use software::{Libtorch, Mpi, OnnxRuntime};
 
+/// Say what this machine can do, and why not the rest
+///
 /// Looks at the processor, limits, ONNX Runtime, GPUs, libtorch and MPI. Nothing is installed or changed.
 #[derive(clap::Args)]
 pub struct Args {
@@ -38,7 +40,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         mpi: Mpi::look(),
     };
     if args.json {
-        outln!("{}", serde_json::to_string_pretty(&report)?);
+        outln!("{}", crate::console::json(&report)?);
     } else {
         report.machine.print();
         report.limits.print();

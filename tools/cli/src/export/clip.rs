@@ -12,6 +12,8 @@ use vision::weights::Weights;
 use super::FileArgs;
 use super::difference::{Comparison, noise};
 
+/// CLIP's image tower, text tower, or both with logits
+///
 /// Sizes follow from the weights. `xenc clip embed` and `xenc clip rank` take the file as they take weights.
 #[derive(clap::Args)]
 pub struct Args {

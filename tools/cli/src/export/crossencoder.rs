@@ -14,6 +14,8 @@ use onnx::runtime::{Options, Session};
 use super::FileArgs;
 use super::difference::{Comparison, Difference};
 
+/// A ViLBERT-, UNITER-, LXMERT-, VisualBERT- or VL-BERT-style model with its ranking head
+///
 /// Recipe, configuration and tokenizer go into the file, so that `xenc eval FILE.onnx` ranks with it.
 #[derive(clap::Args)]
 pub struct Args {

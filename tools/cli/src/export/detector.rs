@@ -16,6 +16,8 @@ use super::difference::{Comparison, noise, run_alone};
 /// Sides of the picture that is compared with: small, and no multiples of the stride.
 const SIZE: [usize; 2] = [200, 264];
 
+/// The region detector
+///
 /// From a preprocessed picture to features, class and attribute logits, and box deltas of all proposals; `xenc extract`
 /// takes the file and does the rest.
 #[derive(clap::Args)]

@@ -21,12 +21,9 @@ pub use difference::{Comparison, Difference};
 /// What to export.
 #[derive(Subcommand)]
 pub enum Command {
-    /// A ViLBERT-, UNITER-, LXMERT-, VisualBERT- or VL-BERT-style model with its ranking head
     #[cfg(feature = "torch")]
     Crossencoder(crossencoder::Args),
-    /// CLIP's image tower, text tower, or both with logits
     Clip(clip::Args),
-    /// The region detector
     Detector(detector::Args),
 }
 
@@ -170,7 +167,7 @@ impl FileArgs {
                 "tolerance": tolerance,
                 "verified": self.verify.then_some(within),
             });
-            outln!("{}", serde_json::to_string_pretty(&summary)?);
+            outln!("{}", crate::console::json(&summary)?);
         } else {
             self.print(model, bytes, comparison.as_ref());
         }

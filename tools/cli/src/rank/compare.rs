@@ -10,6 +10,8 @@ use super::{RankOptions, Source, SplitArgs, check_options, is_predictions, ranke
 use crate::interrupt;
 use crate::results::{BootstrapArgs, print_comparison};
 
+/// Say whether one run ranks better than another, or is only luckier
+///
 /// Compares the accuracy of two runs on the same descriptions: McNemar's exact test, and a bootstrap of the difference
 /// over image sets.
 #[derive(clap::Args)]
@@ -56,7 +58,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.json {
         let runs = [first.source(), second.source()];
         let report = Report { runs, comparison: &comparison };
-        outln!("{}", serde_json::to_string_pretty(&report)?);
+        outln!("{}", crate::console::json(&report)?);
     } else {
         outln!("first:  {}", first.name(&args.first));
         outln!("second: {}", second.name(&args.second));

@@ -11,7 +11,7 @@ use super::{RankOptions, Source, SplitArgs, check_options, is_predictions, ranke
 use crate::interrupt;
 use crate::results::{BootstrapArgs, check_output, print_evaluation};
 
-/// What to evaluate.
+/// Rank a labelled split: accuracy and mean reciprocal rank, with intervals
 #[derive(clap::Args)]
 pub struct Args {
     /// A training run (its best checkpoint), a checkpoint, a recipe with pre-trained weights (zero-shot), an exported model
@@ -74,7 +74,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     if args.json {
         let report = Report { source: ranked.source(), evaluation: &evaluation };
-        outln!("{}", serde_json::to_string_pretty(&report)?);
+        outln!("{}", crate::console::json(&report)?);
     } else {
         outln!("{}", ranked.name(&args.model));
         print_evaluation(&evaluation);

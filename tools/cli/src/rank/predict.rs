@@ -9,7 +9,7 @@ use super::{RankArgs, Ranking};
 use crate::interrupt;
 use crate::results::check_output;
 
-/// What to predict.
+/// Rank an unlabelled split: the leaderboard's file
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]

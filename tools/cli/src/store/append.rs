@@ -19,6 +19,7 @@ use crate::progress::Progress;
 ///
 /// The store is copied (where the file system can, without using space), extended and swapped in when complete:
 /// processes that read it see all of it or nothing new. An interrupted run goes on when the same command is given again.
+/// Exit codes: 0 done, 1 done with findings, skipped records, or ids that are not there, 2 could not run.
 #[derive(clap::Args)]
 pub struct Args {
     /// The store to extend

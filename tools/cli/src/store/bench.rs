@@ -81,7 +81,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(args.threads.into()).build()?;
     let measured = pool.install(|| measure(&args, &store, &ids, open_seconds))?;
     if args.json {
-        outln!("{}", serde_json::to_string_pretty(&measured)?);
+        outln!("{}", crate::console::json(&measured)?);
     } else {
         outln!("images       {} in {:.2} s", measured.images, measured.seconds);
         outln!("rate         {:.0} images/s", measured.images_per_second);

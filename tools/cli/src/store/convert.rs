@@ -25,7 +25,8 @@ use crate::progress::Progress;
 /// Convert a feature dump into a store, or into another format
 ///
 /// The source's format is found from its content. An interrupted conversion into a store goes on where it stopped when
-/// the same command is given again; one into a foreign format starts anew.
+/// the same command is given again; one into a foreign format starts anew. Exit codes: 0 done, 1 done with findings,
+/// skipped records, or ids that are not there, 2 could not run.
 #[derive(clap::Args)]
 pub struct Args {
     /// The dump: an LMDB directory (VOLTA's, UNITER's, a store), a TSV or HDF5 file, a folder of .npy or .npz files
@@ -94,8 +95,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Some(format) => format,
         None => named_by(&args.target)?,
     };
-    let spelling = format.to_possible_value();
-    check_promise(&args.target, spelling.as_ref().map_or("", |value| value.get_name()))?;
+    check_promise(&args.target, &spelling(format))?;
     let foreign = foreign(format, args.precision)?;
     if foreign.is_some() && args.compression != CompressionArg::None {
         bail!("--compression is for stores; tsv-gz and tsv-zst are formats of their own")
@@ -131,7 +131,7 @@ fn named_by(target: &Path) -> anyhow::Result<Format> {
 fn foreign(format: Format, precision: PrecisionArg) -> anyhow::Result<Option<ForeignFormat>> {
     let half = precision == PrecisionArg::F16;
     let tsv = |order, compression| Some(ForeignFormat::Tsv(order, compression));
-    let (format, halves) = match format {
+    let (foreign, halves) = match format {
         Format::Store => return Ok(None),
         Format::Volta => (Some(ForeignFormat::Volta(VoltaEncoding::Base64)), false),
         Format::VoltaRaw => (Some(ForeignFormat::Volta(VoltaEncoding::Raw)), false),
@@ -151,9 +151,15 @@ fn foreign(format: Format, precision: PrecisionArg) -> anyhow::Result<Option<For
         Format::Npy => (Some(ForeignFormat::Npy), false),
     };
     if precision != PrecisionArg::F32 && !(halves && half) {
-        bail!("this format holds {}", if halves { "f32 or f16" } else { "f32 only" });
+        let holds = if halves { "f32 or f16" } else { "f32 only" };
+        bail!("{} holds {holds}; stores hold every precision", spelling(format));
     }
-    Ok(format)
+    Ok(foreign)
+}
+
+/// A format's name on the command line.
+fn spelling(format: Format) -> String {
+    format.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
 fn to_store(
@@ -184,17 +190,30 @@ fn to_store(
     } else {
         let schema = &report.schema;
         outln!(
-            "{}: {} of {} x {}, {} skipped, {} taken over, {:.1} s",
+            "{}: {} of {} x {}, {} skipped, {} taken over{}, {:.1} s",
             args.target.display(),
             count(schema.count, "image"),
             super::info::region_count(schema),
             schema.dim,
             report.skipped.len(),
             report.resumed,
+            again(report.repeated, report.conflicts),
             started.elapsed().as_secs_f64(),
         );
     }
     Ok(verdict(&report.skipped, &report.findings, &args.target, asked))
+}
+
+/// What came more than once, if anything did.
+fn again(repeated: u64, conflicts: u64) -> String {
+    let mut said = String::new();
+    if repeated > 0 {
+        said += &format!(", {repeated} repeated");
+    }
+    if conflicts > 0 {
+        said += &format!(", {} settled by --on-conflict", count(conflicts, "conflict"));
+    }
+    said
 }
 
 fn to_foreign(

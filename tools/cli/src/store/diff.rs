@@ -54,7 +54,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     })?;
     let Some(report) = compared else { return Ok(interrupt::exit_code()) };
     if args.json {
-        outln!("{}", serde_json::to_string_pretty(&report)?);
+        outln!("{}", crate::console::json(&report)?);
     } else {
         outln!("in both      {}", report.common);
         outln!("only first   {}", report.only_first);

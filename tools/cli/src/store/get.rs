@@ -39,7 +39,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         let rows: Vec<&[f32]> = regions.features.chunks(regions.dim.max(1)).collect();
         value["features"] = json!(rows);
     }
-    outln!("{}", serde_json::to_string_pretty(&value)?);
+    outln!("{}", crate::console::json(&value)?);
     Ok(ExitCode::SUCCESS)
 }
 

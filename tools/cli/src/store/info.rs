@@ -38,7 +38,7 @@ fn of_store(store: &FeatureStore, as_json: bool) -> anyhow::Result<()> {
     let relative = first.as_ref().map(Regions::is_relative);
     if as_json {
         let value = json!({ "schema": schema, "bytes": bytes, "relative_boxes": relative });
-        outln!("{}", serde_json::to_string_pretty(&value)?);
+        outln!("{}", crate::console::json(&value)?);
         return Ok(());
     }
     outln!("images       {}", schema.count);
@@ -82,7 +82,7 @@ fn of_dump(source: Box<dyn FeatureSource>, as_json: bool) -> anyhow::Result<()> 
             })
         });
         let value = json!({ "format": info.format, "images": info.count, "first": first });
-        outln!("{}", serde_json::to_string_pretty(&value)?);
+        outln!("{}", crate::console::json(&value)?);
         return Ok(());
     }
     outln!("format       {}, not a store (`xenc store convert` makes one of it)", info.format);

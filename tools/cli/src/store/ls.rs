@@ -59,7 +59,7 @@ impl Listing {
     fn finish(self) -> anyhow::Result<()> {
         match self {
             Listing::Lines(lines) => lines.finish(),
-            Listing::Json(ids) => outln!("{}", serde_json::to_string_pretty(&ids)?),
+            Listing::Json(ids) => outln!("{}", crate::console::json(&ids)?),
         }
         Ok(())
     }

@@ -28,7 +28,7 @@ pub struct Args {
     /// What to do with an image that several inputs hold with different contents
     #[arg(long, value_enum, default_value_t = ConflictArg::Fail)]
     on_conflict: ConflictArg,
-    /// Replace the target if it is a store, once the new one is complete
+    /// Replace the target if it is a store, once the new one is complete, and drop what an interrupted run has left
     #[arg(long)]
     force: bool,
     /// Print the report as JSON
@@ -51,7 +51,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         other => other.with_context(|| format!("cannot merge into {}", args.target.display()))?,
     };
     if args.json {
-        outln!("{}", serde_json::to_string_pretty(&report)?);
+        outln!("{}", crate::console::json(&report)?);
     } else {
         outln!(
             "{}: {}, {} repeated, {}",

@@ -54,7 +54,7 @@ pub fn report_json(report: &impl Serialize, asked: &Asked) -> anyhow::Result<Str
     if let Value::Object(fields) = &mut value {
         fields.insert("not_found".into(), serde_json::to_value(asked.missing_ids())?);
     }
-    Ok(serde_json::to_string_pretty(&value)?)
+    Ok(crate::console::json(&value)?)
 }
 
 /// Says what was asked for and not found, and how many images of the target have something wrong; the exit code is 1 if

@@ -53,7 +53,7 @@ pub fn run_repair(args: RepairArgs) -> anyhow::Result<ExitCode> {
     let found = report.schema.count;
     let missing = report.expected.map(|expected| expected.saturating_sub(found));
     if args.json {
-        outln!("{}", serde_json::to_string_pretty(&report)?);
+        outln!("{}", crate::console::json(&report)?);
     } else {
         outln!("{}: {} salvaged", args.target.display(), count(found, "image"));
         match (report.expected, missing) {
@@ -95,7 +95,7 @@ pub fn run_compact(args: CompactArgs) -> anyhow::Result<ExitCode> {
     let (before, after) = compact(&args.store)?;
     if args.json {
         let sizes = json!({ "bytes_before": before, "bytes_after": after });
-        outln!("{}", serde_json::to_string_pretty(&sizes)?);
+        outln!("{}", crate::console::json(&sizes)?);
     } else {
         outln!("{}: {before} bytes before, {after} after", args.store.display());
     }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use feature_store::dataset::{self, DatasetError, Description};
-use feature_store::formats::FeatureSource;
 use feature_store::formats::select::{Rename, Selected, Selection, Unmet, Watch};
+use feature_store::formats::{FeatureSource, Listings};
 use feature_store::text::{read_list, visible};
 use feature_store::validate::Coverage;
 
@@ -16,7 +16,8 @@ const NAMED: usize = 5;
 /// What to take from a source, and under which ids.
 #[derive(clap::Args)]
 pub struct SelectionArgs {
-    /// Take only the ids in this file, one a line
+    /// Take only the ids in this file, one a line; a line may be a JSON string, for ids with blanks at their ends or ends of
+    /// lines in them. `-` is stdin
     #[arg(long, value_name = "FILE")]
     ids: Option<PathBuf>,
     /// Take only images of the sets in this ImageCoDe annotation file, or in the splits of a directory
@@ -37,6 +38,9 @@ pub struct Asked {
     ids: usize,
     sets: usize,
     rules: Vec<Rename>,
+    path: PathBuf,
+    /// What the source itself lists.
+    listings: Listings,
 }
 
 impl SelectionArgs {
@@ -45,12 +49,8 @@ impl SelectionArgs {
         &self,
         source: Box<dyn FeatureSource>,
     ) -> anyhow::Result<(Box<dyn FeatureSource>, Asked)> {
-        let path = source.info().path.display();
-        source
-            .listings()
-            .into_iter()
-            .filter_map(Result::err)
-            .for_each(|what| errln!("{path}: {what}"));
+        let path = source.info().path.clone();
+        let (source, listings) = Listings::watch(source);
         let mut selection = Selection { rename: self.rename.clone(), ..Selection::default() };
         if let Some(path) = &self.ids {
             let ids: HashSet<String> = read_list(path)
@@ -72,6 +72,8 @@ impl SelectionArgs {
             ids: selection.ids.as_ref().map_or(0, HashSet::len),
             sets: selection.prefixes.as_ref().map_or(0, HashSet::len),
             rules: self.rename.clone(),
+            path,
+            listings,
         };
         if selection.is_all() {
             return Ok((source, asked));
@@ -83,8 +85,11 @@ impl SelectionArgs {
 }
 
 impl Asked {
-    /// Says on stderr what the source had no answer to; whether ids or sets are among it.
+    /// Says on stderr what the source had no answer to, and what its own lists say otherwise; whether ids or sets were not
+    /// there.
     pub fn say_unmet(&self) -> bool {
+        let of_lists = self.listings.findings();
+        of_lists.iter().for_each(|what| errln!("{}: {what}", self.path.display()));
         let unmet = self.unmet();
         let examples = match unmet.examples.as_slice() {
             [] => "it holds no images".to_owned(),

@@ -15,7 +15,8 @@ use crate::progress::Progress;
 /// Divide a store
 ///
 /// Writes stores TARGET-00000-of-0000N and so on, and their names to stdout; `xenc store merge` makes one of them again.
-/// Each appears when it is complete; an interrupted run goes on when the same command is given again.
+/// Each appears when it is complete; an interrupted run goes on when the same command is given again. Exit codes: 0 done,
+/// 2 could not run.
 #[derive(clap::Args)]
 pub struct Args {
     /// The store to divide
@@ -62,7 +63,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         other => other?,
     };
     if args.json {
-        outln!("{}", serde_json::to_string_pretty(&shards)?);
+        outln!("{}", crate::console::json(&shards)?);
     } else {
         shards.iter().for_each(|shard| outln!("{}", shard.path.display()));
     }

@@ -65,6 +65,16 @@ const VILBERT: &str = r#"{
   "v_ff_sublayers": [3], "visual_target_weights": {"1": 1.0}
 }"#;
 
+/// UNITER: every sublayer is shared, and looks at both.
+const UNITER: &str = r#"{
+  "vocab_size": 64, "hidden_size": 16, "v_hidden_size": 16, "num_attention_heads": 2, "v_num_attention_heads": 2,
+  "intermediate_size": 16, "v_intermediate_size": 16, "pooler_size": 16, "v_feature_size": 24,
+  "max_position_embeddings": 128, "add_global_imgfeat": "first", "image_embeddings": "uniter",
+  "tt_attn_sublayers": [0], "tv_attn_sublayers": [0], "vt_attn_sublayers": [0], "vv_attn_sublayers": [0],
+  "t_ff_sublayers": [1], "v_ff_sublayers": [1], "shared_sublayers": [0, 1], "single_ln_sublayers": [0, 1],
+  "visual_target_weights": {"1": 1.0}
+}"#;
+
 const CLIP: &str = r#"{"embed_dim": 32, "quick_gelu": true,
     "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
     "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1}}"#;
@@ -141,6 +151,14 @@ impl Folder {
             vision::clip::Tokenizer::find_vocabulary().expect("`make setup` fetches it");
         copy(&vocabulary, &self.0.path("data/clip/bpe_simple_vocab_16e6.txt.gz"));
         self.annotations();
+        for split in ["train", "valid"] {
+            let images = "--images imagecode/image-sets";
+            let own = format!("own_{split}.jsonl");
+            self.run(&format!(
+                "data convert imagecode/{split}_data.json {own} --to jsonl {images}"
+            ));
+        }
+        self.copy("own_valid.jsonl", &["own.jsonl"]);
         let listed = text(&self.0.run(&["store", "ls", "features.xenc"]).stdout);
         let captions: Vec<String> = listed
             .lines()
@@ -168,6 +186,7 @@ impl Folder {
             }
         }
         self.write("manual_annotation_valid.yaml", &phenomena);
+        self.write("imagecode/manual_annotation_valid.yaml", &phenomena);
         self.write("annotator_split_valid.json", &json!(annotators).to_string());
     }
 
@@ -185,6 +204,7 @@ impl Folder {
             }
         }
         self.write("configs/models/vilbert_base.json", VILBERT);
+        self.write("configs/models/ctrl_uniter_base.json", UNITER);
         self.write("configs/models/clip_vit_b_16.json", CLIP);
     }
 
@@ -208,6 +228,13 @@ impl Folder {
         let weights = "checkpoints/best/model.safetensors";
         let pretrained = format!("runs/first_pretrained/{weights}");
         self.copy(&pretrained, &["data/volta/vilbert-pretrained.bin"]);
+        let uniter = recipe.join("\n").replace("vilbert_base", "ctrl_uniter_base");
+        self.write("configs/pretraining/second.toml", &uniter);
+        self.run("pretrain configs/pretraining/second.toml --out runs/second_pretrained");
+        self.copy(
+            &format!("runs/second_pretrained/{weights}"),
+            &["data/volta/uniter-pretrained.bin"],
+        );
         self.run("train recipe.toml --out runs/vilbert");
         self.copy("runs/vilbert", &["runs/vilbert_contextual", "runs/first", "RUN"]);
         self.run(&format!("weights convert {pretrained} pytorch_model.bin"));
@@ -251,6 +278,7 @@ fn outputs(arguments: &[String]) -> Vec<String> {
         ["store", "convert", _, target, ..]
         | ["extract", _, target, ..]
         | ["clip", "embed", _, target, ..]
+        | ["data", "convert", _, target, ..]
         | ["export", _, _, target, ..] => vec![target.to_owned()],
         _ => Vec::new(),
     };
@@ -278,8 +306,11 @@ fn every_documented_command_runs() {
         outputs.iter().for_each(|path| drop(fs::rename(path, kept(path))));
         let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let ran = folder.0.run(&words);
-        if !ran.status.success() {
-            wrong.push(format!("{place}: xenc {}\n{}", words.join(" "), stderr(&ran)));
+        // The small data set's splits share sets, which is a finding.
+        let is_found = words.starts_with(&["data", "check"]) && ran.status.code() == Some(1);
+        if !ran.status.success() && !is_found {
+            let said = text(&ran.stdout) + &stderr(&ran);
+            wrong.push(format!("{place}: xenc {}\n{said}", words.join(" ")));
         }
         for path in outputs.iter().filter(|path| kept(path).exists()) {
             remove(path);

@@ -147,7 +147,7 @@ fn sets_without_features_are_a_finding_unless_they_may_be_missing() {
     assert_eq!(found.status.code(), Some(1));
     assert!(text(&found.stderr).contains("1 of 4 sets are skipped"), "{}", text(&found.stderr));
     let metrics: Value = serde_json::from_slice(&found.stdout).unwrap();
-    assert_eq!(metrics["skipped"], json!([{"directory": "absent-video_2", "found": 0}]));
+    assert_eq!(metrics["skipped"], json!([{"directory": "absent-video_2", "found": 0, "of": 10}]));
     assert_eq!((&metrics["sets"], &metrics["all"]["sets"]), (&json!(4), &json!(3)));
     let allowed = json_of(&world, &[&eval[..], &["--allow-missing"]].concat());
     assert_eq!(allowed, metrics);

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::{Place, fixture, run, text};
+use crate::{Place, fixture, run, text, volta_lmdb, xenc};
 
 #[test]
 fn what_was_asked_for_and_is_not_there_is_told() {
@@ -208,4 +208,52 @@ fn a_full_stdout_is_an_error_a_closed_one_is_not_and_stderr_shows_no_escapes() {
     let talking =
         Command::new(program).args(["store", "info", "/nowhere"]).stderr(full).output().unwrap();
     assert_eq!(talking.status.code(), Some(2), "a full stderr changes nothing");
+}
+
+#[test]
+fn a_dump_whose_own_list_is_wrong_is_converted_and_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let dump = volta_lmdb("raw_p4_np2");
+    let (uniter, store) = (path("uniter"), path("store"));
+    assert!(
+        xenc(&["store", "convert", dump.to_str().unwrap(), &uniter, "--to", "uniter"])
+            .status
+            .success()
+    );
+    let convert = ["store", "convert", &uniter, &store, "--force"];
+    assert_eq!(xenc(&convert).status.code(), Some(0));
+    let of_counts = |entry: std::io::Result<std::fs::DirEntry>| {
+        let path = entry.unwrap().path();
+        path.extension().is_some_and(|extension| extension == "json").then_some(path)
+    };
+    let counts = std::fs::read_dir(&uniter).unwrap().find_map(of_counts).unwrap();
+    std::fs::write(counts, r#"{"absent.npz": 1}"#).unwrap();
+    let output = xenc(&convert);
+    assert_eq!(output.status.code(), Some(0));
+    let said = text(&output.stderr);
+    assert!(said.contains("names the image `absent`, not there"), "{said}");
+    assert!(said.contains("does not name"), "{said}");
+}
+
+#[test]
+fn ids_come_through_a_pipe_and_as_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let dump = volta_lmdb("raw_p4_np2");
+    let (store, odd) = (path("store"), path("odd"));
+    assert!(xenc(&["store", "convert", dump.to_str().unwrap(), &store]).status.success());
+    let first = text(&xenc(&["store", "ls", &store]).stdout).lines().next().unwrap().to_owned();
+    let rule = format!("s/^{first}$/ odd\n/");
+    assert!(xenc(&["store", "convert", &store, &odd, "--rename", &rule]).status.success());
+    let chosen = path("chosen");
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_xenc"))
+        .args(["store", "convert", &odd, &chosen, "--ids", "-"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), br#"" odd\n""#).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(text(&xenc(&["store", "ls", &chosen, "--json"]).stdout), "[\n  \" odd\\n\"\n]\n");
 }

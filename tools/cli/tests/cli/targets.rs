@@ -189,7 +189,7 @@ fn images_of_one_id_are_refused_by_every_format_unless_they_are_the_same() {
         let command = ["store", "convert", &source, &out, "--to", format, "--rename", "s/.*/x/"];
         tsv(&source, &[("a", [1.0, 2.0]), ("b", [1.0, 3.0])]);
         let said = refused(&command);
-        assert!(said.contains("`x` comes twice") && said.contains("--on-conflict"), "{said}");
+        assert!(said.contains("`x` comes again") && said.contains("--on-conflict"), "{said}");
         assert!(!Path::new(&out).exists(), "{format}");
         tsv(&source, &[("a", [1.0, 2.0]), ("b", [1.0, 2.0])]);
         done(&command);
@@ -243,4 +243,43 @@ fn images_with_findings_are_taken_and_told() {
         assert!(told.contains("2 images with findings") && told.contains("`nan` first"), "{told}");
     }
     assert_eq!(text(&xenc(&["store", "ls", &store]).stdout).lines().count(), 3);
+}
+
+#[test]
+fn an_empty_file_gives_way_to_whatever_replaces_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let dump = volta_lmdb("raw_p4_np2");
+    for to in ["store", "npz", "tsv"] {
+        let target = folder.path().join(to);
+        std::fs::write(&target, "").unwrap();
+        let arguments = ["store", "convert", dump.to_str().unwrap(), target.to_str().unwrap()];
+        done(&[&arguments[..], &["--to", to, "--force"]].concat());
+        done(&["store", "validate", target.to_str().unwrap()]);
+    }
+    assert_eq!(folder.path().read_dir().unwrap().count(), 3);
+}
+
+#[test]
+fn what_lies_beside_a_target_is_nobody_s_to_remove() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let dump = volta_lmdb("raw_p4_np2");
+    let dump = dump.to_str().unwrap();
+    let source = path(".o.tsv.export");
+    done(&["store", "convert", dump, &source, "--to", "tsv"]);
+    let before = std::fs::read(&source).unwrap();
+    let said = refused(&["store", "convert", &source, &path("o.tsv")]);
+    assert!(said.contains("in the way"), "{said}");
+    assert_eq!(std::fs::read(&source).unwrap(), before);
+    std::fs::create_dir(path(".o.partial")).unwrap();
+    std::fs::write(path(".o.partial/thesis.txt"), "years of work").unwrap();
+    for arguments in
+        [vec!["store", "convert", dump, "o"], vec!["store", "convert", dump, "o", "--force"]]
+    {
+        let target = path("o");
+        let arguments: Vec<&str> =
+            arguments.into_iter().map(|a| if a == "o" { target.as_str() } else { a }).collect();
+        assert!(refused(&arguments).contains("in the way"));
+    }
+    assert!(Path::new(&path(".o.partial/thesis.txt")).exists());
 }
