@@ -45,6 +45,14 @@ pub(crate) enum Place<'a> {
 }
 
 impl Place<'_> {
+    /// The first of its pages, if it has its own.
+    pub(crate) fn page(&self) -> Option<u64> {
+        match *self {
+            Place::Inline(_) => None,
+            Place::Overflow { page, .. } => Some(page),
+        }
+    }
+
     /// Bytes of the value.
     pub(crate) fn size(&self) -> usize {
         match *self {

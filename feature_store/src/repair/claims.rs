@@ -57,10 +57,7 @@ impl Claims {
     }
 
     fn owner(&self, value: &Place) -> Option<&Owner> {
-        match value {
-            Place::Inline(_) => None,
-            Place::Overflow { page, .. } => self.owners.get(page),
-        }
+        self.owners.get(&value.page()?)
     }
 }
 
@@ -69,9 +66,6 @@ fn each_entry(file: &PageFile, page: u64, mut take: impl FnMut(&str, Option<u64>
     let Ok(bytes) = file.page(page) else { return };
     for node in Page::new(&bytes).leaf_nodes().filter(|node| !node.is_database) {
         let Ok(id) = str::from_utf8(node.key) else { continue };
-        match node.value {
-            Place::Inline(_) => take(id, None),
-            Place::Overflow { page, .. } => take(id, Some(page)),
-        }
+        take(id, node.value.page());
     }
 }

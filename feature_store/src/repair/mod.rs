@@ -17,7 +17,10 @@ use crate::lmdb::LmdbError;
 use crate::pages::{self, Page, PageFile, Place};
 use crate::record::{Encoded, RecordView};
 use crate::store::SCHEMA;
-use crate::{Provenance, RoundingError, Schema, StoreError, StoreWriter, WriterOptions, target};
+use crate::{
+    Compression, Precision, Provenance, RoundingError, Schema, StoreError, StoreWriter,
+    WriterOptions, target,
+};
 
 mod claims;
 mod index;
@@ -26,10 +29,12 @@ use claims::Claims;
 use index::Index;
 
 /// Why a record that the index does not lead to may not be the last one of its image.
-const OLDER: &str = "its record is damaged; this is an earlier one";
+const OLDER: &str = "its record is damaged; this is probably an earlier one";
 const UNREACHED: &str = "the damaged index does not lead to it: it may be an earlier one";
 const SEVERAL: &str =
     "several that differ were found, and nothing tells for certain which is the last one";
+/// Bytes of the shortest record.
+const SMALLEST: usize = 64;
 /// Why a record is lost although its bytes may be there.
 const CONTESTED: &str = "two images' entries lead to it, and nothing tells whose it is";
 
@@ -86,6 +91,16 @@ pub fn repair(
     salvage.finish().map(Some)
 }
 
+/// A record that was found.
+#[derive(Clone, Copy)]
+struct Found {
+    checksum: u64,
+    /// The first of its pages, unless it is in a leaf.
+    page: Option<u64>,
+    precision: Precision,
+    compression: Compression,
+}
+
 struct Salvage<'a> {
     damaged: &'a Path,
     target: &'a Path,
@@ -99,8 +114,8 @@ struct Salvage<'a> {
     taken: HashSet<String>,
     lost: BTreeMap<String, &'static str>,
     older: BTreeMap<String, &'static str>,
-    /// Checksums of the records that were taken, but those of which a certain index says that they are the last ones.
-    checksums: HashMap<String, u64>,
+    /// The records that were taken, but those of which a certain index says that they are the last ones.
+    known: HashMap<String, Found>,
     /// Bytes that are still read: sound records take no more than the file has, and of each there are a few at most.
     budget: u64,
 }
@@ -126,7 +141,7 @@ impl<'a> Salvage<'a> {
             taken: HashSet::new(),
             lost: BTreeMap::new(),
             older: BTreeMap::new(),
-            checksums: HashMap::new(),
+            known: HashMap::new(),
             budget: file.length().saturating_mul(4),
         })
     }
@@ -153,50 +168,75 @@ impl<'a> Salvage<'a> {
 
     /// Takes the record of an entry if it is sound, and no better one is there.
     fn entry(&mut self, id: &str, place: &Place, is_current: bool) -> Result<(), StoreError> {
-        let known = self.checksums.get(id).copied();
-        if self.taken.contains(id) && known.is_none() {
+        let known = self.known.get(id).copied();
+        let is_the_same =
+            known.is_some_and(|known| known.page == place.page() && known.page.is_some());
+        if is_the_same || (known.is_none() && self.taken.contains(id)) {
             return Ok(());
         }
-        let size = place.size() as u64;
-        let Ok(bytes) = self.file.value(place) else {
-            self.lose(id, "its pages are missing");
-            return Ok(());
-        };
-        self.budget = self.budget.saturating_sub(size);
-        let record = match RecordView::parse(&bytes) {
-            _ if self.budget == 0 => {
-                self.lose(id, "too many entries lead to the same pages");
-                return Ok(());
+        match (self.read(place), known) {
+            (Ok((_, found)), Some(known)) => {
+                if found.checksum != known.checksum {
+                    self.older.insert(id.to_owned(), SEVERAL);
+                }
+                Ok(())
             }
-            Ok(record) => record,
-            // Entries of other trees' pages that are unused now are no images.
-            Err(_) if !is_current && is_of_another_tree(id, &bytes) => return Ok(()),
-            Err(what) => {
+            (Ok((record, found)), None) => self.take(id, record, found, is_current),
+            (Err(_), _) if !is_current && is_of_another_tree(id, place) => Ok(()),
+            (Err(what), _) => {
                 self.lose(id, what);
-                return Ok(());
+                Ok(())
             }
+        }
+    }
+
+    /// A record that is whole and can stand beside the others.
+    fn read(&mut self, place: &Place) -> Result<(Encoded, Found), &'static str> {
+        let bytes = self.file.value(place).map_err(|_| "its pages are missing")?;
+        self.budget = self.budget.saturating_sub(bytes.len() as u64);
+        if self.budget == 0 {
+            return Err("too many entries lead to the same pages");
+        }
+        let record = RecordView::parse(&bytes)?;
+        let schema = self.index.schema.as_ref().filter(|schema| schema.count > 0);
+        let encoding = self.writer.as_ref().map(StoreWriter::encoding);
+        if !record.is_intact() {
+            return Err("its checksum does not fit");
+        }
+        if schema.is_some_and(|schema| schema.dim as usize != record.dim) {
+            return Err("its dim is not the store's");
+        }
+        if encoding.is_some_and(|(precision, _)| precision != record.precision) {
+            return Err("its precision is not that of the others");
+        }
+        let found = Found {
+            checksum: record.checksum(),
+            page: place.page(),
+            precision: record.precision,
+            compression: record.compression,
         };
-        if let Err(what) = self.fits(&record) {
-            self.lose(id, what);
-            return Ok(());
-        }
-        let checksum = record.checksum();
-        if let Some(known) = known {
-            if known != checksum {
-                self.older.insert(id.to_owned(), SEVERAL);
-            }
-            return Ok(());
-        }
-        let options = options(self.damaged, &self.fingerprint, &record, self.overwrite);
-        let Ok(record) = Encoded::copied(bytes, &RoundingError::UNKNOWN) else { return Ok(()) };
+        drop(record);
+        Ok((Encoded::copied(bytes, &RoundingError::UNKNOWN)?, found))
+    }
+
+    fn take(
+        &mut self,
+        id: &str,
+        record: Encoded,
+        found: Found,
+        is_current: bool,
+    ) -> Result<(), StoreError> {
         let writer = match &mut self.writer {
             Some(writer) => writer,
-            none => none.insert(StoreWriter::create(self.target, options)?),
+            none => {
+                let options = options(self.damaged, &self.fingerprint, found, self.overwrite);
+                none.insert(StoreWriter::create(self.target, options)?)
+            }
         };
         writer.append_salvaged(id, record)?;
         self.taken.insert(id.to_owned());
         if !(is_current && self.index.is_certain) {
-            self.checksums.insert(id.to_owned(), checksum);
+            self.known.insert(id.to_owned(), found);
         }
         if !is_current {
             let why = if self.lost.contains_key(id) { OLDER } else { UNREACHED };
@@ -207,22 +247,6 @@ impl<'a> Salvage<'a> {
 
     fn lose(&mut self, id: &str, what: &'static str) {
         self.lost.entry(id.to_owned()).or_insert(what);
-    }
-
-    /// Whether a record is whole and can stand beside the others.
-    fn fits(&self, record: &RecordView) -> Result<(), &'static str> {
-        let schema = self.index.schema.as_ref().filter(|schema| schema.count > 0);
-        let encoding = self.writer.as_ref().map(StoreWriter::encoding);
-        match () {
-            () if !record.is_intact() => Err("its checksum does not fit"),
-            () if schema.is_some_and(|schema| schema.dim as usize != record.dim) => {
-                Err("its dim is not the store's")
-            }
-            () if encoding.is_some_and(|of| of.0 != record.precision) => {
-                Err("its precision is not that of the others")
-            }
-            () => Ok(()),
-        }
     }
 
     fn finish(self) -> Result<RepairReport, StoreError> {
@@ -254,9 +278,9 @@ impl<'a> Salvage<'a> {
 }
 
 /// Whether an entry that is no record is one of the tree of free pages, whose keys are small numbers, or the schema.
-fn is_of_another_tree(id: &str, bytes: &[u8]) -> bool {
+fn is_of_another_tree(id: &str, place: &Place) -> bool {
     let is_number = id.len() == 8 && id.ends_with("\0\0");
-    is_number || id == SCHEMA || bytes.len() < 64
+    is_number || id == SCHEMA || place.size() < SMALLEST
 }
 
 /// Why there is nothing to write: no store at all, or one whose records are all lost.
@@ -282,15 +306,10 @@ fn nothing_left(
 }
 
 /// Options that keep records as they are.
-fn options(
-    damaged: &Path,
-    fingerprint: &str,
-    record: &RecordView,
-    overwrite: bool,
-) -> WriterOptions {
+fn options(damaged: &Path, fingerprint: &str, found: Found, overwrite: bool) -> WriterOptions {
     WriterOptions {
-        precision: record.precision,
-        compression: record.compression,
+        precision: found.precision,
+        compression: found.compression,
         provenance: Provenance {
             source_format: "repair".into(),
             source: damaged.display().to_string(),
