@@ -7,11 +7,11 @@ use crate::pages::{Page, PageFile, Place};
 
 /// Who leads to a value's first page.
 enum Owner {
-    /// An entry of the index.
+    /// An entry of an index that is certain.
     Index,
-    /// Entries of one image on other leaves.
+    /// Entries of one image.
     One(String),
-    /// Entries of several images on other leaves.
+    /// Entries of several images.
     Several,
 }
 
@@ -29,10 +29,14 @@ impl Claims {
         for &page in &index.current {
             each_entry(file, page, |id, value| {
                 images.insert(id.to_owned());
-                value.map(|page| owners.insert(page, Owner::Index));
+                if index.is_certain {
+                    value.map(|page| owners.insert(page, Owner::Index));
+                }
             });
         }
-        for &page in &index.others {
+        // An index that was only found may be an earlier one, whose pages are in use again.
+        let found = index.current.iter().filter(|_| !index.is_certain);
+        for &page in found.chain(&index.others) {
             each_entry(file, page, |id, value| {
                 let Some(page) = value else { return };
                 let owner = owners.entry(page).or_insert_with(|| Owner::One(id.to_owned()));

@@ -47,6 +47,9 @@ pub struct RepairReport {
     pub expected: Option<u64>,
     /// Whether the new store holds what the damaged one held when it was written last, which its digest tells.
     pub is_whole: bool,
+    /// Whether the newest index is known. If not, and if the new store is not whole, any image that was ever replaced may be
+    /// what it was before.
+    pub is_certain: bool,
     /// Ids that are still named somewhere but whose record is lost, with the reason.
     pub lost: Vec<(String, &'static str)>,
     /// Ids whose record was found where the index does not lead, so that it may be the one that an image had before it was
@@ -113,6 +116,8 @@ struct Salvage<'a> {
     /// Images that are written.
     taken: HashSet<String>,
     lost: BTreeMap<String, &'static str>,
+    /// Images of which an entry leads to a value that may be another's.
+    contested: HashSet<String>,
     older: BTreeMap<String, &'static str>,
     /// The records that were taken, but those of which a certain index says that they are the last ones.
     known: HashMap<String, Found>,
@@ -140,6 +145,7 @@ impl<'a> Salvage<'a> {
             writer: None,
             taken: HashSet::new(),
             lost: BTreeMap::new(),
+            contested: HashSet::new(),
             older: BTreeMap::new(),
             known: HashMap::new(),
             budget: file.length().saturating_mul(4),
@@ -157,10 +163,12 @@ impl<'a> Salvage<'a> {
         let Ok(bytes) = self.file.page(number) else { return Ok(()) };
         for node in Page::new(&bytes).leaf_nodes().filter(|node| !node.is_database) {
             let Ok(id) = str::from_utf8(node.key) else { continue };
-            if is_current || self.claims.may_be(id, &node.value) {
+            let is_last = is_current && self.index.is_certain;
+            if is_last || self.claims.may_be(id, &node.value) {
                 self.entry(id, &node.value, is_current)?;
             } else if self.claims.is_contested(&node.value) {
                 self.lose(id, CONTESTED);
+                self.contested.insert(id.to_owned());
             }
         }
         Ok(())
@@ -250,12 +258,17 @@ impl<'a> Salvage<'a> {
     }
 
     fn finish(self) -> Result<RepairReport, StoreError> {
-        let Salvage { damaged, index, writer, taken, mut lost, mut older, .. } = self;
+        let Salvage {
+            damaged, index, writer, taken, contested, known, mut lost, mut older, ..
+        } = self;
         let Some(mut writer) = writer else {
             return Err(nothing_left(damaged, index.schema.is_some(), &lost));
         };
         writer.commit()?;
         lost.retain(|id, _| !taken.contains(id));
+        for id in contested.into_iter().filter(|id| known.contains_key(id)) {
+            older.insert(id, SEVERAL);
+        }
         if let Some(old) = &index.schema {
             writer.inherit(old);
         }
@@ -270,6 +283,7 @@ impl<'a> Salvage<'a> {
         Ok(RepairReport {
             expected: index.schema.map(|schema| schema.count),
             is_whole,
+            is_certain: index.is_certain,
             lost: lost.into_iter().collect(),
             older: older.into_iter().collect(),
             schema,

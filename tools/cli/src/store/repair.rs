@@ -62,8 +62,14 @@ pub fn run_repair(args: RepairArgs) -> anyhow::Result<ExitCode> {
         }
         list("lost", &report.lost);
         list("perhaps not the last one", &report.older);
+        if !report.is_certain && !report.is_whole {
+            outln!(
+                "which index was the last one is lost: images that were ever replaced may be what they were before"
+            );
+        }
     }
-    let is_good = missing == Some(0) && report.older.is_empty();
+    let is_sure = report.is_whole || (report.is_certain && report.older.is_empty());
+    let is_good = missing == Some(0) && is_sure;
     Ok(ExitCode::from(u8::from(!is_good)))
 }
 
