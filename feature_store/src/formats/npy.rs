@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use unpickle::{Dtype, NdArray, Value};
 
 use super::folder::Folder;
-use super::volta::{float_array, integer_array, regions};
+use super::volta::{MAX_VALUES, float_array, integer_array, regions};
 use super::{FeatureSink, FeatureSource, FormatError, LeftOut, MAX_ARRAY_BYTES, RecordError};
 use super::{Records, SourceInfo, SourceRecord};
 use crate::Regions;
@@ -46,7 +46,8 @@ fn parse_object(bytes: &[u8]) -> Result<Value, String> {
     if header.descr != "|O" {
         return Err(format!("it holds items of type `{}`, not an object", header.descr));
     }
-    let value = unpickle::read(&bytes[header.start..]).map_err(|error| error.to_string())?;
+    let value = unpickle::read_within(&bytes[header.start..], MAX_VALUES)
+        .map_err(|error| error.to_string())?;
     match value {
         Value::ObjectArray { items, .. } if items.len() == 1 => {
             Ok(items.into_iter().next().unwrap_or(Value::None))

@@ -12,7 +12,7 @@ use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 use super::folder::Folder;
 use super::{FeatureSink, FeatureSource, FormatError, LeftOut, MAX_ARRAY_BYTES, RecordError};
-use super::{Records, SourceInfo, SourceRecord, npy};
+use super::{Records, SourceInfo, SourceRecord, npy, numbers};
 use crate::precision::check_range;
 use crate::{Labels, Precision, Regions};
 
@@ -55,9 +55,7 @@ impl UniterArrays {
             return Err(format!("it has {rows} boxes, the list of counts says {n}"));
         }
         let floats = |array: &NdArray, name: &str, width: usize| {
-            let mut values = array
-                .to_f32s()
-                .ok_or_else(|| format!("its `{name}` are {}", array.dtype().name()))?;
+            let mut values = numbers::floats(array, name)?;
             values.truncate(n * width);
             Ok::<_, String>(values)
         };
@@ -131,18 +129,26 @@ pub(super) type NamedArray = (&'static str, Vec<usize>, Vec<u8>);
 /// UNITER's arrays of an image, in f32 or f16.
 ///
 /// # Errors
-/// A feature that f16 cannot hold.
+/// A value that f16 cannot hold.
 pub(super) fn arrays_of(regions: &Regions, half: bool) -> Result<Vec<NamedArray>, String> {
     if half {
         check_range(&regions.features, regions.dim, Precision::F16)?;
     }
     let n = regions.len();
-    let bytes = |values: &mut dyn Iterator<Item = f32>| -> Vec<u8> {
-        if half {
-            values.flat_map(|x| f16::from_f32(x).to_le_bytes()).collect()
-        } else {
-            values.flat_map(f32::to_le_bytes).collect()
+    let bytes = |name: &str, values: &mut dyn Iterator<Item = f32>| -> Result<Vec<u8>, String> {
+        let mut bytes = Vec::new();
+        for value in values {
+            if !half {
+                bytes.extend(value.to_le_bytes());
+                continue;
+            }
+            let half = f16::from_f32(value);
+            if value.is_finite() && !half.is_finite() {
+                return Err(format!("its `{name}` hold {value}, which f16 cannot hold"));
+            }
+            bytes.extend(half.to_le_bytes());
         }
+        Ok(bytes)
     };
     let (w, h) = (regions.width as f32, regions.height as f32);
     let norm_bb = (0..n).flat_map(|region| {
@@ -155,14 +161,22 @@ pub(super) fn arrays_of(regions: &Regions, half: bool) -> Result<Vec<NamedArray>
         [x1, y1, x2, y2, width, height]
     });
     let mut arrays = vec![
-        ("norm_bb", vec![n, 6], bytes(&mut norm_bb.into_iter())),
-        ("features", vec![n, regions.dim], bytes(&mut regions.features.iter().copied())),
+        ("norm_bb", vec![n, 6], bytes("norm_bb", &mut norm_bb.into_iter())?),
+        (
+            "features",
+            vec![n, regions.dim],
+            bytes("features", &mut regions.features.iter().copied())?,
+        ),
     ];
     if let Some(objects) = regions.objects.as_ref().filter(|o| !o.confidences.is_empty()) {
-        arrays.push(("conf", vec![n], bytes(&mut objects.confidences.iter().copied())));
+        arrays.push(("conf", vec![n], bytes("conf", &mut objects.confidences.iter().copied())?));
     }
     if let Some(values) = regions.class_probabilities.as_ref().filter(|_| n > 0) {
-        arrays.push(("soft_labels", vec![n, values.len() / n], bytes(&mut values.iter().copied())));
+        arrays.push((
+            "soft_labels",
+            vec![n, values.len() / n],
+            bytes("soft_labels", &mut values.iter().copied())?,
+        ));
     }
     Ok(arrays)
 }

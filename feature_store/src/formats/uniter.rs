@@ -15,15 +15,13 @@ use zip::CompressionMethod;
 use super::lmdb_dump::{DumpReader, DumpWriter};
 use super::npz::{self, UniterArrays};
 use super::{FeatureSink, FeatureSource, FormatError, LeftOut, Listing, RecordError, Records};
-use super::{SourceInfo, SourceRecord};
+use super::{SourceInfo, SourceRecord, msgpack};
 use crate::{Regions, text};
 
 /// The record that lists all keys.
 pub(super) const KEYS: &[u8] = b"__keys__";
 /// What UNITER's settings call features by default: confidence 0.2, 10 to 100 boxes.
 const SETTINGS: &str = "th0.2_max100_min10";
-/// Nesting of msgpack values that is followed; UNITER's have two levels.
-const MAX_DEPTH: usize = 16;
 
 /// A UNITER image LMDB.
 pub struct UniterSource {
@@ -162,9 +160,7 @@ impl SourceRecord for UniterRecord {
 
 /// The arrays in a msgpack map.
 fn arrays(bytes: &[u8]) -> Result<UniterArrays, String> {
-    let value = rmpv::decode::read_value_ref_with_max_depth(&mut &bytes[..], MAX_DEPTH)
-        .map_err(|error| format!("it is no msgpack: {error}"))?;
-    let ValueRef::Map(fields) = value else { return Err("it is no map".into()) };
+    let ValueRef::Map(fields) = msgpack::read(bytes)? else { return Err("it is no map".into()) };
     let mut arrays = UniterArrays::default();
     for (key, value) in &fields {
         let Some(name) = text(key) else { continue };

@@ -6,12 +6,10 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::lmdb_dump::DumpReader;
-use super::{FormatError, RecordError};
+use super::{FormatError, RecordError, msgpack};
 
 /// Longest text record that is unpacked.
 const MAX_RECORD: u64 = 16 << 20;
-/// Nesting of msgpack values that is followed.
-const MAX_DEPTH: usize = 16;
 
 /// A text record: what UNITER stores of one description, as JSON.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,9 +55,7 @@ fn fields(frame: &[u8]) -> Result<serde_json::Map<String, Value>, String> {
     if bytes.len() as u64 > MAX_RECORD {
         return Err(format!("it unpacks to more than {MAX_RECORD} bytes"));
     }
-    let value = rmpv::decode::read_value_with_max_depth(&mut bytes.as_slice(), MAX_DEPTH)
-        .map_err(|error| format!("it is no msgpack: {error}"))?;
-    match json(value) {
+    match json(msgpack::read(&bytes)?.to_owned()) {
         Value::Object(fields) => Ok(fields),
         _ => Err("it is no map".into()),
     }

@@ -10,9 +10,11 @@ use unpickle::{Dtype, NdArray, Value};
 
 use super::lmdb_dump::{DumpReader, DumpWriter};
 use super::{FeatureSink, FeatureSource, FormatError, LeftOut, Listing, RecordError, Records};
-use super::{SourceInfo, SourceRecord, base64};
+use super::{SourceInfo, SourceRecord, base64, numbers};
 use crate::{Labels, Regions};
 
+/// Values in a record's dictionary: its fields, and what describes each array.
+pub(super) const MAX_VALUES: usize = 1 << 14;
 /// The record that lists all ids.
 pub(super) const KEYS: &[u8] = b"keys";
 
@@ -88,7 +90,7 @@ impl SourceRecord for VoltaRecord {
     }
 
     fn decode(self: Box<Self>) -> Result<(String, Regions), RecordError> {
-        let decoded = unpickle::read(&self.pickle)
+        let decoded = unpickle::read_within(&self.pickle, MAX_VALUES)
             .map_err(|error| error.to_string())
             .and_then(|value| regions(&value));
         match decoded {
@@ -117,10 +119,11 @@ pub(super) fn regions(record: &Value) -> Result<Regions, String> {
     if !rest.is_empty() || boxes.is_empty() {
         return Err(format!("its `boxes` hold {} numbers", 4 * boxes.len() + rest.len()));
     }
-    if let Some(count) = field(record, &["num_boxes"]).and_then(Value::as_int)
-        && count != boxes.len() as i64
-    {
-        return Err(format!("`num_boxes` is {count}, its `boxes` are {}", boxes.len()));
+    if let Some(value) = field(record, &["num_boxes"]) {
+        let count = numbers::integer(value, "num_boxes")?;
+        if count != boxes.len() as i64 {
+            return Err(format!("`num_boxes` is {count}, its `boxes` are {}", boxes.len()));
+        }
     }
     let n = boxes.len();
     check_rows(box_field, "boxes", n)?;
@@ -169,10 +172,12 @@ fn field<'a>(record: &'a Value, names: &[&str]) -> Option<&'a Value> {
 }
 
 fn size(record: &Value, names: &[&str]) -> Result<u32, String> {
-    let value = field(record, names)
-        .and_then(Value::as_int)
-        .ok_or_else(|| format!("it has no `{}`", names[0]))?;
-    u32::try_from(value).map_err(|_| format!("its `{}` is {value}", names[0]))
+    let name = names.iter().find(|name| record.get(name).is_some()).copied();
+    let (Some(name), Some(value)) = (name, field(record, names)) else {
+        return Err(format!("it has no `{}`", names.join("` or `")));
+    };
+    let value = numbers::integer(value, name)?;
+    u32::try_from(value).map_err(|_| format!("its `{name}` is {value}"))
 }
 
 fn labels(
@@ -195,18 +200,14 @@ fn labels(
 
 fn floats(value: &Value, name: &str) -> Result<Vec<f32>, String> {
     match value {
-        Value::Array(array) => {
-            array.to_f32s().ok_or_else(|| format!("its `{name}` are {}", array.dtype().name()))
-        }
+        Value::Array(array) => numbers::floats(array, name),
         other => base64::decode(text(other, name)?, name),
     }
 }
 
 fn integers(value: &Value, name: &str) -> Result<Vec<i64>, String> {
     match value {
-        Value::Array(array) => {
-            array.to_i64s().ok_or_else(|| format!("its `{name}` are {}", array.dtype().name()))
-        }
+        Value::Array(array) => numbers::integers(array, name),
         other => base64::decode(text(other, name)?, name),
     }
 }

@@ -39,6 +39,17 @@ pub fn read(stream: &[u8]) -> Result<Value, Error> {
     machine::Machine::new(stream, machine::Foreign::Refused).run().map(|(value, _)| value)
 }
 
+/// As [`read`], of a stream that holds no more than so many values: what one record is made of. Without this limit it is one
+/// value for every two bytes, which take up to forty times as much in memory.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_within(stream: &[u8], values: usize) -> Result<Value, Error> {
+    machine::Machine::within(stream, machine::Foreign::Refused, values)
+        .run()
+        .map(|(value, _)| value)
+}
+
 /// Reads a stream that names other constructors, too, such as a PyTorch checkpoint's, and how many bytes it took.
 ///
 /// Nothing is executed here either: a foreign call comes back as the [`Value::Call`] that it would have been, and what

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use hdf5_pure::{File, Group};
 
-use super::checked;
+use super::numbers::{self, Rows, explain};
+use super::{check_text, checked};
 use crate::formats::{FormatError, RecordError, Records, SourceRecord, check_rows};
 use crate::{Labels, Regions};
 
@@ -19,6 +20,7 @@ pub(super) fn records(path: PathBuf, file: &File) -> Result<Records, FormatError
         return Err(FormatError::Unknown { path, what });
     }
     Ok(Box::new(groups.map(move |(id, group)| {
+        check_text(&id).map_err(|what| RecordError::new(&path, id.clone(), what))?;
         Ok(Box::new(GroupRecord { path: path.clone(), id, group }) as Box<dyn SourceRecord>)
     })))
 }
@@ -64,20 +66,21 @@ fn absent(group: &Group, name: &str) -> String {
 }
 
 fn regions(group: &Group) -> Result<Regions, String> {
-    let names = group.datasets().map_err(|error| error.to_string())?;
+    let names = group.datasets().map_err(|error| explain(&error))?;
     let find = |spellings: &[&'static str]| {
         spellings.iter().copied().find(|name| names.iter().any(|there| there == name))
     };
-    let dataset = |name: &str| group.dataset(name).map_err(|error| format!("`{name}`: {error}"));
+    let dataset =
+        |name: &str| group.dataset(name).map_err(|error| format!("`{name}`: {}", explain(&error)));
     let floats = |name: &str| -> Result<(Vec<usize>, Vec<f32>), String> {
         let dataset = dataset(name)?;
         let shape = checked(&dataset, name)?;
-        Ok((shape, dataset.read_f32().map_err(|error| format!("`{name}`: {error}"))?))
+        Ok((shape, numbers::floats(&dataset, Rows::All, name)?))
     };
     let integers = |name: &str| -> Result<Vec<i64>, String> {
         let dataset = dataset(name)?;
         checked(&dataset, name)?;
-        dataset.read_i64().map_err(|error| format!("`{name}`: {error}"))
+        numbers::integers(&dataset, Rows::All, name)
     };
     let size = |spellings: &[&'static str]| -> Result<u32, String> {
         let name = find(spellings).ok_or_else(|| format!("it has no `{}`", spellings[0]))?;
@@ -106,6 +109,12 @@ fn regions(group: &Group) -> Result<Regions, String> {
         ));
     }
     check_rows(&box_shape, "boxes", n)?;
+    if let Some(name) = find(&["num_boxes"])
+        && let [count] = integers(name)?[..]
+        && count != n as i64
+    {
+        return Err(format!("its `num_boxes` is {count}, its `boxes` are {n}"));
+    }
     let class_probabilities = match find(&["cls_prob"]) {
         Some(name) => {
             let (shape, values) = floats(name)?;

@@ -4,13 +4,17 @@
 //! `pos_boxes` `[images, 2]` holding the first and one past the last of each image (the "adaptive" files). The index is
 //! a dataset of ids, or a pickled or JSON dictionary `{id: row}` beside the file (`train36_imgid2idx.pkl`).
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hdf5_pure::{Dataset, File};
+use hdf5_pure::{ChunkCacheConfig, Dataset, DatasetAccessProperties, File};
 
+use super::check_text;
+use super::ids::{ids_beside, ids_in};
+use super::numbers::{self, Rows, explain};
+use crate::Regions;
 use crate::formats::{FormatError, MAX_ARRAY_BYTES, RecordError, Records, SourceRecord};
-use crate::{Regions, text};
 
 /// A field's dataset and the sizes of all its dimensions but the first.
 struct Field {
@@ -18,6 +22,8 @@ struct Field {
     rows: u64,
     inner: Vec<u64>,
     name: &'static str,
+    /// Bytes of a chunk, unpacked; 0 where there are none.
+    chunk: usize,
 }
 
 impl Field {
@@ -31,30 +37,38 @@ impl Field {
             return Ok(None);
         };
         let dataset = file.dataset(name)?;
+        let chunk = chunk_bytes(&dataset)?;
+        // A chunk is unpacked as a whole, whatever is asked of it: the last ones are kept for the next images.
+        let cache = ChunkCacheConfig::new().with_max_bytes(chunk.saturating_mul(2).max(1 << 20));
+        let access = DatasetAccessProperties::new().with_chunk_cache(cache);
+        let dataset = file.dataset_with_options(name, access)?;
         let shape = dataset.shape()?;
         let (rows, inner) =
             shape.split_first().map_or((0, Vec::new()), |(n, rest)| (*n, rest.to_vec()));
-        Ok(Some(Field { dataset, rows, inner, name }))
+        Ok(Some(Field { dataset, rows, inner, name, chunk }))
     }
 
     /// Values of some rows.
     fn floats(&self, first: u64, count: u64) -> Result<Vec<f32>, String> {
         self.check(first, count)?;
-        self.dataset
-            .read_f32_rows(first, count)
-            .map_err(|error| format!("`{}`: {error}", self.name))
+        numbers::floats(&self.dataset, Rows::Some { first, count }, self.name)
     }
 
     fn integers(&self, first: u64, count: u64) -> Result<Vec<i64>, String> {
         self.check(first, count)?;
-        self.dataset
-            .read_i64_rows(first, count)
-            .map_err(|error| format!("`{}`: {error}", self.name))
+        numbers::integers(&self.dataset, Rows::Some { first, count }, self.name)
     }
 
     fn check(&self, first: u64, count: u64) -> Result<(), String> {
         let end = first.checked_add(count).filter(|&end| end <= self.rows);
         let values = self.inner.iter().try_fold(count, |values, &n| values.checked_mul(n));
+        if self.chunk > MAX_ARRAY_BYTES {
+            let bytes = self.chunk;
+            return Err(format!(
+                "`{}` has chunks of {bytes} bytes, too much; `h5repack` writes smaller ones",
+                self.name
+            ));
+        }
         match (end, values) {
             (Some(_), Some(values)) if values <= MAX_ARRAY_BYTES as u64 / 8 => Ok(()),
             (None, _) => {
@@ -80,6 +94,8 @@ struct Fields {
 pub(super) struct Index {
     fields: Fields,
     ids: Vec<(String, u64)>,
+    /// Rows that the dataset of ids has no id for.
+    unnamed: Range<u64>,
 }
 
 impl Index {
@@ -91,7 +107,7 @@ impl Index {
     ) -> Result<Option<Index>, FormatError> {
         let malformed = |what: String| FormatError::Malformed { path: path.to_owned(), what };
         let find = |names: &[&'static str]| {
-            Field::find(file, datasets, names).map_err(|error| malformed(error.to_string()))
+            Field::find(file, datasets, names).map_err(|error| malformed(explain(&error)))
         };
         let Some(features) = find(&["features", "image_features"])? else { return Ok(None) };
         let fields = Fields {
@@ -104,11 +120,15 @@ impl Index {
             height: find(&["image_h", "img_h", "image_height"])?,
         };
         fields.check().map_err(malformed)?;
-        let ids = match find(&["image_ids", "image_id", "img_id", "ids"])? {
-            Some(ids) => ids_in(&ids.dataset).map_err(malformed)?,
-            None => ids_beside(path)?,
+        let (ids, unnamed) = match find(&["image_ids", "image_id", "img_id", "ids"])? {
+            Some(ids) => {
+                let ids = ids_in(&ids.dataset, file.file_size()).map_err(malformed)?;
+                (ids, fields.images())
+            }
+            None => (ids_beside(path)?, 0),
         };
-        Ok(Some(Index { fields, ids }))
+        let unnamed = ids.len() as u64..unnamed.max(ids.len() as u64);
+        Ok(Some(Index { fields, ids, unnamed }))
     }
 
     pub(super) fn len(&self) -> u64 {
@@ -117,73 +137,34 @@ impl Index {
 
     pub(super) fn records(self, path: PathBuf) -> Records {
         let fields = Arc::new(self.fields);
-        Box::new(self.ids.into_iter().map(move |(id, row)| {
+        let unnamed = (!self.unnamed.is_empty()).then(|| {
+            let Range { start, end } = self.unnamed;
+            let what = format!("the dataset of ids has {start} rows, the images are {end}");
+            Err(RecordError::new(&path, format!("rows {start} to {}", end - 1), what))
+        });
+        let named = self.ids.into_iter().map(move |(id, row)| {
+            check_text(&id).map_err(|what| RecordError::new(&path, id.clone(), what))?;
             let (path, fields) = (path.clone(), fields.clone());
             Ok(Box::new(RowRecord { path, fields, id, row }) as Box<dyn SourceRecord>)
-        }))
+        });
+        Box::new(named.chain(unnamed))
     }
 }
 
-/// Ids from a dataset of numbers or text; position is the row.
-fn ids_in(dataset: &Dataset) -> Result<Vec<(String, u64)>, String> {
-    let ids: Vec<String> = match dataset.read_string() {
-        Ok(texts) => texts.iter().map(|text| text.trim_end_matches('\0').to_owned()).collect(),
-        Err(_) => {
-            let numbers =
-                dataset.read_i64().map_err(|error| format!("the dataset of ids: {error}"))?;
-            numbers.iter().map(i64::to_string).collect()
-        }
-    };
-    Ok(ids.into_iter().zip(0..).collect())
-}
-
-/// The files that may hold the index of another.
-fn spellings(path: &Path) -> [PathBuf; 3] {
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    ["_imgid2idx.pkl", "_imgid2img.pkl", "_imgid2idx.json"]
-        .map(|end| path.with_file_name(format!("{stem}{end}")))
-}
-
-/// The one that is there.
-pub(super) fn index_beside(path: &Path) -> Option<PathBuf> {
-    spellings(path).into_iter().find(|file| file.is_file())
-}
-
-/// Ids from a dictionary in a file beside this one, whose name begins like this one's or alone fits.
-fn ids_beside(path: &Path) -> Result<Vec<(String, u64)>, FormatError> {
-    let Some(file) = index_beside(path) else {
-        let files = spellings(path).map(|file| file.display().to_string());
-        let what = format!("it has no dataset of ids, and there is no {}", files.join(" or "));
-        return Err(FormatError::Malformed { path: path.to_owned(), what });
-    };
-    let bytes = text::read(&file).map_err(FormatError::io(&file))?;
-    let malformed =
-        |what: &str| FormatError::Malformed { path: file.clone(), what: what.to_owned() };
-    let mut ids: Vec<(String, u64)> = if file.extension().is_some_and(|end| end == "json") {
-        let map: std::collections::BTreeMap<String, u64> =
-            serde_json::from_slice(&bytes).map_err(|error| malformed(&error.to_string()))?;
-        map.into_iter().collect()
-    } else {
-        let value = unpickle::read(&bytes).map_err(|error| malformed(&error.to_string()))?;
-        let unpickle::Value::Dict(pairs) = value else {
-            return Err(malformed("it holds no dictionary"));
-        };
-        let pair = |(key, row): (unpickle::Value, unpickle::Value)| {
-            let id = match key.as_str() {
-                Some(text) => text.to_owned(),
-                None => key.as_int()?.to_string(),
-            };
-            Some((id, u64::try_from(row.as_int()?).ok()?))
-        };
-        let ids: Option<Vec<_>> = pairs.into_iter().map(pair).collect();
-        ids.ok_or_else(|| malformed("it holds something else than ids and rows"))?
-    };
-    // Neighbouring rows are read one after the other.
-    ids.sort_by_key(|(_, row)| *row);
-    Ok(ids)
+/// Bytes of a chunk as it is unpacked; 0 for a dataset that is stored in one piece.
+fn chunk_bytes(dataset: &Dataset) -> Result<usize, hdf5_pure::Error> {
+    let Some(shape) = dataset.chunk_shape()? else { return Ok(0) };
+    let size = dataset.element_size()?;
+    let bytes = shape.iter().try_fold(size, |bytes, &n| bytes.checked_mul(n));
+    Ok(bytes.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(usize::MAX))
 }
 
 impl Fields {
+    /// How many images there are rows for.
+    fn images(&self) -> u64 {
+        self.positions.as_ref().map_or(self.features.rows, |positions| positions.rows)
+    }
+
     fn check(&self) -> Result<(), String> {
         let dims = if self.positions.is_some() { 1 } else { 2 };
         if self.features.inner.len() != dims {

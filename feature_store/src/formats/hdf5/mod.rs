@@ -4,7 +4,9 @@
 //! [`Hdf5Sink`] and [`IndexedHdf5Sink`].
 
 mod grouped;
+mod ids;
 mod indexed;
+mod numbers;
 mod out;
 mod write;
 mod write_indexed;
@@ -38,13 +40,19 @@ impl Hdf5Source {
     pub fn open(path: &Path) -> Result<Hdf5Source, FormatError> {
         let malformed = |error: hdf5_pure::Error| FormatError::Malformed {
             path: path.to_owned(),
-            what: error.to_string(),
+            what: numbers::explain(&error),
         };
         let file = File::open_streaming(path).map_err(malformed)?;
         let datasets = file.root().datasets().map_err(malformed)?;
         let layout = match indexed::Index::find(path, &file, &datasets)? {
             Some(index) => Layout::Indexed(Box::new(index)),
-            None => Layout::Grouped,
+            None => {
+                // What cannot be read in one group, for the file's version, cannot in any.
+                let first = file.root().iter_groups().map_err(malformed)?.next();
+                let features = first.and_then(|(_, group)| group.dataset("features").ok());
+                features.map_or(Ok(()), |found| found.layout().map(drop)).map_err(malformed)?;
+                Layout::Grouped
+            }
         };
         let count = match &layout {
             Layout::Indexed(index) => Some(index.len()),
@@ -52,7 +60,7 @@ impl Hdf5Source {
         };
         let mut fingerprint = super::fingerprint(path)?;
         if let Layout::Indexed(_) = layout
-            && let Some(index) = indexed::index_beside(path)
+            && let Some(index) = ids::index_beside(path)
         {
             fingerprint += &format!("+{}", super::fingerprint(&index)?);
         }
@@ -75,6 +83,14 @@ impl FeatureSource for Hdf5Source {
             Layout::Grouped => grouped::records(self.info.path, &self.file),
             Layout::Indexed(index) => Ok(index.records(self.info.path)),
         }
+    }
+}
+
+/// The library replaces what is not UTF-8 in names and texts by a mark: several ids would become one.
+fn check_text(id: &str) -> Result<(), &'static str> {
+    match id.contains(char::REPLACEMENT_CHARACTER) {
+        true => Err("its id is not UTF-8"),
+        false => Ok(()),
     }
 }
 

@@ -275,6 +275,9 @@ fn outputs(arguments: &[String]) -> Vec<String> {
         ["train", recipe, ..] => {
             vec![format!("runs/{}", Path::new(recipe).file_stem().unwrap().to_str().unwrap())]
         }
+        ["reproduce", ..] => {
+            vec!["runs".into(), "data/imagecode/clip_contrastive.xenc".into()]
+        }
         ["store", "convert", _, target, ..]
         | ["extract", _, target, ..]
         | ["clip", "embed", _, target, ..]

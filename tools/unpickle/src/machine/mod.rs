@@ -19,6 +19,9 @@ use crate::{Dtype, Error, Fault, Value};
 /// Deepest nesting of the resulting value; sound files have less than ten.
 const MAX_DEPTH: usize = 100;
 
+/// Values that any stream may hold, however short.
+const FEW_VALUES: usize = 1 << 16;
+
 /// Index into the arena.
 type Id = usize;
 
@@ -81,10 +84,17 @@ pub(crate) struct Machine<'a> {
     marks: Vec<usize>,
     memo: HashMap<u64, Id>,
     foreign: Foreign,
+    /// Values that may be held at a time: an opcode of one byte makes one of more than fifty.
+    limit: usize,
 }
 
 impl<'a> Machine<'a> {
+    /// Of as many values as a stream of this length can sensibly hold.
     pub(crate) fn new(stream: &'a [u8], foreign: Foreign) -> Self {
+        Machine::within(stream, foreign, FEW_VALUES + stream.len() / 2)
+    }
+
+    pub(crate) fn within(stream: &'a [u8], foreign: Foreign, limit: usize) -> Self {
         let cursor = Cursor::new(stream);
         Machine {
             cursor,
@@ -93,6 +103,7 @@ impl<'a> Machine<'a> {
             marks: Vec::new(),
             memo: HashMap::new(),
             foreign,
+            limit,
         }
     }
 
@@ -101,6 +112,9 @@ impl<'a> Machine<'a> {
         loop {
             let offset = self.cursor.position;
             match self.step() {
+                Ok(None) if self.held() > self.limit => {
+                    return Err(Error { offset, fault: Fault::TooLarge(self.limit) });
+                }
                 Ok(None) => {}
                 Ok(Some(root)) => {
                     let limit = 1024 + 4 * self.cursor.len();
@@ -117,6 +131,12 @@ impl<'a> Machine<'a> {
                 Err(fault) => return Err(Error { offset, fault }),
             }
         }
+    }
+
+    /// The largest number of things that are held of one kind.
+    fn held(&self) -> usize {
+        let held = [self.arena.len(), self.stack.len(), self.marks.len(), self.memo.len()];
+        held.into_iter().max().unwrap_or(0)
     }
 
     /// Executes one opcode; the result once STOP is met.

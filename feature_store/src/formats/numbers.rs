@@ -1,0 +1,142 @@
+//! Numbers of foreign dumps as f32 and i64: a value that would become another is an error, never cut off or infinite unseen.
+
+use unpickle::{Dtype, NdArray, Value};
+
+/// f64 values, rounded to f32, which is what every reader of such a dump makes of them.
+///
+/// # Errors
+/// A finite value that f32 cannot hold.
+pub(super) fn narrow(
+    values: impl IntoIterator<Item = f64>,
+    name: &str,
+) -> Result<Vec<f32>, String> {
+    let narrowed = |(place, value): (usize, f64)| {
+        let narrow = value as f32;
+        match value.is_finite() && !narrow.is_finite() {
+            true => Err(format!("value {place} of its `{name}` is {value:e}, more than f32 holds")),
+            false => Ok(narrow),
+        }
+    };
+    values.into_iter().enumerate().map(narrowed).collect()
+}
+
+/// Whole numbers as f32.
+///
+/// # Errors
+/// One that f32 cannot hold exactly.
+pub(super) fn exact(values: impl IntoIterator<Item = i64>, name: &str) -> Result<Vec<f32>, String> {
+    let exactly = |value: i64| match value.unsigned_abs() <= 1 << f32::MANTISSA_DIGITS {
+        true => Ok(value as f32),
+        false => Err(format!("its `{name}` hold {value}, which f32 cannot hold exactly")),
+    };
+    values.into_iter().map(exactly).collect()
+}
+
+/// Floating-point numbers that are whole, as i64.
+///
+/// # Errors
+/// One that is not.
+pub(super) fn whole(values: impl IntoIterator<Item = f64>, name: &str) -> Result<Vec<i64>, String> {
+    values.into_iter().map(|value| whole_number(value, name)).collect()
+}
+
+/// One of them.
+fn whole_number(value: f64, name: &str) -> Result<i64, String> {
+    // Whole numbers of an f64 are all there up to 2⁵³.
+    match value.fract() == 0.0 && value.abs() <= (1u64 << f64::MANTISSA_DIGITS) as f64 {
+        true => Ok(value as i64),
+        false => Err(format!("its `{name}` hold {value}, which is no whole number")),
+    }
+}
+
+/// u64 values as i64.
+///
+/// # Errors
+/// One beyond.
+pub(super) fn signed(
+    values: impl IntoIterator<Item = u64>,
+    name: &str,
+) -> Result<Vec<i64>, String> {
+    let signed = |value: u64| {
+        i64::try_from(value).map_err(|_| format!("its `{name}` hold {value}, beyond 64 bits"))
+    };
+    values.into_iter().map(signed).collect()
+}
+
+/// A NumPy array of floating-point numbers.
+///
+/// # Errors
+/// An array of another type, and what [`narrow`] says.
+pub(super) fn floats(array: &NdArray, name: &str) -> Result<Vec<f32>, String> {
+    let other = || format!("its `{name}` are {}", array.dtype().name());
+    match array.dtype() {
+        Dtype::F64 => narrow(array.to_f64s().ok_or_else(other)?, name),
+        _ => array.to_f32s().ok_or_else(other),
+    }
+}
+
+/// A NumPy array of whole numbers, of whatever type.
+///
+/// # Errors
+/// What [`whole`] and [`signed`] say.
+pub(super) fn integers(array: &NdArray, name: &str) -> Result<Vec<i64>, String> {
+    if let Some(values) = array.to_i64s() {
+        return Ok(values);
+    }
+    match array.to_f64s() {
+        Some(values) => whole(values, name),
+        None => Err(format!("its `{name}` hold a number beyond 64 bits")),
+    }
+}
+
+/// A whole number of a dictionary, such as an image's width: a number of any type, an array of one, or text that spells one.
+///
+/// # Errors
+/// What it is instead.
+pub(super) fn integer(value: &Value, name: &str) -> Result<i64, String> {
+    if let Some(number) = value.as_int() {
+        return Ok(number);
+    }
+    match value {
+        Value::Float(number) => whole_number(*number, name),
+        Value::Array(array) => match integers(array, name)?[..] {
+            [number] => Ok(number),
+            ref numbers => Err(format!("its `{name}` are {} numbers", numbers.len())),
+        },
+        _ => Err(format!("its `{name}` is no number")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_become_another_value_is_refused() {
+        assert_eq!(narrow([1.5, f64::INFINITY], "a").unwrap(), [1.5, f32::INFINITY]);
+        assert!(narrow([f64::NAN], "a").unwrap()[0].is_nan());
+        assert!(narrow([0.0, 1e300], "a").unwrap_err().contains("value 1 of its `a` is 1e300"));
+        assert_eq!(whole([-3.0, 640.0], "a").unwrap(), [-3, 640]);
+        for value in [640.7, f64::NAN, f64::INFINITY, 1e300] {
+            assert!(whole([value], "a").is_err(), "{value}");
+        }
+        assert_eq!(exact([1 << 24, -5], "a").unwrap(), [16_777_216.0, -5.0]);
+        assert!(exact([(1 << 24) + 1], "a").is_err());
+        assert!(exact([i64::MIN], "a").is_err());
+        assert!(signed([1 << 63], "a").unwrap_err().contains("9223372036854775808"));
+    }
+
+    #[test]
+    fn a_size_may_be_spelt_in_any_way_but_not_halved() {
+        let array = |items: &[f64]| {
+            let bytes: Vec<u8> = items.iter().flat_map(|x| x.to_le_bytes()).collect();
+            Value::Array(NdArray::new(Dtype::F64, vec![items.len()], bytes.into()).unwrap())
+        };
+        for value in [Value::Int(7), Value::Float(7.0), Value::Str("7".into()), array(&[7.0])] {
+            assert_eq!(integer(&value, "w"), Ok(7), "{value:?}");
+        }
+        for value in [Value::Float(7.5), Value::None, array(&[1.0, 2.0]), array(&[0.5])] {
+            assert!(integer(&value, "w").is_err(), "{value:?}");
+        }
+    }
+}
