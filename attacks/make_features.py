@@ -186,3 +186,23 @@ write("store_cut/data.mdb", sound[: len(sound) // 2])
 environment("uniter_counts_too_much/feat_th0.2_max100_min10", {
     b"img0.npz": npz(norm_bb=boxes, features=npy("<f4", (1, 4), bytes(16)))})
 write("uniter_counts_too_much/nbb_th0.2_max100_min10.json", json.dumps({"img0.npz": 1 << 40}).encode())
+
+
+def entries(page):
+    """Offsets of a page's entries."""
+    count = (struct.unpack_from("<H", sound, page * 4096 + 12)[0] - 16) // 2
+    return [page * 4096 + struct.unpack_from("<H", sound, page * 4096 + 16 + 2 * i)[0] for i in range(count)]
+
+
+def key(entry):
+    return sound[entry + 8 : entry + 8 + struct.unpack_from("<H", sound, entry + 6)[0]]
+
+
+regions = next(entry for entry in entries(main_root) if key(entry) == b"regions")
+leaf = struct.unpack_from("<Q", sound, regions + 8 + len(b"regions") + 40)[0]
+while sound[leaf * 4096 + 10] == 1:
+    leaf = struct.unpack_from("<I", sound, entries(leaf)[0])[0]
+free_root = struct.unpack_from("<Q", sound, newest + 16 + 64)[0]
+store("store_page_without_entries", [leaf * 4096 + 12], "<H", 16)
+store("store_keys_out_of_order", [entries(leaf)[1] + 8], "5s", b"img00")
+store("store_free_page_in_use", [entry + 16 for entry in entries(free_root)[:1]], "<QQ", 1, leaf)

@@ -8,14 +8,13 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use heed::{CompactionOption, EnvOpenOptions};
+use heed::EnvFlags;
 
 use crate::formats::StoreSource;
 use crate::lmdb::{self, LmdbError};
 use crate::store::{META, SCHEMA};
 use crate::{
     Conflict, FeatureStore, Provenance, Schema, StoreError, StoreWriter, WriterOptions, codec,
-    pages,
     target::{self, Claim},
 };
 
@@ -42,8 +41,9 @@ pub fn reopen(
     // Another append may just have ended: what counts is what the store says from now on.
     let claim = Arc::new(Claim::take(path)?);
     let path = claim.target();
-    let schema = FeatureStore::open(path)?.schema().clone();
-    pages::check(path)?;
+    let store = FeatureStore::open(path)?;
+    store.check_for_successor()?;
+    let schema = store.schema().clone();
     // Whatever else lies in its folder would be lost when the successor takes its place.
     target::check(path, StoreSource::FORMAT, true, &[])?;
     let partial = claim.partial()?;
@@ -70,7 +70,9 @@ pub fn reopen(
         copy_as_partial(&claim, &partial, began.clone())?;
     }
     match StoreWriter::claimed(&claim, writer_options.clone()) {
-        Err(StoreError::OtherPartial { .. }) if options.restart => {
+        Err(StoreError::OtherPartial { .. } | StoreError::DamagedPartial { .. })
+            if options.restart =>
+        {
             target::remove(&partial).map_err(StoreError::io(&partial))?;
             copy_as_partial(&claim, &partial, began)?;
             StoreWriter::claimed(&claim, writer_options)
@@ -101,12 +103,9 @@ fn copy_as_partial(claim: &Claim, partial: &Path, schema: Schema) -> Result<(), 
 /// Writes a schema into a store that nobody else has opened.
 fn mark_incomplete(copy: &Path, schema: &Schema) -> Result<(), StoreError> {
     let file = copy.join("data.mdb");
-    let mut options = EnvOpenOptions::new();
     let size = fs::metadata(&file).map_err(StoreError::io(&file))?.len() as usize;
-    options.map_size((size + (1 << 24)).next_multiple_of(1 << 16)).max_dbs(4);
     let failed = || LmdbError::heed(copy);
-    // SAFETY: the copy is this call's own, as the claim on its store says.
-    let env = unsafe { options.open(copy) }.map_err(failed())?;
+    let env = lmdb::open_for_writing(copy, size + (1 << 24), EnvFlags::empty())?;
     let mut transaction = env.write_txn().map_err(failed())?;
     let meta = env.open_database::<heed::types::Str, heed::types::Bytes>(&transaction, Some(META));
     if let Some(meta) = meta.map_err(failed())? {
@@ -143,7 +142,6 @@ pub fn compact(path: &Path) -> Result<(u64, u64), StoreError> {
     let claim = Claim::take(path)?;
     let path = claim.target();
     target::check(path, StoreSource::FORMAT, true, &[])?;
-    pages::check(path)?;
     let size = |path: &Path| -> Result<u64, StoreError> {
         Ok(fs::metadata(path).map_err(StoreError::io(path))?.len())
     };
@@ -152,14 +150,7 @@ pub fn compact(path: &Path) -> Result<(u64, u64), StoreError> {
     in_a_folder(&claim, "compact", |copy| {
         let file = copy.join("data.mdb");
         let store = FeatureStore::open(path)?;
-        store.environment().copy_to_path(&file, CompactionOption::Enabled).map_err(|error| {
-            match error {
-                heed::Error::Io(source) => {
-                    StoreError::Io { path: file.clone(), source: lmdb::write_error(source) }
-                }
-                error => LmdbError::heed(&file)(error).into(),
-            }
-        })?;
+        store.copy_compacted(&file)?;
         target::inherit_permissions(&file, &old)?;
         let after = size(&file)?;
         fs::File::open(&file).and_then(|file| file.sync_all()).map_err(StoreError::io(&file))?;

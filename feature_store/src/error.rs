@@ -53,6 +53,19 @@ pub enum StoreError {
         /// What is wrong with it.
         what: &'static str,
     },
+    /// A store with more or fewer images than its schema says.
+    #[error(
+        "{path} says that it holds {says} images, and holds {holds}; get a sound copy, or `xenc store repair` makes a store \
+         of what is there"
+    )]
+    Count {
+        /// The directory.
+        path: PathBuf,
+        /// Images it says that it holds.
+        says: u64,
+        /// Images it holds.
+        holds: u64,
+    },
     /// An id that LMDB cannot hold.
     #[error("image id `{}` has {bytes} bytes; 1 to 511 are possible", visible(.id))]
     IdLength {
@@ -150,6 +163,19 @@ pub enum StoreError {
         partial: PathBuf,
         /// What is different about the two runs.
         differs: String,
+    },
+    /// What an interrupted run left behind cannot be read any more.
+    #[error(
+        "{target}: what an interrupted run has left in {partial} cannot be used ({what}); remove that folder, or `--force` \
+         drops it and starts anew"
+    )]
+    DamagedPartial {
+        /// The store that was to be written.
+        target: PathBuf,
+        /// What is left of it.
+        partial: PathBuf,
+        /// What is wrong with it.
+        what: String,
     },
     /// Fewer images than shards.
     #[error("{path} holds {images} images: {shards} shards would not all have one")]

@@ -1,20 +1,18 @@
-//! Opening LMDB environments that others have written, without trusting them.
+//! The doors through which LMDB environments are opened, ours and those of others: LMDB maps no file whose pages have not
+//! been looked at before.
 
 use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use heed::{EnvFlags, EnvOpenOptions, WithoutTls};
 
+use crate::pages::{self, Purpose};
+
 /// An environment whose read transactions may move between threads.
 pub type Env = heed::Env<WithoutTls>;
 
-/// First four bytes of LMDB's meta pages, after the page header.
-const MAGIC: u32 = 0xBEEF_C0DE;
-/// The flag of databases whose keys are integers.
-const INTEGER_KEYS: u32 = 0x08;
-/// Bytes before the meta data in a meta page (64-bit builds).
-const PAGE_HEADER: usize = 16;
+/// Times that a directory may be exchanged for its successor while it is opened.
+const EXCHANGES: usize = 100;
 /// Bytes of a lock file for LMDB's usual 126 readers.
 const LOCK_FILE: usize = 8192;
 
@@ -32,7 +30,13 @@ pub enum LmdbError {
     /// `data.mdb` does not begin as LMDB files do.
     #[error("{0} is not an LMDB file")]
     NotLmdb(PathBuf),
-    /// `data.mdb` is shorter than its own meta page says; reading on would end the process.
+    /// Pages of LMDB, but not the two that lead to them.
+    #[error(
+        "{0}: the pages at its beginning, which lead to all others, are damaged; get a sound copy (of a store, and only of \
+         one, `xenc store repair` saves what is left)"
+    )]
+    Headless(PathBuf),
+    /// `data.mdb` ends before a page that is in use; reading on would end the process.
     #[error(
         "{path} is truncated: {found} bytes of at least {expected}; get a complete copy (of a store, and only of one, `xenc store repair` saves what is left)"
     )]
@@ -59,6 +63,16 @@ pub enum LmdbError {
     /// A foreign dump that is being read already: LMDB must not map one file twice in a process.
     #[error("{0} is named twice; name it once")]
     Twice(PathBuf),
+    /// Something writes successors faster than they can be opened.
+    #[error(
+        "{0} is replaced again and again while it is being opened; try again when nothing writes it any more"
+    )]
+    Unsteady(PathBuf),
+    /// What this process has open is not what lies there any more.
+    #[error(
+        "{0} has been replaced since this process opened it; drop the store that is open first"
+    )]
+    Replaced(PathBuf),
     /// LMDB itself refuses.
     #[error("{path}: {source}")]
     Heed {
@@ -83,15 +97,10 @@ pub enum LmdbError {
 ///
 /// # Errors
 /// If the file system refuses.
-pub(crate) fn make_files(dir: &Path) -> Result<(), LmdbError> {
-    let data = dir.join("data.mdb");
-    let lock = dir.join("lock.mdb");
-    let io = |path: &Path| {
-        let path = path.to_owned();
-        move |source| LmdbError::Io { path, source }
-    };
-    File::options().append(true).create(true).open(&data).map_err(io(&data))?;
-    std::fs::write(&lock, [0; LOCK_FILE]).map_err(io(&lock))
+fn make_files(dir: &Path) -> Result<(), LmdbError> {
+    let (data, lock) = (dir.join("data.mdb"), dir.join("lock.mdb"));
+    File::options().append(true).create(true).open(&data).map_err(LmdbError::io(&data))?;
+    std::fs::write(&lock, [0; LOCK_FILE]).map_err(LmdbError::io(&lock))
 }
 
 /// LMDB reports a page that it could write only in part, which is what a full disk causes, as EIO.
@@ -109,6 +118,24 @@ impl LmdbError {
         move |source| match source {
             heed::Error::EnvAlreadyOpened => LmdbError::Twice(path.to_owned()),
             source => LmdbError::Heed { path: path.to_owned(), source },
+        }
+    }
+
+    pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> LmdbError {
+        let path = path.to_owned();
+        move |source| LmdbError::Io { path, source }
+    }
+
+    /// What is wrong with the file, if it is damaged, other than its being somewhere or something else.
+    pub(crate) fn damage(&self) -> Option<String> {
+        match self {
+            LmdbError::NotLmdb(_) => Some("its data.mdb is no LMDB file".into()),
+            LmdbError::Headless(_) => Some("the pages at its beginning are damaged".into()),
+            LmdbError::Truncated { expected, found, .. } => {
+                Some(format!("it is truncated: {found} bytes of at least {expected}"))
+            }
+            LmdbError::Damaged { page, what, .. } => Some(format!("page {page}: {what}")),
+            _ => None,
         }
     }
 }
@@ -152,98 +179,81 @@ fn advise(bytes: &[u8], advice: libc::c_int) {
     }
 }
 
-/// What the newer of the two meta pages says.
-pub(crate) struct Meta {
-    pub(crate) page_size: u64,
-    pub(crate) last_page: u64,
-    /// Root page of the tree of free pages.
-    pub(crate) free_root: u64,
-    /// Root page of the unnamed database.
-    pub(crate) main_root: u64,
-    transaction: u64,
+/// An environment that is open for reading.
+pub(crate) struct Opened {
+    pub(crate) env: Env,
     /// Keys of the unnamed database.
-    entries: u64,
-    length: u64,
+    pub(crate) entries: u64,
 }
 
-/// Opens an environment read-only and without lock file: for directories that nobody writes to any more, also on
-/// read-only file systems, from any number of processes.
+/// Opens an environment read-only and without lock file: a directory, or a file by itself, that nobody writes to any more,
+/// also on read-only file systems, from any number of processes. Its trees are walked before LMDB maps it.
 ///
 /// # Errors
-/// Everything in [`LmdbError`]; a truncated file is found here, by comparing its length with its meta pages, because
-/// touching a missing page of a mapped file ends the process.
-pub fn open_read_only(dir: &Path) -> Result<Env, LmdbError> {
-    let (_, Meta { length, .. }) = newest_meta(dir)?;
-    let map_size = usize::try_from(length.next_multiple_of(1 << 16)).unwrap_or(usize::MAX);
-    let mut options = EnvOpenOptions::new().read_txn_without_tls();
-    options.map_size(map_size).max_dbs(4);
-    // SAFETY: the file is opened read-only; finished stores and foreign dumps are not changed in place while they are
-    // read (a finished store is replaced by rename). No lock file is needed for the same reason.
-    unsafe {
-        options.flags(EnvFlags::READ_ONLY | EnvFlags::NO_LOCK | EnvFlags::NO_READ_AHEAD);
-        options.open(dir).map_err(LmdbError::heed(dir))
+/// Everything in [`LmdbError`].
+pub(crate) fn open_read_only(path: &Path) -> Result<Opened, LmdbError> {
+    // Another process may put a successor in its place at any moment: what is mapped must be what was checked.
+    for _ in 0..EXCHANGES {
+        let data = pages::data_file(path)?;
+        let (file, meta) = pages::check_file(&data, Purpose::Reading)?;
+        let map_size = usize::try_from(file.length().next_multiple_of(1 << 16));
+        let mut options = EnvOpenOptions::new().read_txn_without_tls();
+        options.map_size(map_size.unwrap_or(usize::MAX)).max_dbs(4);
+        // SAFETY: the file is opened read-only; finished stores and foreign dumps are not changed in place while they are
+        // read (a finished store is replaced by rename). No lock file is needed for the same reason.
+        let env = unsafe {
+            options.flags(EnvFlags::READ_ONLY | EnvFlags::NO_LOCK | EnvFlags::NO_READ_AHEAD);
+            if data == path {
+                options.flags(EnvFlags::NO_SUB_DIR);
+            }
+            options.open(path).map_err(LmdbError::heed(path))?
+        };
+        let mapped = env.try_clone_inner_file().map_err(LmdbError::heed(path))?;
+        if pages::is_same(file.file(), &mapped) {
+            return Ok(Opened { env, entries: meta.main.entries });
+        }
+        env.prepare_for_closing().wait();
     }
+    Err(LmdbError::Unsteady(path.to_owned()))
 }
 
-/// Number of keys in the unnamed database, as the meta page has it.
+/// Opens a directory to write into it, which only the caller does. What is there already is checked first: LMDB would
+/// write to pages that a damaged file calls free.
+///
+/// # Errors
+/// Everything in [`LmdbError`].
+pub(crate) fn open_for_writing(
+    dir: &Path,
+    map_size: usize,
+    flags: EnvFlags,
+) -> Result<Env, LmdbError> {
+    make_files(dir)?;
+    let data = pages::data_file(dir)?;
+    if data.metadata().map_err(LmdbError::io(&data))?.len() > 0 {
+        pages::check_file(&data, Purpose::Writing)?;
+    }
+    let mut options = EnvOpenOptions::new().read_txn_without_tls();
+    options.map_size(map_size.next_multiple_of(1 << 16)).max_dbs(4);
+    // SAFETY: the callers' flags keep the file's integrity, and nobody else uses the directory.
+    unsafe { options.flags(flags).open(dir) }.map_err(LmdbError::heed(dir))
+}
+
+/// Walks also what only changing or copying an environment page by page would follow.
 ///
 /// # Errors
 /// As [`open_read_only`].
-pub fn main_entries(dir: &Path) -> Result<u64, LmdbError> {
-    newest_meta(dir).map(|(_, meta)| meta.entries)
+pub(crate) fn check_whole(env: &Env, path: &Path) -> Result<(), LmdbError> {
+    let mapped = env.try_clone_inner_file().map_err(LmdbError::heed(path))?;
+    pages::check_open_file(&pages::data_file(path)?, mapped, Purpose::Writing).map(drop)
 }
 
-/// The data file and its newer meta page, once that is known to fit the file's length.
-pub(crate) fn newest_meta(dir: &Path) -> Result<(PathBuf, Meta), LmdbError> {
-    if !dir.exists() {
-        return Err(LmdbError::Missing(dir.to_owned()));
-    }
-    let path = dir.join("data.mdb");
-    if !path.is_file() {
-        return Err(LmdbError::NotADirectory(dir.to_owned()));
-    }
-    let io = |source| LmdbError::Io { path: path.clone(), source };
-    let mut file = File::open(&path).map_err(io)?;
-    let found = file.metadata().map_err(io)?.len();
-    let mut head = Vec::new();
-    file.by_ref().take(3 * 65536).read_to_end(&mut head).map_err(io)?;
-
-    let not_lmdb = || LmdbError::NotLmdb(path.clone());
-    let first = meta(&head, 0).ok_or_else(not_lmdb)?;
-    // LMDB divides by the page size of whichever is newer: both must be sound, and agree.
-    let second = usize::try_from(first.page_size).ok().and_then(|offset| meta(&head, offset));
-    let second =
-        second.filter(|second| second.page_size == first.page_size).ok_or_else(not_lmdb)?;
-    let mut newest = if second.transaction > first.transaction { second } else { first };
-    let expected = newest.last_page.saturating_add(1).saturating_mul(newest.page_size);
-    if found < expected {
-        return Err(LmdbError::Truncated { path, expected, found });
-    }
-    newest.length = found;
-    Ok((path, newest))
-}
-
-/// Reads the meta page at an offset; the fields' places are those of LMDB's `MDB_meta` on 64-bit machines.
-fn meta(head: &[u8], offset: usize) -> Option<Meta> {
-    let page = head.get(offset.checked_add(PAGE_HEADER)?..)?;
-    let u32_at = |at: usize| Some(u32::from_le_bytes(page.get(at..at + 4)?.try_into().ok()?));
-    let u64_at = |at: usize| Some(u64::from_le_bytes(page.get(at..at + 8)?.try_into().ok()?));
-    if u32_at(0)? != MAGIC {
-        return None;
-    }
-    let page_size = u64::from(u32_at(24)?);
-    let plausible = page_size.is_power_of_two() && (512..=65536).contains(&page_size);
-    // Flags of the environment and of the unnamed database. LMDB obeys them, so that a file could ask to be mapped at
-    // an address of its own; integer keys of the free pages' tree are all that is ever set.
-    let flags = (u32_at(28)? & 0xFFFF, u32_at(76)? & 0xFFFF);
-    (plausible && flags == (INTEGER_KEYS, 0)).then_some(())?;
-    Some(Meta {
-        page_size,
-        free_root: u64_at(64)?,
-        entries: u64_at(104)?,
-        main_root: u64_at(112)?,
-        last_page: u64_at(120)?,
-        transaction: u64_at(128)?,
-        length: 0,
-    })
+/// Makes sure that what is open is still what its path leads to.
+///
+/// # Errors
+/// [`LmdbError::Replaced`].
+pub(crate) fn check_current(env: &Env, path: &Path) -> Result<(), LmdbError> {
+    let mapped = env.try_clone_inner_file().map_err(LmdbError::heed(path))?;
+    let data = pages::data_file(path)?;
+    let there = File::open(&data).map_err(LmdbError::io(&data))?;
+    if pages::is_same(&mapped, &there) { Ok(()) } else { Err(LmdbError::Replaced(path.to_owned())) }
 }

@@ -6,15 +6,19 @@ use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use heed::Database;
 use heed::types::{Bytes, Str};
+use heed::{CompactionOption, Database};
 use rayon::prelude::*;
 
 use crate::batch::fill_image;
 use crate::codec::{self, DecodeError};
 use crate::lmdb::{self, Env, LmdbError};
-use crate::record::{Encoded, RecordView, stored_regions};
+use crate::record::{RecordView, stored_regions};
 use crate::{BatchSpec, RegionBatch, Regions, Schema, StoreError};
+
+mod cursor;
+
+pub(crate) use cursor::StoreCursor;
 
 pub(crate) const META: &str = "meta";
 pub(crate) const REGIONS: &str = "regions";
@@ -37,11 +41,11 @@ struct Shared {
 static OPEN: Mutex<Option<HashMap<PathBuf, Weak<Shared>>>> = Mutex::new(None);
 
 impl FeatureStore {
-    /// Opens a store; the time does not depend on the number of images.
+    /// Opens a store. Its index is walked before LMDB maps it, records are not looked at.
     ///
     /// # Errors
     /// [`StoreError::Lmdb`] for what is no sound LMDB directory, [`StoreError::NotAStore`] for one that is not ours,
-    /// [`StoreError::Unfinished`], [`StoreError::Version`].
+    /// [`StoreError::Unfinished`], [`StoreError::Version`], [`StoreError::Count`].
     pub fn open(path: &Path) -> Result<FeatureStore, StoreError> {
         let real = path.canonicalize().map_err(|_| LmdbError::Missing(path.to_owned()))?;
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -188,9 +192,34 @@ impl FeatureStore {
         Ok(())
     }
 
-    /// The environment, to be copied.
-    pub(crate) fn environment(&self) -> &Env {
-        &self.shared.env
+    /// Writes a copy without unused pages, in the order of ids, for a successor; what LMDB takes for granted while it copies is
+    /// checked first.
+    pub(crate) fn copy_compacted(&self, to: &Path) -> Result<(), StoreError> {
+        self.check_for_successor()?;
+        let copied = self.shared.env.copy_to_path(to, CompactionOption::Enabled);
+        copied.map(drop).map_err(|error| match error {
+            heed::Error::Io(source) => {
+                StoreError::Io { path: to.to_owned(), source: lmdb::write_error(source) }
+            }
+            error => LmdbError::heed(to)(error).into(),
+        })
+    }
+
+    /// Walks also what only changing or copying the file would follow.
+    ///
+    /// # Errors
+    /// [`LmdbError::Damaged`].
+    pub(crate) fn check_whole(&self) -> Result<(), StoreError> {
+        Ok(lmdb::check_whole(&self.shared.env, self.path())?)
+    }
+
+    /// Makes sure that a successor can be made of it, and that it is no predecessor itself of what lies there now.
+    ///
+    /// # Errors
+    /// [`LmdbError::Damaged`], [`LmdbError::Replaced`].
+    pub(crate) fn check_for_successor(&self) -> Result<(), StoreError> {
+        lmdb::check_current(&self.shared.env, self.path())?;
+        self.check_whole()
     }
 
     /// A record's bytes as they are stored, for one pass over a store of any size: read in one piece, then let go.
@@ -276,7 +305,10 @@ impl fmt::Debug for FeatureStore {
 
 impl Shared {
     fn open(path: &Path) -> Result<Shared, StoreError> {
-        let env = lmdb::open_read_only(path)?;
+        if path.is_file() {
+            return Err(LmdbError::NotADirectory(path.to_owned()).into());
+        }
+        let env = lmdb::open_read_only(path)?.env;
         let not_a_store = || StoreError::NotAStore { path: path.to_owned() };
         let (regions, schema) = {
             let transaction = env.read_txn().map_err(LmdbError::heed(path))?;
@@ -289,6 +321,11 @@ impl Shared {
             let schema = decode_schema(path, schema.ok_or_else(unfinished)?)?;
             if !schema.complete {
                 return Err(unfinished());
+            }
+            let holds = regions.len(&transaction).map_err(LmdbError::heed(path))?;
+            if holds != schema.count {
+                let (path, says) = (path.to_owned(), schema.count);
+                return Err(StoreError::Count { path, says, holds });
             }
             // Handles of databases outlive their first transaction only if it is committed.
             transaction.commit().map_err(LmdbError::heed(path))?;
@@ -317,67 +354,4 @@ pub(crate) fn decode_schema(path: &Path, bytes: &[u8]) -> Result<Schema, StoreEr
             what: "it cannot be decoded",
         },
     })
-}
-
-/// Steps through a store's ids in their order; records are copied only when asked for.
-pub(crate) struct StoreCursor {
-    store: FeatureStore,
-    page: std::collections::VecDeque<String>,
-    /// Where the next page begins; `None` at the end.
-    next: Option<String>,
-}
-
-impl StoreCursor {
-    const PAGE: usize = 1024;
-
-    pub(crate) fn new(store: &FeatureStore) -> Result<StoreCursor, StoreError> {
-        let mut cursor = StoreCursor {
-            store: store.clone(),
-            page: std::collections::VecDeque::new(),
-            next: Some(String::new()),
-        };
-        cursor.fill()?;
-        Ok(cursor)
-    }
-
-    /// The id it stands at; `None` at the end.
-    pub(crate) fn head(&self) -> Option<&str> {
-        self.page.front().map(String::as_str)
-    }
-
-    /// Steps on.
-    pub(crate) fn skip(&mut self) -> Result<(), StoreError> {
-        self.page.pop_front();
-        self.fill()
-    }
-
-    /// The record it stands at, as it is; steps on.
-    ///
-    /// # Errors
-    /// [`StoreError::Damaged`] for a record whose checksum does not fit: damage is not to spread.
-    pub(crate) fn take(&mut self) -> Result<Encoded, StoreError> {
-        let id = self.page.front().cloned().unwrap_or_default();
-        let bytes = self.store.record_bytes(&id)?;
-        let damaged = |what| StoreError::Damaged {
-            path: self.store.path().to_owned(),
-            key: id.clone(),
-            what,
-        };
-        if !RecordView::parse(&bytes).map_err(damaged)?.is_intact() {
-            return Err(damaged("its checksum does not fit"));
-        }
-        let record = Encoded::copied(bytes, &self.store.schema().rounding).map_err(damaged)?;
-        self.skip()?;
-        Ok(record)
-    }
-
-    fn fill(&mut self) -> Result<(), StoreError> {
-        if self.page.is_empty()
-            && let Some(start) = self.next.take()
-        {
-            self.page = self.store.ids_from(&start, Self::PAGE)?.into();
-            self.next = self.page.back().map(|last| format!("{last}\0"));
-        }
-        Ok(())
-    }
 }

@@ -6,13 +6,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use heed::types::{Bytes, Str};
-use heed::{Database, EnvFlags, EnvOpenOptions, MdbError, PutFlags};
+use heed::{Database, MdbError, PutFlags};
 
 use crate::codec;
 use crate::formats::StoreSource;
 use crate::lmdb::{self, Env, LmdbError};
 use crate::record::{self, Encoded, RecordView};
-use crate::store::{META, REGIONS, SCHEMA, decode_schema};
+use crate::store::SCHEMA;
 use crate::target::{self, Claim};
 use crate::{
     Compression, Conflict, MAX_ID_BYTES, Precision, Provenance, Regions, Schema, StoreError,
@@ -23,12 +23,10 @@ mod partial;
 
 pub(crate) use committed::Committed;
 pub(crate) use partial::check_progress;
-use partial::difference;
+use partial::{Begun, difference};
 
 /// Records that are collected at most, however small.
 const MAX_PENDING: usize = 1 << 16;
-/// The map's first size; it doubles whenever it is full, which tests want to see often.
-const FIRST_MAP: usize = if cfg!(test) { 1 << 18 } else { 256 << 20 };
 
 /// How a store is written.
 #[derive(Debug, Clone)]
@@ -108,7 +106,7 @@ impl StoreWriter {
     ///
     /// # Errors
     /// [`StoreError::Exists`], [`StoreError::Locked`] if another process writes the same store,
-    /// [`StoreError::OtherPartial`], [`StoreError::Io`].
+    /// [`StoreError::OtherPartial`], [`StoreError::DamagedPartial`], [`StoreError::Io`].
     pub fn create(target: &Path, options: WriterOptions) -> Result<StoreWriter, StoreError> {
         StoreWriter::claimed(&Arc::new(Claim::take(target)?), options)
     }
@@ -119,7 +117,10 @@ impl StoreWriter {
         options: WriterOptions,
     ) -> Result<StoreWriter, StoreError> {
         match StoreWriter::begin(claim, options.clone()) {
-            Err(StoreError::OtherPartial { partial, .. }) if options.restart => {
+            Err(
+                StoreError::OtherPartial { partial, .. }
+                | StoreError::DamagedPartial { partial, .. },
+            ) if options.restart => {
                 target::remove(&partial).map_err(StoreError::io(&partial))?;
                 StoreWriter::begin(claim, options)
             }
@@ -131,34 +132,8 @@ impl StoreWriter {
         let target = claim.target();
         target::check(target, StoreSource::FORMAT, options.overwrite, &[])?;
         let partial = claim.partial()?;
-        fs::create_dir_all(&partial).map_err(StoreError::io(target))?;
-        let map_size = fs::metadata(partial.join("data.mdb")).map_or(0, |m| m.len() as usize);
-        let map_size = (2 * map_size).max(FIRST_MAP).next_multiple_of(1 << 16);
-        lmdb::make_files(&partial)?;
-        let mut env_options = EnvOpenOptions::new().read_txn_without_tls();
-        env_options.map_size(map_size).max_dbs(4);
-        // The page that makes a transaction the last one is written with the next one's pages, or at the end: a crash of the
-        // machine can lose the last transaction of a partial, and no wait is spent on it.
-        // SAFETY: LMDB keeps the file's integrity with this flag.
-        unsafe { env_options.flags(EnvFlags::NO_META_SYNC) };
-        // SAFETY: the directory is this writer's own: `lock` keeps other writers out, and nobody reads a partial.
-        let env = unsafe { env_options.open(&partial) }.map_err(|e| failed(target, e))?;
-        let mut transaction = env.write_txn().map_err(|e| failed(target, e))?;
-        let meta =
-            env.create_database(&mut transaction, Some(META)).map_err(|e| failed(target, e))?;
-        let regions =
-            env.create_database(&mut transaction, Some(REGIONS)).map_err(|e| failed(target, e))?;
-        let found: Option<&[u8]> = meta.get(&transaction, SCHEMA).map_err(|e| failed(target, e))?;
-        let mut schema = match found {
-            Some(bytes) => decode_schema(target, bytes)?,
-            None => {
-                let WriterOptions { precision, compression, .. } = options;
-                Schema::empty(precision, compression, options.provenance.clone())
-            }
-        };
-        let first = regions.first(&transaction).map_err(|e| failed(target, e))?;
-        let relative = first.map(|(_, record)| record::is_relative(record));
-        transaction.commit().map_err(|e| failed(target, e))?;
+        let Begun { env, meta, regions, mut schema, relative } =
+            partial::open(target, &partial, &options)?;
         if let Some(differs) = difference(&schema, &options) {
             env.prepare_for_closing().wait();
             return Err(StoreError::OtherPartial { target: target.to_owned(), partial, differs });

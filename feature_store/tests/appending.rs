@@ -95,6 +95,23 @@ fn an_interrupted_append_of_another_source_is_dropped_on_request() {
 }
 
 #[test]
+fn a_damaged_rest_of_an_append_is_told_and_dropped_on_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let [path, more] = ["store", "more"].map(|name| folder.path().join(name));
+    store(&path);
+    dump(&more, "img10", &image(10));
+    let partial = folder.path().join(".store.partial");
+    std::fs::create_dir(&partial).unwrap();
+    let mut rest = std::fs::read(path.join("data.mdb")).unwrap();
+    rest[4096..8192].fill(0);
+    std::fs::write(partial.join("data.mdb"), rest).unwrap();
+    let refused = add(&more, &path, AppendOptions::default()).unwrap_err().to_string();
+    assert!(refused.contains("are damaged") && refused.contains("--force"), "{refused}");
+    let options = AppendOptions { restart: true, ..AppendOptions::default() };
+    assert_eq!(add(&more, &path, options).unwrap().schema.count, 11);
+}
+
+#[test]
 fn a_resumed_append_counts_what_the_store_had_and_not_what_the_first_run_added() {
     let folder = tempfile::tempdir().unwrap();
     let [path, more] = ["store", "more"].map(|name| folder.path().join(name));
@@ -133,6 +150,27 @@ fn commands_that_write_one_store_do_not_mix() {
     locked(StoreWriter::create(&path, overwrite).map(drop));
     drop(writer);
     compact(&path).unwrap();
+}
+
+#[test]
+fn a_store_that_was_replaced_while_it_was_open_is_not_put_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let [path, other, more] = ["store", "other", "more"].map(|name| folder.path().join(name));
+    store(&path);
+    dump(&more, "img10", &image(10));
+    let before = FeatureStore::open(&path).unwrap();
+    let mut writer = StoreWriter::create(&other, WriterOptions::default()).unwrap();
+    writer.append("other", &image(1)).unwrap();
+    writer.finish().unwrap();
+    std::fs::rename(&path, folder.path().join("away")).unwrap();
+    std::fs::rename(&other, &path).unwrap();
+    let said = compact(&path).unwrap_err().to_string();
+    assert!(said.contains("has been replaced"), "{said}");
+    assert!(add(&more, &path, AppendOptions::default()).is_err());
+    assert_eq!(before.get("img3").unwrap(), image(3));
+    drop(before);
+    compact(&path).unwrap();
+    assert_eq!(add(&more, &path, AppendOptions::default()).unwrap().schema.count, 2);
 }
 
 #[test]

@@ -2,6 +2,9 @@
 //!
 //! The test binary runs itself as the process that is killed: `XENC_CHILD` tells it what to do.
 
+#[path = "common/stores.rs"]
+mod stores;
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,56 +12,12 @@ use std::time::{Duration, Instant};
 
 use feature_store::append::AppendOptions;
 use feature_store::append::compact;
-use feature_store::convert::{ConvertError, OnError, append, convert};
-use feature_store::diff::{self, diff};
-use feature_store::formats::volta::{VoltaEncoding, VoltaSink};
-use feature_store::formats::{self, FeatureSink as _};
-use feature_store::merge::merge;
-use feature_store::repair::repair;
-use feature_store::shard::{ShardBy, shard};
-use feature_store::{
-    Compression, Conflict, FeatureStore, Precision, Regions, Schema, StoreError, StoreWriter,
-    WriterOptions, pages,
-};
+use feature_store::convert::{OnError, append, convert};
+use feature_store::formats;
+use feature_store::validate::{Options, validate_store};
+use feature_store::{FeatureStore, Regions, StoreError, StoreWriter, WriterOptions};
 
-static RUN: AtomicBool = AtomicBool::new(false);
-
-/// An image of `dim` values in two regions; every seed gives other values.
-fn image(seed: u32, dim: usize) -> Regions {
-    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12345);
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 17;
-        state ^= state << 5;
-        (state % 4096) as f32 / 512.0
-    };
-    Regions {
-        width: 100,
-        height: 80,
-        boxes: vec![[1.0, 2.0, 50.0, 60.0], [0.0, 0.0, 100.0, 80.0]],
-        features: (0..2 * dim).map(|_| next()).collect(),
-        dim,
-        ..Regions::default()
-    }
-}
-
-fn write(path: &Path, ids: impl IntoIterator<Item = u32>, dim: usize) -> Schema {
-    let mut writer = StoreWriter::create(path, WriterOptions::default()).unwrap();
-    ids.into_iter().for_each(|n| writer.append(&format!("img{n:07}"), &image(n, dim)).unwrap());
-    writer.finish().unwrap()
-}
-
-fn volta(path: &Path, ids: impl IntoIterator<Item = u32>, dim: usize) {
-    let mut sink = VoltaSink::create(path, VoltaEncoding::Raw).unwrap();
-    ids.into_iter().for_each(|n| sink.append(&format!("img{n:07}"), &image(n, dim)).unwrap());
-    Box::new(sink).finish().unwrap();
-}
-
-fn to_store(source: &Path, target: &Path) -> Schema {
-    let source = formats::open(source).unwrap();
-    let options = WriterOptions::default();
-    convert(source, target, options, &OnError::Fail, &RUN, &mut |_| {}).unwrap().schema
-}
+use stores::{RUN, to_store, volta, write};
 
 /// Starts this binary again, to do one of the things in [`child`].
 fn spawn(what: &str, paths: &[&Path]) -> Child {
@@ -112,6 +71,10 @@ fn child() {
             );
             std::process::exit(i32::from(result.is_err()));
         }
+        "validate" => loop {
+            let report = validate_store(&paths[0], &Options::default(), &RUN, &mut |_| {});
+            assert!(report.unwrap().unwrap().is_good());
+        },
         "read" => loop {
             let store = FeatureStore::open(&paths[0]).unwrap();
             for id in store.ids().map(|id| id.unwrap()).collect::<Vec<_>>() {
@@ -206,6 +169,26 @@ fn readers_are_not_disturbed_by_appending_and_leave_nothing_behind_when_killed()
 }
 
 #[test]
+fn a_store_that_is_exchanged_while_it_is_opened_is_sound() {
+    let folder = tempfile::tempdir().unwrap();
+    let [store, more] = ["store", "more"].map(|name| folder.path().join(name));
+    write(&store, 0..40, 8);
+    let mut reader = spawn("validate", &[&store]);
+    // Stores of other sizes take turns, so that what one says of itself does not hold for the next.
+    for round in 1..60u32 {
+        volta(&more, [round * 1000], 8);
+        let source = formats::open(&more).unwrap();
+        append(source, &store, AppendOptions::default(), &OnError::Fail, &RUN, &mut |_| {})
+            .unwrap();
+        std::fs::remove_dir_all(&more).unwrap();
+        assert!(compact(&store).is_ok());
+        assert!(reader.try_wait().unwrap().is_none(), "the reader met an error");
+    }
+    reader.kill().unwrap();
+    reader.wait().unwrap();
+}
+
+#[test]
 fn an_append_that_was_killed_is_resumed_or_leaves_the_store_as_it_was() {
     let folder = tempfile::tempdir().unwrap();
     let (store, more) = (folder.path().join("store"), folder.path().join("more"));
@@ -278,188 +261,6 @@ fn a_store_moved_and_copied_while_it_is_read_stays_whole() {
         assert_eq!(FeatureStore::open(&moved).unwrap().schema(), &schema);
         stop.store(true, Ordering::Relaxed);
     });
-}
-
-#[test]
-fn every_precision_and_compression_survives_resuming_merging_and_sharding() {
-    let folder = tempfile::tempdir().unwrap();
-    for precision in Precision::ALL {
-        for compression in Compression::ALL {
-            let name = format!("{}-{}", precision.name(), compression.name());
-            let path = folder.path().join(&name);
-            let options = WriterOptions { precision, compression, ..WriterOptions::default() };
-            let mut writer = StoreWriter::create(&path, options.clone()).unwrap();
-            (0..60).for_each(|n| writer.append(&format!("img{n:07}"), &image(n, 64)).unwrap());
-            writer.commit().unwrap();
-            drop(writer);
-            let mut writer = StoreWriter::create(&path, options).unwrap();
-            assert_eq!(writer.committed(), 60, "{name}");
-            (60..90).for_each(|n| writer.append(&format!("img{n:07}"), &image(n, 64)).unwrap());
-            let schema = writer.finish().unwrap();
-            assert_eq!(schema.rounding.values, 90 * 128, "{name}");
-            assert_eq!(schema.rounding.largest == 0.0, precision == Precision::F32, "{name}");
-
-            let store = FeatureStore::open(&path).unwrap();
-            let largest = f64::from(store.get("img0000089").unwrap().features[3]);
-            let given = f64::from(image(89, 64).features[3]);
-            assert!((largest - given).abs() <= schema.rounding.largest, "{name}");
-            for by in [ShardBy::Hash, ShardBy::Range] {
-                let target = folder.path().join(format!("{name}-{by:?}"));
-                let divide = || shard(&store, &target, by, 4, false, &RUN, &mut |_| {});
-                let shards = divide().unwrap();
-                assert_eq!(shards.iter().map(|shard| shard.images).sum::<u64>(), 90, "{shards:?}");
-                // A run that was interrupted goes on with the shards that are missing.
-                std::fs::remove_dir_all(&shards[3].path).unwrap();
-                assert_eq!(divide().unwrap(), shards);
-                assert!(divide().is_err(), "all are there");
-                let shards: Vec<PathBuf> = shards.into_iter().map(|shard| shard.path).collect();
-                let merged = folder.path().join(format!("{name}-{by:?}-merged"));
-                merge(&shards, &merged, Conflict::Fail, false, &RUN, &mut |_| {}).unwrap();
-                let merged = FeatureStore::open(&merged).unwrap();
-                assert_eq!(merged.schema().digest, schema.digest, "{name}");
-                let (one, other) = (store.clone().into(), merged.into());
-                let compared = diff(one, other, &diff::Options::default(), &RUN, &mut |_| {});
-                assert!(compared.unwrap().unwrap().is_equal());
-            }
-        }
-    }
-}
-
-#[test]
-fn merging_follows_its_conflict_rule() {
-    let folder = tempfile::tempdir().unwrap();
-    let [a, b, dump] = ["a", "b", "dump"].map(|name| folder.path().join(name));
-    write(&a, 0..4, 8);
-    let mut sink = VoltaSink::create(&dump, VoltaEncoding::Raw).unwrap();
-    sink.append("img0000002", &image(2, 8)).unwrap();
-    sink.append("img0000003", &image(33, 8)).unwrap();
-    Box::new(sink).finish().unwrap();
-    to_store(&dump, &b);
-    // A dump among the inputs changes nothing.
-    for (kind, second) in [("store", b), ("dump", dump.clone())] {
-        let inputs = [a.clone(), second];
-        let run = |rule| {
-            let target = folder.path().join(format!("{kind} {rule:?}"));
-            let report = merge(&inputs, &target, rule, false, &RUN, &mut |_| {});
-            assert!(!folder.path().join(format!(".{kind} {rule:?}.partial")).exists());
-            let report = report?;
-            let kept = FeatureStore::open(&target)?.get("img0000003")?;
-            assert_eq!(report.schema.count, 4);
-            Ok::<_, ConvertError>((report.repeated, report.conflicts, kept))
-        };
-        assert!(run(Conflict::Fail).unwrap_err().to_string().contains("img0000003"));
-        assert_eq!(run(Conflict::First).unwrap(), (1, 1, image(3, 8)), "{kind}");
-        assert_eq!(run(Conflict::Last).unwrap(), (1, 1, image(33, 8)), "{kind}");
-    }
-    let wide = folder.path().join("wide");
-    write(&wide, 0..1, 16);
-    for mixed in [[a, wide.clone()], [wide, dump]] {
-        let target = folder.path().join("mixed");
-        let error = merge(&mixed, &target, Conflict::Fail, false, &RUN, &mut |_| {}).unwrap_err();
-        assert!(error.to_string().contains(" values per region"), "{error}");
-    }
-}
-
-#[test]
-fn an_interrupted_merge_with_a_dump_goes_on_and_still_sees_conflicts() {
-    let folder = tempfile::tempdir().unwrap();
-    let [a, dump, target] = ["a", "dump", "target"].map(|name| folder.path().join(name));
-    write(&a, 0..50, 8);
-    volta(&dump, 40..90, 8);
-    let inputs = [dump.clone(), a.clone()];
-    let stopped = AtomicBool::new(false);
-    let stop = |done: u64| stopped.store(done == 70, Ordering::Relaxed);
-    let error = merge(&inputs, &target, Conflict::Fail, false, &stopped, &mut { stop });
-    assert!(matches!(error, Err(ConvertError::Interrupted { images: 70 })), "{error:?}");
-    let report = merge(&inputs, &target, Conflict::Fail, false, &RUN, &mut |_| {}).unwrap();
-    assert_eq!((report.schema.count, report.repeated, report.conflicts), (90, 10, 0));
-    assert_eq!(report.schema.digest, write(&folder.path().join("whole"), 0..90, 8).digest);
-
-    let other = folder.path().join("other");
-    let mut writer = StoreWriter::create(&other, WriterOptions::default()).unwrap();
-    writer.append("img0000045", &image(1, 8)).unwrap();
-    writer.finish().unwrap();
-    let (inputs, target) = ([dump, other], folder.path().join("conflict"));
-    stopped.store(false, Ordering::Relaxed);
-    let stop = |done: u64| stopped.store(done == 50, Ordering::Relaxed);
-    assert!(merge(&inputs, &target, Conflict::Fail, false, &stopped, &mut { stop }).is_err());
-    let error = merge(&inputs, &target, Conflict::Fail, false, &RUN, &mut |_| {}).unwrap_err();
-    assert!(error.to_string().contains("img0000045"), "{error}");
-}
-
-#[test]
-fn repair_salvages_all_but_what_was_damaged() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("store");
-    write(&path, 0..400, 1024);
-    let whole = std::fs::read(path.join("data.mdb")).unwrap();
-    let damage = |name: &str, bytes: &[u8]| {
-        let damaged = folder.path().join(name);
-        std::fs::create_dir(&damaged).unwrap();
-        std::fs::write(damaged.join("data.mdb"), bytes).unwrap();
-        let target = folder.path().join(format!("{name}.repaired"));
-        let report = repair(&damaged, &target, false, &RUN, &mut |_, _| {});
-        report.map(|report| {
-            let store = FeatureStore::open(&target).unwrap();
-            for id in store.ids().map(|id| id.unwrap()) {
-                let number: u32 = id["img".len()..].parse().unwrap();
-                assert_eq!(store.get(&id).unwrap(), image(number, 1024));
-            }
-            (report.unwrap(), store.len())
-        })
-    };
-    // Both meta pages gone: no tree can be found, every record can.
-    let mut headless = whole.clone();
-    headless[..8192].fill(0xAB);
-    assert_eq!(damage("headless", &headless).unwrap().1, 400);
-    // The last third cut off.
-    let (report, salvaged) = damage("cut", &whole[..whole.len() * 2 / 3]).unwrap();
-    assert!((150..400).contains(&salvaged), "{salvaged}");
-    assert!(report.lost.iter().all(|(id, _)| id.starts_with("img")));
-    // A hole in the middle: its records are lost, and named where the index survives.
-    let mut holed = whole.clone();
-    let middle = holed.len() / 2;
-    holed[middle..middle + 40_000].fill(0);
-    let (report, salvaged) = damage("holed", &holed).unwrap();
-    assert!((380..400).contains(&salvaged), "{salvaged}");
-    assert_eq!(report.expected, Some(400));
-    assert!(damage("nothing", &[0; 100_000]).is_err());
-}
-
-#[test]
-fn a_data_file_with_any_byte_damaged_never_ends_the_process() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("store");
-    write(&path, 0..60, 8);
-    let whole = std::fs::read(path.join("data.mdb")).unwrap();
-    let mut state = 0x2545_F491_4F6C_DD1D_u64;
-    let mut random = move |below: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state % below as u64) as usize
-    };
-    let (mut refused, mut read) = (0, 0);
-    for round in 0..1500 {
-        let mut bytes = whole.clone();
-        for _ in 0..=random(3) {
-            let at = random(bytes.len());
-            bytes[at] = random(256) as u8;
-        }
-        let damaged = folder.path().join(format!("damaged{round}"));
-        std::fs::create_dir(&damaged).unwrap();
-        std::fs::write(damaged.join("data.mdb"), bytes).unwrap();
-        if pages::check(&damaged).is_err() {
-            refused += 1;
-        } else if let Ok(store) = FeatureStore::open(&damaged) {
-            for id in store.ids().map_while(Result::ok) {
-                let _ = store.get(&id);
-            }
-            read += 1;
-        }
-        std::fs::remove_dir_all(&damaged).unwrap();
-    }
-    assert!(refused > 0 && read > 0, "{refused} refused, {read} read");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use super::folder::Folder;
 use super::lmdb_dump::DumpReader;
 use super::{FeatureSource, FormatError, StoreSource, hdf5, npy, npz, tsv, uniter, volta};
 use crate::lmdb::LmdbError;
+use crate::store::{META, REGIONS};
 use crate::{FeatureStore, StoreError, pages};
 
 const HDF5: &[u8] = b"\x89HDF\r\n\x1a\n";
@@ -64,13 +65,16 @@ fn open_directory(path: &Path) -> Result<Box<dyn FeatureSource>, FormatError> {
 }
 
 fn open_lmdb(path: &Path) -> Result<Box<dyn FeatureSource>, FormatError> {
-    // Whoever has written it, it may be damaged or hostile; LMDB itself would follow any page number.
-    pages::check(path)?;
     match FeatureStore::open(path) {
         Ok(store) => return Ok(Box::new(StoreSource::new(store)?)),
         Err(StoreError::NotAStore { .. }) => {}
         Err(error) => return Err(error.into()),
     }
+    open_dump(path)
+}
+
+/// An LMDB environment that is no store: a directory, or a file by itself (`subdir=False`).
+fn open_dump(path: &Path) -> Result<Box<dyn FeatureSource>, FormatError> {
     let reader = DumpReader::open(path)?;
     let first = reader.first(&[volta::KEYS, uniter::KEYS])?;
     let Some((key, value)) = first else {
@@ -110,6 +114,9 @@ fn open_file(path: &Path) -> Result<Box<dyn FeatureSource>, FormatError> {
     if head.starts_with(HDF5) || has_user_block(path)? {
         return Ok(Box::new(hdf5::Hdf5Source::open(path)?));
     }
+    if pages::begins_a_file(&head) {
+        return open_environment_file(path);
+    }
     if head.starts_with(ZIP) {
         return Ok(Box::new(npz::NpzFolder::file(path)?));
     }
@@ -125,6 +132,16 @@ fn open_file(path: &Path) -> Result<Box<dyn FeatureSource>, FormatError> {
         return Err(unknown(path, format!("a binary file that begins with {}", start.join(" "))));
     }
     tsv::TsvSource::open(path).map(|source| Box::new(source) as Box<dyn FeatureSource>)
+}
+
+/// An LMDB environment that is a file by itself. A store is always a directory: a lone data.mdb of one has lost its name.
+fn open_environment_file(path: &Path) -> Result<Box<dyn FeatureSource>, FormatError> {
+    if DumpReader::open(path)?.names_databases(&[META, REGIONS]) {
+        let what =
+            "it is the file of a store; a store is a folder with that file in it, named data.mdb";
+        return Err(unreadable(path, what));
+    }
+    open_dump(path)
 }
 
 fn has_user_block(path: &Path) -> Result<bool, FormatError> {

@@ -1,24 +1,27 @@
-//! Foreign LMDB directories: one unnamed database of image ids and values, read in pages, written in transactions.
+//! Foreign LMDB environments: one unnamed database of image ids and values, read in pages, written in transactions.
 
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
 use heed::types::Bytes;
-use heed::{EnvOpenOptions, MdbError};
+use heed::{EnvFlags, MdbError};
 
 use super::{FormatError, RecordError};
-use crate::lmdb::{self, Env, LmdbError};
+use crate::lmdb::{self, Env, LmdbError, Opened};
 use crate::{MAX_ID_BYTES, pages};
 
-/// Records that are copied out of LMDB in one transaction.
+/// Records that are copied out of LMDB in one transaction at most, and bytes of them that end it.
 const PAGE: usize = 64;
+const PAGE_BYTES: usize = 4 << 20;
+/// Longest value of an image, which is copied before it is decoded; the largest known have 7 MB.
+const MAX_VALUE: usize = 4 * super::MAX_ARRAY_BYTES;
 /// Bytes that are collected before a transaction is made of them.
 const TRANSACTION_BYTES: usize = 16 << 20;
 
 /// Key and value.
 pub(super) type Entry = (Vec<u8>, Vec<u8>);
 
-/// A directory that others have written.
+/// An environment that others have written.
 pub(super) struct DumpReader {
     path: PathBuf,
     env: Env,
@@ -28,9 +31,8 @@ pub(super) struct DumpReader {
 impl DumpReader {
     /// Opens it.
     pub(super) fn open(path: &Path) -> Result<DumpReader, FormatError> {
-        pages::check(path)?;
-        let entries = lmdb::main_entries(path)?;
-        Ok(DumpReader { path: path.to_owned(), env: lmdb::open_read_only(path)?, entries })
+        let Opened { env, entries } = lmdb::open_read_only(path)?;
+        Ok(DumpReader { path: path.to_owned(), env, entries })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -43,7 +45,7 @@ impl DumpReader {
     }
 
     pub(super) fn fingerprint(&self) -> Result<String, FormatError> {
-        Ok(super::fingerprint(&self.path.join("data.mdb"))?)
+        Ok(super::fingerprint(&pages::data_file(&self.path)?)?)
     }
 
     /// The value of one record, if it is there.
@@ -52,16 +54,30 @@ impl DumpReader {
             let transaction = self.env.read_txn()?;
             let database = self.env.open_database::<Bytes, Bytes>(&transaction, None)?;
             let Some(database) = database else { return Ok(None) };
-            Ok(database.get(&transaction, key)?.map(<[u8]>::to_vec))
+            Ok(database.get(&transaction, key)?.map(|value| short(value).map(<[u8]>::to_vec)))
         };
-        read().map_err(|error: heed::Error| format!("it cannot be read: {error}"))
+        let value = read().map_err(|error: heed::Error| format!("it cannot be read: {error}"))?;
+        value.transpose()
+    }
+
+    /// Whether it consists of databases with these names, among others.
+    pub(super) fn names_databases(&self, names: &[&str]) -> bool {
+        let open = |transaction: &_, name: &&str| {
+            self.env.open_database::<Bytes, Bytes>(transaction, Some(name)).ok().flatten().is_some()
+        };
+        let transaction = self.env.read_txn().ok();
+        transaction.is_some_and(|transaction| names.iter().all(|name| open(&transaction, name)))
     }
 
     /// The first record whose key is none of `without`.
     pub(super) fn first(&self, without: &[&[u8]]) -> Result<Option<Entry>, FormatError> {
-        match self.page(&[], without, 1) {
-            Ok(page) => Ok(page.into_iter().next()),
-            Err(error) => Err(FormatError::Malformed { path: error.path, what: error.reason }),
+        let page = self.page(&[], without, 1);
+        match page.and_then(|page| page.entries.into_iter().next().transpose()) {
+            Ok(first) => Ok(first),
+            Err(RecordError { path, key, reason, .. }) => {
+                let what = format!("record `{key}`: {reason}");
+                Err(FormatError::Malformed { path, what })
+            }
         }
     }
 
@@ -70,29 +86,22 @@ impl DumpReader {
         self,
         without: &'static [&'static [u8]],
     ) -> impl Iterator<Item = Result<Entry, RecordError>> + Send {
-        let mut page = Vec::new().into_iter();
-        let mut next = Some(Vec::new());
+        let mut entries = Vec::new().into_iter();
+        let mut last = Some(Vec::new());
         std::iter::from_fn(move || {
-            loop {
-                if let Some(entry) = page.next() {
-                    return Some(Ok(entry));
-                }
-                let read = match self.page(&next.take()?, without, PAGE) {
-                    Ok(read) => read,
+            if entries.len() == 0 {
+                let page = match self.page(&last.take()?, without, PAGE) {
+                    Ok(page) => page,
                     Err(error) => return Some(Err(error)),
                 };
-                next = read.last().map(|(key, _): &Entry| key.clone());
-                page = read.into_iter();
+                (entries, last) = (page.entries.into_iter(), page.last);
             }
+            entries.next()
         })
     }
 
-    fn page(
-        &self,
-        after: &[u8],
-        without: &[&[u8]],
-        size: usize,
-    ) -> Result<Vec<Entry>, RecordError> {
+    /// Records behind a key, which are copied: at least one, then as many as are small enough.
+    fn page(&self, after: &[u8], without: &[&[u8]], size: usize) -> Result<Page, RecordError> {
         let failed = |error: heed::Error| {
             let reason = format!("the records after it cannot be read: {error}");
             RecordError::new(&self.path, String::from_utf8_lossy(after), reason)
@@ -100,25 +109,50 @@ impl DumpReader {
         let transaction = self.env.read_txn().map_err(failed)?;
         let database =
             self.env.open_database::<Bytes, Bytes>(&transaction, None).map_err(failed)?;
-        let Some(database) = database else { return Ok(Vec::new()) };
+        let Some(database) = database else { return Ok(Page::default()) };
         // LMDB cannot seek an empty key.
         let start = if after.is_empty() { Bound::Unbounded } else { Bound::Excluded(after) };
         let range = (start, Bound::Unbounded);
-        let entries = database.range(&transaction, &range).map_err(failed)?;
-        let entries: Vec<(&[u8], &[u8])> = entries
-            .filter(|entry| !matches!(entry, Ok((key, _)) if without.contains(key)))
-            .take(size)
-            .collect::<Result<_, _>>()
-            .map_err(failed)?;
-        entries.iter().for_each(|(_, value)| lmdb::will_need(value));
-        let copied = entries.into_iter().map(|(key, value)| {
-            let entry = (key.to_vec(), value.to_vec());
-            // Each is read once: a dump larger than memory must not fill it.
-            lmdb::not_needed(value);
-            entry
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        for entry in database.range(&transaction, &range).map_err(failed)? {
+            let (key, value) = entry.map_err(failed)?;
+            if without.contains(&key) {
+                continue;
+            }
+            bytes += value.len();
+            if found.len() == size || (bytes > PAGE_BYTES && !found.is_empty()) {
+                break;
+            }
+            found.push((key, short(value)));
+        }
+        found.iter().for_each(|(_, value)| value.iter().for_each(|value| lmdb::will_need(value)));
+        let last = found.last().map(|(key, _)| key.to_vec());
+        let copied = found.into_iter().map(|(key, value)| match value {
+            Ok(value) => {
+                let entry = (key.to_vec(), value.to_vec());
+                // Each is read once: a dump larger than memory must not fill it.
+                lmdb::not_needed(value);
+                Ok(entry)
+            }
+            Err(what) => Err(RecordError::new(&self.path, String::from_utf8_lossy(key), what)),
         });
-        Ok(copied.collect())
+        Ok(Page { entries: copied.collect(), last })
     }
+}
+
+/// Records that were copied, and the key of the last one.
+#[derive(Default)]
+struct Page {
+    entries: Vec<Result<Entry, RecordError>>,
+    last: Option<Vec<u8>>,
+}
+
+/// Refuses a value that no image needs.
+fn short(value: &[u8]) -> Result<&[u8], String> {
+    if value.len() <= MAX_VALUE {
+        return Ok(value);
+    }
+    Err(format!("its value has {} bytes, more than the {MAX_VALUE} that are read", value.len()))
 }
 
 /// A directory that is being written for others to read.
@@ -133,11 +167,7 @@ impl DumpWriter {
     /// Begins a directory, which must not exist yet.
     pub(super) fn create(path: &Path) -> Result<DumpWriter, FormatError> {
         std::fs::create_dir(path).map_err(FormatError::io(path))?;
-        lmdb::make_files(path)?;
-        let mut options = EnvOpenOptions::new().read_txn_without_tls();
-        options.map_size(64 << 20);
-        // SAFETY: the directory was just created by this call; nobody else knows of it.
-        let env = unsafe { options.open(path) }.map_err(LmdbError::heed(path))?;
+        let env = lmdb::open_for_writing(path, 64 << 20, EnvFlags::empty())?;
         Ok(DumpWriter { path: path.to_owned(), env, pending: Vec::new(), pending_bytes: 0 })
     }
 
@@ -206,5 +236,36 @@ impl DumpWriter {
             database.put(&mut transaction, key, value)?;
         }
         transaction.commit()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_records_are_copied_at_once_if_they_are_large_and_none_is_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dump");
+        let mut writer = DumpWriter::create(&path).unwrap();
+        let sizes = (0..40u8).map(|n| if n % 10 == 9 { PAGE_BYTES + 1 } else { PAGE_BYTES / 4 });
+        for (n, size) in (0u8..).zip(sizes) {
+            writer.put(vec![n + 1], vec![n; size]).unwrap();
+        }
+        writer.finish().unwrap();
+        let reader = DumpReader::open(&path).unwrap();
+        let (mut after, mut seen) = (Vec::new(), 0);
+        loop {
+            let page = reader.page(&after, &[&[3]], PAGE).unwrap();
+            let sizes = page.entries.iter().map(|entry| entry.as_ref().unwrap().1.len());
+            assert!(page.entries.len() <= 1 || sizes.sum::<usize>() <= PAGE_BYTES);
+            seen += page.entries.len();
+            let Some(last) = page.last else { break };
+            after = last;
+        }
+        assert_eq!(seen, 39);
+        let mut entries = reader.into_entries(&[&[3]]);
+        assert!(entries.by_ref().all(|entry| entry.unwrap().0 != [3]));
+        assert!(entries.next().is_none());
     }
 }

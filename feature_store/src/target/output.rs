@@ -35,7 +35,10 @@ pub(super) fn recognise(path: &Path, format: &str) -> Result<(), String> {
     }
     match FeatureStore::open(path) {
         // A store that cannot be read any more is still one.
-        Ok(_) | Err(StoreError::Version { .. } | StoreError::Damaged { .. }) => return Ok(()),
+        Ok(_)
+        | Err(StoreError::Version { .. } | StoreError::Damaged { .. } | StoreError::Count { .. }) => {
+            return Ok(());
+        }
         Err(_) => {}
     }
     recognise_dump(path, format)
@@ -48,6 +51,9 @@ fn recognise_dump(path: &Path, format: &str) -> Result<(), String> {
         return Err("part of a dump".into());
     }
     let found = source.info().format;
+    if path.is_file() && found.ends_with("lmdb") {
+        return Err("an LMDB environment in a file by itself, which nothing here writes".into());
+    }
     if found != format {
         return Err(format!("a dump of another format ({found}), perhaps the only copy of it"));
     }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use feature_store::append::compact;
 use feature_store::repair::repair;
+use feature_store::text::visible;
 use serde_json::json;
 
 use super::target::check_store;
@@ -18,8 +19,9 @@ const LISTED: usize = 20;
 
 /// Salvage what can be read of a damaged store
 ///
-/// Every page of the damaged file is looked at; whatever is a record whose checksum fits is written to a new store.
-/// Exit codes: 0 nothing is lost, 1 something is, 2 could not run.
+/// Every page of the damaged file is looked at; whatever is a record whose checksum fits is written to a new store. Of an
+/// image that was replaced, the record before may still be there: it is taken only if the last one is not found, and
+/// listed. Exit codes: 0 nothing is lost, 1 something is or may be older, 2 could not run.
 #[derive(clap::Args)]
 pub struct RepairArgs {
     /// The damaged store: a directory with a data.mdb
@@ -58,14 +60,27 @@ pub fn run_repair(args: RepairArgs) -> anyhow::Result<ExitCode> {
             (Some(expected), Some(missing)) => outln!("{missing} of {expected} are lost"),
             _ => outln!("how many there were is lost, too"),
         }
-        for (id, what) in report.lost.iter().take(LISTED) {
-            outln!("lost: {id}: {what}");
-        }
-        if report.lost.len() > LISTED {
-            outln!("lost: {} more (--json lists all)", report.lost.len() - LISTED);
+        list("lost", &report.lost);
+        list("perhaps not the last one", &report.older);
+        if !report.is_certain && !report.is_whole {
+            outln!(
+                "which index was the last one is lost: images that were ever replaced may be what they were before"
+            );
         }
     }
-    Ok(ExitCode::from(u8::from(missing != Some(0))))
+    let is_sure = report.is_whole || (report.is_certain && report.older.is_empty());
+    let is_good = missing == Some(0) && is_sure;
+    Ok(ExitCode::from(u8::from(!is_good)))
+}
+
+/// Prints the first images of a list.
+fn list(what: &str, images: &[(String, &'static str)]) {
+    for (id, why) in images.iter().take(LISTED) {
+        outln!("{what}: {}: {why}", visible(id));
+    }
+    if images.len() > LISTED {
+        outln!("{what}: {} more (--json lists all)", images.len() - LISTED);
+    }
 }
 
 /// Rewrite a store without unused pages

@@ -229,6 +229,23 @@ fn a_damaged_store_is_repaired_and_captions_are_listed() {
 }
 
 #[test]
+fn a_sound_store_whose_images_were_replaced_is_repaired_to_what_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (store, other) = (path("store"), path("other"));
+    // The same images with other features.
+    let (source, again) = (fixture("lxmert_order.tsv"), path("again.tsv"));
+    done(&["store", "convert", &source, &store]);
+    done(&["store", "convert", &source, &other, "--precision", "int8"]);
+    done(&["store", "convert", &other, &again]);
+    done(&["store", "append", &store, &again, "--on-conflict", "last"]);
+    // Its file still holds what was replaced.
+    let said = done(&["store", "repair", &store, &path("sound")]);
+    assert!(said.contains("0 of ") && !said.contains("perhaps"), "{said}");
+    assert_eq!(xenc(&["store", "diff", &store, &path("sound")]).status.code(), Some(0));
+}
+
+#[test]
 fn bad_records_of_a_dump_are_kept_in_quarantine() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
