@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: demo demo-full test test-mpi bench lint docs setup setup-cuda help
+.PHONY: demo demo-full test test-mpi test-browser bench lint docs setup setup-cuda help
 
 help:            ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -20,6 +20,10 @@ test-mpi: setup  ## Two ranks on this machine equal one; checks for MPI first (d
 	@tools/setup/mpi.sh
 	$(CARGO) test --workspace --features crossencoders/mpi --lib distributed
 	$(CARGO) test --workspace --features xenc/mpi --test mpi
+
+test-browser: setup  ## The explorer in a headless Chromium; installs that first (docs/seeing_a_run.md)
+	@tools/setup/browser.sh
+	$(CARGO) test --workspace --features xenc/browser --test browser
 
 bench: setup     ## Measure the store against memcpy (benches/store.sh has the peers)
 	$(CARGO) bench --package feature_store

@@ -24,6 +24,7 @@ pub mod data;
 pub mod device;
 mod digests;
 pub mod eval;
+pub mod explore;
 pub mod export;
 pub mod failure;
 pub mod model;

@@ -26,13 +26,24 @@ pub(super) fn mistake(number: usize, mistake: &Mistake) -> Markup {
                 }
             }
             p.text { (mistake.text) }
-            (words(mistake))
-            div.looks {
-                (look("chosen", "chosen", &mistake.chosen, mistake))
-                (look("described", "described", &mistake.described, mistake))
-            }
+            (attention(mistake, "chosen"))
             (shares(mistake))
             (table(mistake))
+        }
+    }
+}
+
+/// The words, and what they attend to in one candidate, whatever that is called, and in the described one.
+pub(crate) fn attention(mistake: &Mistake, name: &str) -> Markup {
+    html! {
+        (words(mistake))
+        div.looks {
+            @if mistake.rank == 0 || mistake.chosen.position != mistake.described.position {
+                (look("chosen", name, &mistake.chosen, mistake))
+            }
+            @if mistake.rank > 0 {
+                (look("described", "described", &mistake.described, mistake))
+            }
         }
     }
 }
@@ -163,7 +174,7 @@ fn shares(mistake: &Mistake) -> Markup {
 }
 
 /// The same in numbers: where each word looks most.
-fn table(mistake: &Mistake) -> Markup {
+pub(crate) fn table(mistake: &Mistake) -> Markup {
     let most = |look: &Look, word: usize| -> String {
         let weights = look.attention.get(word).map_or(&[][..], Vec::as_slice);
         let parts: Vec<String> = strongest(weights, BOXES_PER_WORD)
@@ -198,7 +209,7 @@ fn table(mistake: &Mistake) -> Markup {
 }
 
 /// Rules that show a word's boxes in place of the mean while the word is pointed at or has the focus.
-pub(super) fn rules(words: usize) -> String {
+pub(crate) fn rules(words: usize) -> String {
     let mut rules = String::new();
     for word in 0..words {
         for state in ["hover", "focus"] {

@@ -7,13 +7,12 @@ use feature_store::{GlobalFeature, Regions};
 use tch::{Kind, Tensor};
 
 use super::ReportError;
-use super::pictures::Pictures;
 use crate::data::{DataError, Example, ImageSets, ImageSource, Item, Loader};
 use crate::ranker::Ranker;
 
-/// A description whose image was not ranked first.
+/// A description, what the model makes of it, and two candidates of it looked at: of a mistake those that matter.
 #[derive(Debug)]
-pub(super) struct Mistake {
+pub(crate) struct Mistake {
     pub directory: String,
     pub number: usize,
     pub video: bool,
@@ -23,16 +22,16 @@ pub(super) struct Mistake {
     pub words: Vec<String>,
     /// Share of every candidate in the softmax of the scores.
     pub shares: Vec<f64>,
-    /// Rank of the described image, from 1.
+    /// Rank of the described image, from 1; 0 if nobody knows which that is.
     pub rank: usize,
-    /// The candidate that was ranked first, and the described one.
+    /// The candidate that was ranked first or that is asked for, and the described one, which is the same if nobody knows it.
     pub chosen: Look,
     pub described: Look,
 }
 
 /// One candidate, and how the words attend to it.
 #[derive(Debug)]
-pub(super) struct Look {
+pub(crate) struct Look {
     /// Position among the candidates.
     pub position: usize,
     pub id: String,
@@ -55,34 +54,35 @@ pub(super) fn most_confident(predictions: &[Prediction]) -> Vec<&Prediction> {
 }
 
 /// Softmax.
-fn shares(scores: &[f32]) -> Vec<f64> {
+pub(crate) fn shares(scores: &[f32]) -> Vec<f64> {
     let highest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let powers: Vec<f64> = scores.iter().map(|score| f64::from(score - highest).exp()).collect();
     let sum: f64 = powers.iter().sum();
     powers.into_iter().map(|power| power / sum).collect()
 }
 
-/// Runs the model once more on the mistakes and keeps what it attends to.
-pub(super) fn look(
+/// Runs the model once more on some descriptions and keeps what it attends to in one candidate of each, and in the described
+/// one. `picture` says where the picture of an image is to be had.
+pub(crate) fn look(
     ranker: &Ranker,
     images: &ImageSource,
-    wrong: &[&Prediction],
-    pictures: &mut Pictures,
+    looked_at: &[(&Prediction, usize)],
+    picture: &mut dyn FnMut(&Prediction, usize) -> Option<String>,
 ) -> Result<Vec<Mistake>, ReportError> {
-    let examples: Vec<Example> = wrong.iter().map(|p| example(ranker, p)).collect();
+    let examples: Vec<Example> = looked_at.iter().map(|(p, _)| example(ranker, p)).collect();
     let sets = examples.len();
     let sets = Arc::new(ImageSets { examples, sets, ..ImageSets::default() });
-    let batches = (0..wrong.len()).map(|number| vec![Item::Set(number)]).collect();
+    let batches = (0..looked_at.len()).map(|number| vec![Item::Set(number)]).collect();
     let loader = Loader::start(images.clone(), Arc::clone(&sets), ranker.batch_spec(), batches);
     let mut mistakes = Vec::new();
-    for ((batch, prediction), example) in loader.zip(wrong).zip(&sets.examples) {
+    for ((batch, &(prediction, chosen)), example) in loader.zip(looked_at).zip(&sets.examples) {
         let batch = batch?.to_device(ranker.variables.device());
         let attention = ranker.words_to_regions(&batch).map(|attention| attention.get(0));
         let piece = |&id: &i64| ranker.tokenizer.piece(id).unwrap_or_else(|| id.to_string());
         let mut candidate = |position: usize| {
             let attention = attention.as_ref().map(|attention| attention.get(position as i64));
             let id = &prediction.images[position];
-            let picture = pictures.get(&prediction.directory, id);
+            let picture = picture(prediction, position);
             see(ranker, images, attention, id, position, picture)
         };
         mistakes.push(Mistake {
@@ -93,8 +93,8 @@ pub(super) fn look(
             words: example.input_ids.iter().map(piece).collect(),
             shares: shares(&prediction.scores),
             rank: prediction.rank.unwrap_or_default(),
-            chosen: candidate(prediction.best())?,
-            described: candidate(prediction.target.unwrap_or_default())?,
+            chosen: candidate(chosen)?,
+            described: candidate(prediction.target.unwrap_or(chosen))?,
         });
     }
     Ok(mistakes)

@@ -5,10 +5,10 @@
 
 mod chart;
 mod log;
-mod mistake_view;
-mod mistakes;
+pub(crate) mod mistake_view;
+pub(crate) mod mistakes;
 mod page;
-mod pictures;
+pub(crate) mod pictures;
 
 use std::fs::File;
 use std::io::Read;
@@ -17,8 +17,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use evaluation::{
-    AnnotationsError, Bootstrap, Evaluation, EvaluationError, Origin, Phenomena, Predictions,
-    PredictionsError, read_predictions, write_whole,
+    AnnotationsError, Bootstrap, Evaluation, EvaluationError, Origin, Phenomena, Prediction,
+    Predictions, PredictionsError, read_predictions, write_whole,
 };
 use tch::Device;
 
@@ -30,6 +30,9 @@ use crate::ranker::{RECIPE, Ranker, RankerError};
 use crate::train::{Recipe, RecipeError};
 use log::Log;
 use mistakes::Mistake;
+
+/// The look of our pages.
+pub(crate) const STYLE: &str = include_str!("style.css");
 
 /// Descriptions that are ranked at once.
 const BATCH_SIZE: usize = 8;
@@ -279,9 +282,13 @@ fn rank(
     let bootstrap = Bootstrap::default();
     let evaluation = Evaluation::new(&predictions, None, phenomena.as_ref(), &bootstrap)?;
     let wrong = mistakes::most_confident(&predictions);
-    let shown = &wrong[..wrong.len().min(options.mistakes)];
+    let shown: Vec<_> =
+        wrong.iter().take(options.mistakes).map(|wrong| (*wrong, wrong.best())).collect();
     let mut pictures = pictures::Pictures::new(options.images.as_deref());
-    let mistakes = mistakes::look(ranker, &images, shown, &mut pictures)?;
+    let mut picture = |prediction: &Prediction, position: usize| {
+        pictures.get(&prediction.directory, &prediction.images[position])
+    };
+    let mistakes = mistakes::look(ranker, &images, &shown, &mut picture)?;
     Ok(Some(RankingReport {
         split: split.to_owned(),
         remarks,

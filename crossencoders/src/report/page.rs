@@ -7,9 +7,8 @@ use serde_json::Value;
 use super::chart::{Series, chart};
 use super::log::Log;
 use super::mistake_view::{self, mistake};
-use super::{RankingReport, Report};
+use super::{RankingReport, Report, STYLE};
 
-const STYLE: &str = include_str!("style.css");
 /// Nothing is fetched and nothing is executed.
 const POLICY: &str = "default-src 'none'; img-src data:; style-src 'unsafe-inline'";
 /// What tells our pages from others.

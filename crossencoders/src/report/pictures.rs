@@ -50,24 +50,30 @@ impl Pictures {
 }
 
 fn find(folder: &Path, directory: &str, id: &str) -> Option<String> {
+    let (kind, bytes) = read(folder, directory, id)?;
+    Some(format!("data:{kind};base64,{}", STANDARD.encode(bytes)))
+}
+
+/// The kind and the bytes of an image's picture, if the folder has one that browsers show.
+pub(crate) fn read(folder: &Path, directory: &str, id: &str) -> Option<(&'static str, Vec<u8>)> {
     let number: u64 = id.strip_prefix(&dataset::id_prefix(directory))?.parse().ok()?;
     // The name comes from an annotation file: it shall not lead out of the folder.
     if !Path::new(directory).components().all(|part| matches!(part, Component::Normal(_))) {
         return None;
     }
     KINDS.iter().flat_map(|(_, extensions, _)| *extensions).find_map(|extension| {
-        data_uri(&folder.join(directory).join(format!("img{number}.{extension}")))
+        picture(&folder.join(directory).join(format!("img{number}.{extension}")))
     })
 }
 
 /// What a file holds decides on its kind, not its name.
-fn data_uri(path: &Path) -> Option<String> {
+fn picture(path: &Path) -> Option<(&'static str, Vec<u8>)> {
     if path.metadata().ok()?.len() > LARGEST {
         return None;
     }
     let bytes = std::fs::read(path).ok()?;
     let (kind, ..) = KINDS.iter().find(|(_, _, start)| bytes.starts_with(start))?;
-    Some(format!("data:{kind};base64,{}", STANDARD.encode(bytes)))
+    Some((kind, bytes))
 }
 
 #[cfg(test)]

@@ -36,7 +36,8 @@ pub(super) fn recognise(path: &Path, format: &str) -> Result<(), String> {
     match FeatureStore::open(path) {
         // A store that cannot be read any more is still one.
         Ok(_)
-        | Err(StoreError::Version { .. } | StoreError::Damaged { .. } | StoreError::Count { .. }) => {
+        | Err(StoreError::Version { .. } | StoreError::Damaged { .. } | StoreError::Count { .. }) =>
+        {
             return Ok(());
         }
         Err(_) => {}

@@ -7,7 +7,6 @@
 #[macro_use]
 mod console;
 
-#[cfg(all(feature = "torch", not(target_env = "msvc")))]
 mod allocator;
 #[cfg(feature = "torch")]
 mod child;
@@ -21,6 +20,8 @@ mod demo;
 #[cfg(feature = "torch")]
 mod distribution;
 mod doctor;
+#[cfg(feature = "torch")]
+mod explore;
 #[cfg(feature = "onnx")]
 mod export;
 #[cfg(feature = "onnx")]
@@ -52,7 +53,7 @@ mod weights;
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -75,6 +76,7 @@ const OF_FEATURES: [(&str, &[&str]); 2] = [
             "predict",
             "report",
             "reproduce",
+            "explore",
             "demo",
             "weights",
         ],
@@ -123,6 +125,8 @@ enum Command {
     #[cfg(feature = "torch")]
     Reproduce(reproduce::Args),
     #[cfg(feature = "torch")]
+    Explore(explore::Args),
+    #[cfg(feature = "torch")]
     Demo(demo::Args),
     /// Look into files of weights and convert them
     #[cfg(feature = "torch")]
@@ -134,9 +138,15 @@ enum Command {
         /// The shell to write them for
         shell: clap_complete::Shell,
     },
+    /// Write man pages, one a command, into a folder
+    Man {
+        /// The folder, which is made if need be
+        folder: std::path::PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
+    allocator::keep_freed_memory();
     set_signals();
     let command = match Cli::try_parse() {
         Ok(cli) => cli.command,
@@ -188,6 +198,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         #[cfg(feature = "torch")]
         Command::Reproduce(args) => reproduce::run(args),
         #[cfg(feature = "torch")]
+        Command::Explore(args) => explore::run(args),
+        #[cfg(feature = "torch")]
         Command::Demo(args) => demo::run(args),
         #[cfg(feature = "torch")]
         Command::Weights(command) => weights::run(command),
@@ -197,6 +209,12 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "xenc", &mut script);
             outln!("{}", String::from_utf8_lossy(&script).trim_end());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man { folder } => {
+            let written = std::fs::create_dir_all(&folder)
+                .and_then(|()| clap_mangen::generate_to(Cli::command(), &folder));
+            written.with_context(|| format!("cannot write to {}", folder.display()))?;
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use crossencoders::data::{ImageSets, ImageSource, Limits};
-use evaluation::{Group, Metrics, Origin, Predictions, SkippedSet, read_predictions};
+use evaluation::{Group, Metrics, Origin, Prediction, Predictions, SkippedSet, read_predictions};
 use serde::Serialize;
 
 use crate::interrupt;
@@ -34,16 +34,16 @@ pub struct RankArgs {
 #[derive(clap::Args)]
 pub struct RankOptions {
     #[command(flatten)]
-    overrides: Overrides,
+    pub overrides: Overrides,
     /// The feature store, for CLIP also pictures; those of the recipe by default
     #[arg(long, value_name = "STORE")]
-    features: Option<PathBuf>,
+    pub features: Option<PathBuf>,
     /// Descriptions that are ranked at once
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
     batch_size: u16,
     /// cpu, cuda or cuda:N; for *.onnx cpu, cuda:N or tensorrt:N
     #[arg(long, default_value = "cpu")]
-    device: String,
+    pub device: String,
 }
 
 /// What is ranked.
@@ -93,8 +93,19 @@ impl Ranking {
     }
 }
 
+/// What a model makes of a split, or has made of it; `None` if interrupted.
+pub fn ranked_predictions(
+    path: &Path,
+    options: &RankOptions,
+    split: &str,
+) -> anyhow::Result<Option<Vec<Prediction>>> {
+    let split = SplitArgs { split: Some(split.to_owned()), allow_missing: true };
+    let split = if is_predictions(path) { SplitArgs { split: None, ..split } } else { split };
+    Ok(ranked(path, options, &split)?.map(|ranked| ranked.predictions.list))
+}
+
 /// Whether a path names a predictions file rather than a model.
-fn is_predictions(path: &Path) -> bool {
+pub fn is_predictions(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "jsonl") && !path.is_dir()
 }
 

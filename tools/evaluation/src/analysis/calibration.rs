@@ -1,0 +1,142 @@
+//! Can shares of the softmax be taken for probabilities?
+//!
+//! Expected calibration error and temperature scaling as in Guo et al. 2017, "On Calibration of Modern Neural Networks".
+
+use serde::Serialize;
+
+use super::{Labelled, softmax};
+
+/// Bins of confidence of equal width.
+const BINS: usize = 10;
+/// Temperatures that are looked at, as logarithms.
+const TEMPERATURES: [f64; 2] = [-5.0, 5.0];
+/// Steps of the search, each of which leaves 0.618 of the interval.
+const STEPS: usize = 60;
+
+/// Choices of about the same confidence.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+pub struct Bin {
+    /// How many.
+    pub descriptions: u64,
+    /// Their mean confidence, the share of the chosen candidate.
+    pub confidence: f64,
+    /// How many of them are right.
+    pub accuracy: f64,
+}
+
+/// How far confidence is from accuracy.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Calibration {
+    /// By confidence, from 0 to 1.
+    pub bins: Vec<Bin>,
+    /// Mean distance between confidence and accuracy of the bins, weighted by their size.
+    pub expected_error: f64,
+    /// Mean negative logarithm of the described candidate's share, in nats.
+    pub negative_log_likelihood: f64,
+    /// What scores are to be divided by so that this is least: above 1 for a model that is too sure. Fitted to the very
+    /// descriptions that are measured, so that what follows is as good as it gets.
+    pub temperature: f64,
+    /// The expected error at that temperature.
+    pub expected_error_scaled: f64,
+    /// The negative log-likelihood at that temperature.
+    pub negative_log_likelihood_scaled: f64,
+}
+
+impl Calibration {
+    pub(super) fn new(labelled: &[Labelled]) -> Calibration {
+        let temperature = best_temperature(labelled);
+        let bins = bins(labelled, 1.0);
+        Calibration {
+            expected_error: expected_error(&bins),
+            bins,
+            negative_log_likelihood: loss(labelled, 1.0),
+            temperature,
+            expected_error_scaled: expected_error(&self::bins(labelled, temperature)),
+            negative_log_likelihood_scaled: loss(labelled, temperature),
+        }
+    }
+}
+
+fn bins(labelled: &[Labelled], temperature: f64) -> Vec<Bin> {
+    let mut bins = vec![Bin::default(); BINS];
+    for entry in labelled {
+        let confidence = softmax(&entry.prediction.scores, temperature)[entry.prediction.best()];
+        let bin = &mut bins[((confidence * BINS as f64) as usize).min(BINS - 1)];
+        bin.descriptions += 1;
+        bin.confidence += confidence;
+        bin.accuracy += f64::from(u8::from(entry.is_right()));
+    }
+    for bin in bins.iter_mut().filter(|bin| bin.descriptions > 0) {
+        bin.confidence /= bin.descriptions as f64;
+        bin.accuracy /= bin.descriptions as f64;
+    }
+    bins
+}
+
+fn expected_error(bins: &[Bin]) -> f64 {
+    let all: u64 = bins.iter().map(|bin| bin.descriptions).sum();
+    let of = |bin: &Bin| bin.descriptions as f64 * (bin.confidence - bin.accuracy).abs();
+    bins.iter().map(of).sum::<f64>() / all.max(1) as f64
+}
+
+fn loss(labelled: &[Labelled], temperature: f64) -> f64 {
+    let of = |entry: &Labelled| {
+        let share = softmax(&entry.prediction.scores, temperature)[entry.target];
+        -share.max(f64::MIN_POSITIVE).ln()
+    };
+    labelled.iter().map(of).sum::<f64>() / labelled.len().max(1) as f64
+}
+
+/// Golden-section search over the logarithm, in which the loss has one minimum.
+fn best_temperature(labelled: &[Labelled]) -> f64 {
+    let golden = (5.0f64.sqrt() - 1.0) / 2.0;
+    let [mut low, mut high] = TEMPERATURES;
+    let at = |log: f64| loss(labelled, log.exp());
+    let inner = |low: f64, high: f64| (high - golden * (high - low), low + golden * (high - low));
+    let (mut left, mut right) = inner(low, high);
+    let (mut at_left, mut at_right) = (at(left), at(right));
+    for _ in 0..STEPS {
+        if at_left < at_right {
+            (high, right, at_right) = (right, left, at_left);
+            left = inner(low, high).0;
+            at_left = at(left);
+        } else {
+            (low, left, at_left) = (left, right, at_right);
+            right = inner(low, high).1;
+            at_right = at(right);
+        }
+    }
+    ((low + high) / 2.0).exp()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::predictions;
+    use super::*;
+
+    #[test]
+    fn a_model_that_is_too_sure_has_a_temperature_above_one() {
+        // Always 0.9 for the first of two, right three times of four.
+        let scores = [0.9f32.ln(), 0.1f32.ln()];
+        let list = predictions(&[(0, &scores), (0, &scores), (0, &scores), (1, &scores)]);
+        let labelled: Vec<Labelled> = list.iter().filter_map(Labelled::new).collect();
+        let calibration = Calibration::new(&labelled);
+        assert!((calibration.expected_error - 0.15).abs() < 1e-6, "{calibration:?}");
+        let expected = -(3.0 * 0.9f64.ln() + 0.1f64.ln()) / 4.0;
+        assert!((calibration.negative_log_likelihood - expected).abs() < 1e-6);
+        // At the best temperature the share of the first is 0.75: 9^(1/T) = 3.
+        assert!((calibration.temperature - 2.0).abs() < 1e-4, "{}", calibration.temperature);
+        assert!(calibration.expected_error_scaled < 1e-4);
+        assert!(calibration.negative_log_likelihood_scaled < calibration.negative_log_likelihood);
+        assert_eq!(calibration.bins.iter().map(|bin| bin.descriptions).sum::<u64>(), 4);
+    }
+
+    #[test]
+    fn certainty_has_a_bin_and_a_loss() {
+        let list = predictions(&[(1, &[1e30, 0.0])]);
+        let labelled: Vec<Labelled> = list.iter().filter_map(Labelled::new).collect();
+        let calibration = Calibration::new(&labelled);
+        assert_eq!(calibration.bins[BINS - 1].descriptions, 1);
+        assert!(calibration.negative_log_likelihood.is_finite());
+    }
+}
