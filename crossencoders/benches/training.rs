@@ -20,7 +20,7 @@ use tch::Device;
 
 /// The program's own.
 #[cfg(not(target_env = "msvc"))]
-#[path = "../../tools/cli/src/allocator.rs"]
+#[path = "../../tools/cli/src/allocator/jemalloc.rs"]
 mod allocator;
 
 /// Image sets in the store; the descriptions of more would not change the distribution of lengths by much.

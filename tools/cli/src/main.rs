@@ -8,6 +8,8 @@
 mod console;
 
 mod allocator;
+#[cfg(feature = "onnx")]
+mod analyse;
 #[cfg(feature = "torch")]
 mod child;
 #[cfg(feature = "onnx")]
@@ -81,7 +83,7 @@ const OF_FEATURES: [(&str, &[&str]); 2] = [
             "weights",
         ],
     ),
-    ("onnx", &["extract", "export", "clip"]),
+    ("onnx", &["extract", "export", "clip", "analyse"]),
 ];
 
 #[derive(Parser)]
@@ -116,6 +118,8 @@ enum Command {
     Pretrain(pretrain::Args),
     #[cfg(feature = "torch")]
     Eval(rank::eval::Args),
+    #[cfg(feature = "onnx")]
+    Analyse(analyse::Args),
     #[cfg(feature = "torch")]
     Compare(rank::compare::Args),
     #[cfg(feature = "torch")]
@@ -189,6 +193,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Pretrain(args) => pretrain::run(args),
         #[cfg(feature = "torch")]
         Command::Eval(args) => rank::eval::run(args),
+        #[cfg(feature = "onnx")]
+        Command::Analyse(args) => analyse::run(args),
         #[cfg(feature = "torch")]
         Command::Compare(args) => rank::compare::run(args),
         #[cfg(feature = "torch")]

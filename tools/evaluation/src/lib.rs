@@ -3,6 +3,7 @@
 //!
 //! It knows neither models nor devices, so that everything in it can be had without libtorch and ONNX Runtime.
 
+pub mod analysis;
 mod annotations;
 mod bootstrap;
 mod comparison;

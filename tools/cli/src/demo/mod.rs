@@ -27,7 +27,7 @@ pub struct Args {
     /// Replace what an earlier demo left there
     #[arg(long)]
     force: bool,
-    /// Instead of two models all fifteen rows of ImageCoDe's table; takes about half an hour
+    /// Instead of two models all fifteen rows of ImageCoDe's table; takes about an hour
     #[arg(long)]
     rows: bool,
     /// Of the data set

@@ -2,7 +2,7 @@
 //! with, is one epoch on the descriptions: enough to go the whole road, not to rank without training.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::Context;
@@ -154,7 +154,7 @@ fn merged(mut first: Table, second: Table) -> Table {
     first
 }
 
-fn write(path: &PathBuf, text: &str) -> anyhow::Result<()> {
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     let folder = path.parent().map_or(Ok(()), std::fs::create_dir_all);
     folder
         .and_then(|()| std::fs::write(path, text))

@@ -23,8 +23,7 @@ struct Explorer {
 impl Explorer {
     fn start(world: &World, arguments: &[&str]) -> Explorer {
         let mut command = world.command(&[&["explore"], arguments].concat());
-        let mut process =
-            command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert!(line.starts_with("http://127.0.0.1:"), "{line}");
@@ -54,10 +53,8 @@ fn sets_are_browsed_filtered_and_looked_into() {
     let world = World::new();
     assert!(world.train("run", &["train.epochs=1"]).status.success());
     assert!(world.train("other", &["train.epochs=1", "train.seed=1"]).status.success());
-    let explorer = Explorer::start(
-        &world,
-        &["--run", "run", "--run", "other", "--images", "data/images"],
-    );
+    let explorer =
+        Explorer::start(&world, &["--run", "run", "--run", "other", "--images", "data/images"]);
     let browser = Browser::start();
     browser.go(&explorer.url);
     assert_eq!(browser.run("return document.querySelectorAll('.list tbody tr').length"), json!(12));
@@ -78,7 +75,8 @@ fn sets_are_browsed_filtered_and_looked_into() {
     let shown = "return getComputedStyle(document.querySelector('.look .a1')).display";
     assert_eq!(browser.run(shown), json!("none"));
     browser.point_at(&browser.find(".words .w1"));
-    browser.wait_for("return getComputedStyle(document.querySelector('.look .a1')).display != 'none'");
+    browser
+        .wait_for("return getComputedStyle(document.querySelector('.look .a1')).display != 'none'");
     browser.click(&browser.find(".candidates li:nth-child(4) a"));
     assert!(browser.run("return location.search").as_str().unwrap().contains("candidate=3"));
     browser.click(&browser.find("nav a[rel=next]"));

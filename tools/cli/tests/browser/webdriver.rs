@@ -111,13 +111,30 @@ impl Browser {
             body.len()
         )
         .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        let answer: Value = serde_json::from_str(body).unwrap_or_else(|_| panic!("{head}\n{body}"));
+        let answer = answered(stream);
         assert!(answer["value"].get("error").is_none(), "{method} {path}: {answer}");
         answer["value"].clone()
     }
+}
+
+/// The JSON that is answered; the driver leaves the connection open.
+fn answered(stream: TcpStream) -> Value {
+    let (mut stream, mut length) = (BufReader::new(stream), 0);
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).unwrap();
+        if line.trim().is_empty() {
+            break;
+        }
+        if let Some((name, value)) = line.split_once(':')
+            && name.eq_ignore_ascii_case("content-length")
+        {
+            length = value.trim().parse().unwrap();
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).unwrap();
+    serde_json::from_slice(&body).unwrap()
 }
 
 impl Drop for Browser {

@@ -1,5 +1,7 @@
 //! The real binary, as a user runs it.
 
+#[cfg(feature = "onnx")]
+mod analyse;
 #[cfg(feature = "torch")]
 mod clip;
 mod data;

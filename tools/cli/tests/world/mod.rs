@@ -82,6 +82,7 @@ checkpoint_steps = 2
 log_steps = 1
 "#;
 
+#[allow(dead_code)] // Not every test asks for it.
 pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }

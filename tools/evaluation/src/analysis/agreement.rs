@@ -72,7 +72,8 @@ pub fn agreement(models: &[&[Prediction]], hardest: usize) -> Option<Agreement> 
     if shared.is_empty() {
         return None;
     }
-    let pairs = (0..models.len()).flat_map(|first| (first + 1..models.len()).map(move |second| [first, second]));
+    let pairs = (0..models.len())
+        .flat_map(|first| (first + 1..models.len()).map(move |second| [first, second]));
     Some(Agreement {
         descriptions: shared.len(),
         pairs: pairs.map(|pair| compare(&shared, pair)).collect(),
@@ -153,9 +154,8 @@ fn ensemble(rows: &[Row]) -> Ensemble {
 fn ranks(scores: &[f32]) -> Vec<f64> {
     let better = |position: usize| {
         let score = scores[position];
-        let is_before = |(other, value): (usize, &f32)| {
-            *value > score || (*value == score && other < position)
-        };
+        let is_before =
+            |(other, value): (usize, &f32)| *value > score || (*value == score && other < position);
         scores.iter().enumerate().filter(|(other, value)| is_before((*other, value))).count()
     };
     (0..scores.len()).map(|position| -(better(position) as f64)).collect()
@@ -193,7 +193,13 @@ mod tests {
         let found = agreement(&[&first, &second], 2).unwrap();
         let pair = &found.pairs[0];
         assert_eq!(
-            (pair.both_right, pair.only_first, pair.only_second, pair.same_mistake, pair.other_mistake),
+            (
+                pair.both_right,
+                pair.only_first,
+                pair.only_second,
+                pair.same_mistake,
+                pair.other_mistake
+            ),
             (1, 1, 1, 1, 1)
         );
         // Observed 3 of 5; expected 0.4² + 0.6² = 0.52.

@@ -30,7 +30,9 @@ pub(super) fn by_length(labelled: &[Labelled]) -> Vec<LengthGroup> {
     let mut rest = &sorted[..];
     for left in (1..=GROUPS).rev() {
         let wanted = rest.len().div_ceil(left);
-        let Some(&(longest, _)) = wanted.checked_sub(1).and_then(|last| rest.get(last)) else { break };
+        let Some(&(longest, _)) = wanted.checked_sub(1).and_then(|last| rest.get(last)) else {
+            break;
+        };
         let (group, after) = rest.split_at(rest.partition_point(|(words, _)| *words <= longest));
         let right = group.iter().filter(|(_, is_right)| *is_right).count();
         groups.push(LengthGroup {

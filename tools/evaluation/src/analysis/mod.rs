@@ -45,8 +45,11 @@ impl Analysis {
         predictions: &[Prediction],
         evaluation: Evaluation,
     ) -> Result<Analysis, EvaluationError> {
-        let labelled: Vec<Labelled> =
-            predictions.iter().map(Labelled::new).collect::<Option<_>>().ok_or(EvaluationError::Unlabelled)?;
+        let labelled: Vec<Labelled> = predictions
+            .iter()
+            .map(Labelled::new)
+            .collect::<Option<_>>()
+            .ok_or(EvaluationError::Unlabelled)?;
         Ok(Analysis {
             evaluation,
             recall: recall(&labelled),
@@ -114,7 +117,8 @@ mod tests {
 
     #[test]
     fn recall_rises_to_one() {
-        let list = predictions(&[(0, &[3.0, 2.0, 1.0]), (1, &[3.0, 2.0, 1.0]), (2, &[3.0, 2.0, 1.0])]);
+        let list =
+            predictions(&[(0, &[3.0, 2.0, 1.0]), (1, &[3.0, 2.0, 1.0]), (2, &[3.0, 2.0, 1.0])]);
         let evaluation = Evaluation::new(&list, None, None, &Bootstrap::default()).unwrap();
         let analysis = Analysis::new(&list, evaluation).unwrap();
         assert_eq!(analysis.recall, [1.0 / 3.0, 2.0 / 3.0, 1.0]);

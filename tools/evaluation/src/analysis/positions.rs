@@ -46,7 +46,8 @@ mod tests {
 
     #[test]
     fn choices_are_counted_by_position() {
-        let list = predictions(&[(0, &[9.0, 0.0, 0.0]), (2, &[9.0, 0.0, 0.0]), (1, &[0.0, 0.0, 9.0])]);
+        let list =
+            predictions(&[(0, &[9.0, 0.0, 0.0]), (2, &[9.0, 0.0, 0.0]), (1, &[0.0, 0.0, 9.0])]);
         let labelled: Vec<Labelled> = list.iter().filter_map(Labelled::new).collect();
         let positions = Positions::new(&labelled);
         assert_eq!((positions.described, positions.chosen), (vec![1, 1, 1], vec![2, 0, 1]));
