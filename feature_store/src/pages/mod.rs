@@ -52,7 +52,7 @@ pub(crate) struct PageFile {
 /// The cost is that of the trees, a small part of the file, and of the first bytes of each value.
 ///
 /// # Errors
-/// [`LmdbError::Damaged`] with the page; what [`crate::lmdb::open_read_only`] says of a file.
+/// [`LmdbError::Damaged`] with the page; [`LmdbError::NotLmdb`] and the others of what is no sound file.
 pub fn check(path: &Path) -> Result<(), LmdbError> {
     check_file(&data_file(path)?, Purpose::Writing).map(drop)
 }

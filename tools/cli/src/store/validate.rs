@@ -94,6 +94,9 @@ fn print(report: &Report) {
         for set in split.missing.iter().take(SETS) {
             outln!("  missing: {set}");
         }
+        if split.missing.len() > SETS {
+            outln!("  and {} more (--json lists all)", split.missing.len() - SETS);
+        }
         if let Some(prefix) = split.looked_for.as_ref().filter(|_| split.incomplete == split.sets) {
             let ids: Vec<_> =
                 report.examples.iter().map(|id| format!("`{}`", visible(id))).collect();
@@ -101,9 +104,6 @@ fn print(report: &Report) {
                 "  looked for: `{prefix}N`; ids here: {}; `convert --rename` changes them",
                 ids.join(", ")
             );
-        }
-        if split.missing.len() > SETS {
-            outln!("  and {} more (--json lists all)", split.missing.len() - SETS);
         }
     }
     if !report.coverage.is_empty() {
