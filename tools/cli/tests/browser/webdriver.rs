@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 /// The key under which WebDriver names an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
-/// How long a page may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long an answer may take: a browser that is started for the first time on a busy machine needs a minute.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A headless Chromium, which is closed in the end.
 pub struct Browser {
@@ -142,7 +142,9 @@ impl Drop for Browser {
         if !self.session.is_empty() && !std::thread::panicking() {
             self.ask("DELETE", &self.session.clone(), &Value::Null);
         }
-        let _ = self.driver.kill();
+        // Asked to end, the driver ends its browser, too, also after a test that has failed.
+        // SAFETY: the process is our child and has not been waited for, so the id is still its own.
+        unsafe { libc::kill(self.driver.id() as libc::pid_t, libc::SIGTERM) };
         let _ = self.driver.wait();
     }
 }
