@@ -112,7 +112,7 @@ fn candidates_of(explorer: &Explorer, number: usize, candidate: usize, filter: &
                 li class=(class(position)) {
                     a href=(link(position)) aria-current=[(position == candidate).then_some("true")] {
                         @if explorer.pictures.is_some() {
-                            img src=(picture_of(number, position)) alt=(id) loading="lazy";
+                            img src=(picture_of(number, position)) alt=(id);
                         }
                         b { (position) } " " small { (id) }
                     }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 /// The key under which WebDriver names an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 /// How long an answer may take: a browser that is started for the first time on a busy machine needs a minute.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A headless Chromium, which is closed in the end.
 pub struct Browser {
