@@ -14,9 +14,8 @@ pub(super) fn detail(explorer: &Explorer, number: usize, filter: &Filter) -> Rep
     let asked = filter.candidate.filter(|&candidate| candidate < candidates);
     let candidate = asked.unwrap_or_else(|| prediction.best());
     let looked = explorer.lens.as_ref().map(|lens| {
-        let mut picture = |_: &Prediction, position: usize| {
-            explorer.pictures.as_ref().map(|_| picture_of(number, position))
-        };
+        let mut picture =
+            |prediction: &Prediction, position: usize| explorer.picture(prediction, position);
         look(&lens.ranker, &lens.images, &[(prediction, candidate)], &mut picture)
             .map(|mut looks| looks.pop())
             .map_err(|error| error.to_string())
@@ -40,10 +39,6 @@ pub(super) fn detail(explorer: &Explorer, number: usize, filter: &Filter) -> Rep
         }
     };
     page(200, &title, words, body)
-}
-
-fn picture_of(number: usize, position: usize) -> String {
-    format!("/picture/{number}/{position}")
 }
 
 /// Links to the list and to what stands before and after in it.
@@ -111,8 +106,8 @@ fn candidates_of(explorer: &Explorer, number: usize, candidate: usize, filter: &
             @for (position, id) in entry.first().images.iter().enumerate() {
                 li class=(class(position)) {
                     a href=(link(position)) aria-current=[(position == candidate).then_some("true")] {
-                        @if explorer.pictures.is_some() {
-                            img src=(picture_of(number, position)) alt=(id);
+                        @if let Some(picture) = explorer.picture(entry.first(), position) {
+                            img src=(picture) alt=(id);
                         }
                         b { (position) } " " small { (id) }
                     }

@@ -1,8 +1,8 @@
 //! What one or two models make of a split, description by description: a page for a browser.
 //!
 //! An [`Explorer`] answers paths with pages; who asks, and how, is not its affair. Pages have no script, fetch nothing from
-//! elsewhere, and all text in them passes through `maud`, which escapes it. Pictures are named by numbers: no path of the
-//! file system comes from outside.
+//! elsewhere, and all text in them passes through `maud`, which escapes it. Pictures are in the pages: no path of the file
+//! system comes from outside.
 
 mod detail;
 mod filter;
@@ -19,8 +19,8 @@ use crate::ranker::Ranker;
 use crate::report::{STYLE, pictures};
 use filter::Filter;
 
-/// What the pages may fetch: pictures and nothing else.
-pub const POLICY: &str = "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'; form-action 'self'; \
+/// Pages may fetch nothing.
+pub const POLICY: &str = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-action 'self'; \
                           base-uri 'none'; frame-ancestors 'none'";
 
 /// What a model makes of a split.
@@ -163,23 +163,14 @@ impl Explorer {
                 Some(number) => detail::detail(self, number, &filter),
                 None => absent(),
             },
-            ["picture", text, position] => match (number(text), position.parse()) {
-                (Some(number), Ok(position)) => self.picture(number, position),
-                _ => absent(),
-            },
             _ => absent(),
         }
     }
 
-    fn picture(&self, number: usize, position: usize) -> Reply {
-        let prediction = self.entries[number].first();
-        let found = self.pictures.as_deref().and_then(|folder| {
-            pictures::read(folder, &prediction.directory, prediction.images.get(position)?)
-        });
-        match found {
-            Some((kind, body)) => Reply { status: 200, kind, body },
-            None => absent(),
-        }
+    /// A candidate's picture as a data URI: a page is one answer, and a browser asks for nothing else.
+    fn picture(&self, prediction: &Prediction, position: usize) -> Option<String> {
+        let id = prediction.images.get(position)?;
+        pictures::find(self.pictures.as_deref()?, &prediction.directory, id)
     }
 }
 

@@ -49,13 +49,14 @@ impl Pictures {
     }
 }
 
-fn find(folder: &Path, directory: &str, id: &str) -> Option<String> {
+/// The data URI of an image of a set, if the folder has a picture of it that browsers show.
+pub(crate) fn find(folder: &Path, directory: &str, id: &str) -> Option<String> {
     let (kind, bytes) = read(folder, directory, id)?;
     Some(format!("data:{kind};base64,{}", STANDARD.encode(bytes)))
 }
 
 /// The kind and the bytes of an image's picture, if the folder has one that browsers show.
-pub(crate) fn read(folder: &Path, directory: &str, id: &str) -> Option<(&'static str, Vec<u8>)> {
+fn read(folder: &Path, directory: &str, id: &str) -> Option<(&'static str, Vec<u8>)> {
     let number: u64 = id.strip_prefix(&dataset::id_prefix(directory))?.parse().ok()?;
     // The name comes from an annotation file: it shall not lead out of the folder.
     if !Path::new(directory).components().all(|part| matches!(part, Component::Normal(_))) {
