@@ -34,8 +34,8 @@ pub(super) fn explain(error: &Error) -> String {
         ),
         // Of the address that stands in place of what a link leads to.
         Error::Format(FormatError::OffsetOverflow { offset: u64::MAX, .. }) => {
-            "a name in it leads to no place in the file, as soft links do in files for HDF5 before 1.8: they cannot be \
-             followed here; `h5repack --low=1 OLD NEW`, or h5py with libver=('v108', 'v114'), writes links that can"
+            "a name in it leads to no place in the file, as soft links do in files for HDF5 before 1.8: links by name \
+             are not followed here, hard links (h5py: `file[name] = file['/where/it/is']`) are"
                 .to_owned()
         }
         other => other.to_string(),
