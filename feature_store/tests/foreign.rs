@@ -140,6 +140,10 @@ fn hdf5_numbers_that_would_become_others_are_refused() {
         assert!(said.contains(&format!("`{name}` are 2 numbers")), "{said}");
     }
     let said = refused("features", &|dataset| {
+        dataset.with_f32_data(&[]).with_shape(&[2, 0]);
+    });
+    assert!(said.contains("the shape [2, 0]"), "{said}");
+    let said = refused("features", &|dataset| {
         let (exponent_location, mantissa_size) = (7, 7);
         let Datatype::FloatingPoint { size, byte_order, layout } = half() else { unreachable!() };
         let brain = FloatingPointLayout {

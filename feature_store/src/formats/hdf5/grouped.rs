@@ -102,12 +102,14 @@ fn regions(group: &Group) -> Result<Regions, String> {
     let name = find(&["features"]).ok_or_else(|| absent(group, "features"))?;
     let found = dataset(name)?;
     let shape = checked(&found, name)?;
+    // Rows of nothing take no place in a file, however many it says there are: boxes of zeros would be made for all.
+    let (n, dim) = match shape[..] {
+        [n, dim] if dim > 0 => (n, dim),
+        _ => return Err(format!("its `features` have the shape {shape:?}")),
+    };
     let (features, rounding) = numbers::features(&found, Rows::All, name)?;
     let (box_shape, boxes) =
         floats(find(&["boxes", "bbox"]).ok_or_else(|| absent(group, "boxes"))?)?;
-    let [n, dim] = shape[..] else {
-        return Err(format!("its `features` have the shape {shape:?}"));
-    };
     let (boxes, rest) = boxes.as_chunks::<4>();
     if boxes.len() != n || !rest.is_empty() || n == 0 {
         return Err(format!(
