@@ -331,3 +331,15 @@ fn what_a_deep_look_finds_is_quarantined_too() {
     let lines = std::fs::read_to_string(quarantine.join("report.jsonl")).unwrap();
     assert!(lines.contains("the same features as `a`"), "{lines}");
 }
+
+#[test]
+fn regions_without_features_are_a_finding() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("npy");
+    let mut sink = NpySink::create(&path).unwrap();
+    sink.append("a", &Regions { features: Vec::new(), dim: 0, ..image() }).unwrap();
+    Box::new(sink).finish().unwrap();
+    let report = validated(&path, &Options::default());
+    assert_eq!(report.bad_images, 1);
+    assert!(report.findings[0].what.contains("no features"), "{:?}", report.findings);
+}
