@@ -18,7 +18,7 @@ use crate::formats::volta::{VoltaEncoding, VoltaSink};
 use crate::formats::{FeatureSink, FeatureSource, FormatError, RecordError};
 use crate::target::{self, Claim};
 use crate::validate::{Finding, check_regions};
-use crate::{Regions, record, writer};
+use crate::{Regions, RoundingError, record, writer};
 
 /// A foreign format to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +97,8 @@ impl ForeignFormat {
 struct Image {
     id: String,
     regions: Regions,
+    /// How far its features are from those first given.
+    rounding: RoundingError,
     /// The checksum of the record that a store would have of it.
     contents: u64,
 }
@@ -104,9 +106,14 @@ struct Image {
 /// The next records, decoded in parallel; none at the end.
 fn decode_next(chunks: &mut Chunks, source: &Path) -> Vec<Result<Image, RecordError>> {
     let decode = |record: Found| {
-        let (id, regions) = record?.decode()?;
+        let record = record?;
+        let earlier = record.stored().map(|(store, _)| store.schema().rounding);
+        let (id, regions) = record.decode()?;
+        let rounding = RoundingError::none(regions.features.len())
+            .after(&regions.rounding)
+            .after(&earlier.unwrap_or_default());
         match record::checksum(&regions) {
-            Ok(contents) => Ok(Image { id, regions, contents }),
+            Ok(contents) => Ok(Image { id, regions, rounding, contents }),
             Err(what) => Err(RecordError::new(source, id, what)),
         }
     };
@@ -150,6 +157,9 @@ pub struct ExportReport {
     pub findings: Findings,
     /// Parts that the format has no place for, and how many images have them.
     pub left_out: BTreeMap<&'static str, u64>,
+    /// How far the features that were read are from those first given: a store's rounding, or f64 made f32. What f16
+    /// rounds in what is written comes on top.
+    pub source_rounding: RoundingError,
 }
 
 /// Writes a source in a foreign format at `target`. An interrupted export starts anew; what an interrupted run has left
@@ -205,6 +215,7 @@ fn write(
     }
     let mut sink = format.create(path)?;
     let (mut there, mut repeated) = (Written::default(), 0);
+    let mut source_rounding = RoundingError::default();
     while !decoded.is_empty() {
         for outcome in decoded {
             if cancelled.load(Ordering::Relaxed) {
@@ -212,9 +223,10 @@ fn write(
             }
             match outcome {
                 Ok(image) if there.has(&image, target)? => repeated += 1,
-                Ok(Image { id, regions, contents }) => match sink.append(&id, &regions) {
+                Ok(Image { id, regions, rounding, contents }) => match sink.append(&id, &regions) {
                     Ok(()) => {
                         there.add(&id, contents);
+                        source_rounding.add(&rounding);
                         let finding = check_regions(&regions).err();
                         tally.take(finding.map(|what| Finding { id, what }));
                     }
@@ -236,5 +248,5 @@ fn write(
     let left_out = sink.left_out();
     sink.finish()?;
     let Tally { images, skipped, findings, .. } = tally;
-    Ok(ExportReport { images, repeated, skipped, findings, left_out })
+    Ok(ExportReport { images, repeated, skipped, findings, left_out, source_rounding })
 }

@@ -85,6 +85,17 @@ impl RoundingError {
         self.largest.is_finite()
     }
 
+    /// Of values of a dump that are made f32; not finite ones stay what they are.
+    pub(crate) fn of_narrowing(given: &[f64]) -> RoundingError {
+        let mut error = RoundingError { values: given.len() as u64, ..RoundingError::default() };
+        for &value in given.iter().filter(|value| value.is_finite()) {
+            let difference = (value - f64::from(value as f32)).abs();
+            error.largest = error.largest.max(difference);
+            error.sum += difference;
+        }
+        error
+    }
+
     /// The bound for values that were rounded before: as large an error on average as all that came with them.
     pub(crate) fn after(mut self, earlier: &RoundingError) -> RoundingError {
         self.largest += earlier.largest;

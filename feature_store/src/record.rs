@@ -114,7 +114,8 @@ pub(crate) fn encode(
         precision,
         &bytes[start..],
         &scales,
-    );
+    )
+    .after(&regions.rounding);
 
     let small = |value: usize| u32::try_from(value).map_err(|_| format!("{value} is too many"));
     bytes[8] = VERSION;
@@ -289,6 +290,7 @@ impl<'a> RecordView<'a> {
             extents: self.part(EXTENTS).map(|at| floats(at, 2 * n).as_chunks::<2>().0.to_vec()),
             class_probabilities: (self.flags & CLASS_PROBABILITIES != 0)
                 .then(|| floats(self.parts_end() - 4 * n * self.classes, n * self.classes)),
+            rounding: RoundingError::default(),
         }
     }
 

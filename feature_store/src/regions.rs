@@ -1,5 +1,7 @@
 //! One image's regions in memory.
 
+use crate::precision::RoundingError;
+
 /// Class ids and confidences that a detector gave to each region.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Labels {
@@ -41,6 +43,8 @@ pub struct Regions {
     pub extents: Option<Vec<[f32; 2]>>,
     /// The detector's distribution over object classes, row-major `[regions, classes]` (`cls_prob`, `soft_labels`).
     pub class_probabilities: Option<Vec<f32>>,
+    /// How far `features` are from those of the dump, where that holds numbers that f32 rounds (f64); none otherwise.
+    pub rounding: RoundingError,
 }
 
 impl Regions {

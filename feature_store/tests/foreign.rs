@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use feature_store::convert::OnError;
+use feature_store::convert::{OnError, convert};
 use feature_store::export::{ForeignFormat, export};
 use feature_store::formats::npy::NpySink;
 use feature_store::formats::{self, FeatureSink as _};
@@ -132,6 +132,78 @@ fn hdf5_numbers_that_would_become_others_are_refused() {
         dataset.with_i64_data(&[7]).with_shape(&[1]);
     });
     assert!(said.contains("`num_boxes` is 7"), "{said}");
+    // Which of them would it be?
+    for name in ["num_boxes", "img_w"] {
+        let said = refused(name, &|dataset| {
+            dataset.with_i64_data(&[2, 100]).with_shape(&[2]);
+        });
+        assert!(said.contains(&format!("`{name}` are 2 numbers")), "{said}");
+    }
+    let said = refused("features", &|dataset| {
+        dataset.with_f32_data(&[]).with_shape(&[2, 0]);
+    });
+    assert!(said.contains("the shape [2, 0]"), "{said}");
+    let said = refused("features", &|dataset| {
+        let (exponent_location, mantissa_size) = (7, 7);
+        let Datatype::FloatingPoint { size, byte_order, layout } = half() else { unreachable!() };
+        let brain = FloatingPointLayout {
+            exponent_location,
+            exponent_size: 8,
+            mantissa_size,
+            exponent_bias: 127,
+            ..layout
+        };
+        let brain = Datatype::FloatingPoint { size, byte_order, layout: brain };
+        dataset.with_raw_data(brain, vec![0; 8], 4).with_shape(&[2, 2]);
+    });
+    assert!(said.contains("`features` are bf16") && said.contains("astype('f4')"), "{said}");
+}
+
+#[test]
+fn what_f32_rounds_of_f64_is_told_by_the_store_and_by_exports() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, store) = (folder.path().join("a.h5"), folder.path().join("store"));
+    let given = [0.1, 0.2, 0.25, 1.0];
+    grouped(&path, |name, group| {
+        if name == "features" {
+            group.create_dataset(name).with_f64_data(&given).with_shape(&[2, 2]);
+        }
+        name == "features"
+    });
+    let errors = given.map(|x| (x - f64::from(x as f32)).abs());
+    let convert = |source: &Path, target: &Path| {
+        let source = formats::open(source).unwrap();
+        let options = WriterOptions::default();
+        let report = convert(source, target, options, &OnError::Fail, &RUN, &mut |_| {});
+        report.unwrap().schema.rounding
+    };
+    let rounding = convert(&path, &store);
+    assert_eq!((rounding.largest, rounding.values), (errors[1], 4));
+    assert!((rounding.sum - errors.iter().sum::<f64>()).abs() < 1e-20);
+    // Also what is made of the store, and what is made of the dump without one.
+    assert_eq!(convert(&store, &folder.path().join("copy")).largest, errors[1]);
+    for source in [&store, &path] {
+        let (source, target) = (formats::open(source).unwrap(), folder.path().join("npy"));
+        let report =
+            export(source, &target, ForeignFormat::Npy, true, &OnError::Fail, &RUN, &mut |_| {});
+        assert_eq!(report.unwrap().source_rounding.largest, errors[1]);
+    }
+    // f64 that f32 holds is not rounded.
+    grouped(&path, |name, group| {
+        if name == "features" {
+            group.create_dataset(name).with_f64_data(&[0.5; 4]).with_shape(&[2, 2]);
+        }
+        name == "features"
+    });
+    assert_eq!(convert(&path, &folder.path().join("exact")).largest, 0.0);
+}
+
+#[test]
+fn what_the_library_cannot_list_is_told_once_and_what_writes_it_otherwise() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/several_directions.h5");
+    let said = first(&path).unwrap_err();
+    assert!(said.contains("version 2 B-tree") && said.contains("h5repack --low=0"), "{said}");
+    assert!(formats::open(&path).is_err());
 }
 
 /// One dataset per field of three images, with so many ids.
@@ -258,4 +330,16 @@ fn what_a_deep_look_finds_is_quarantined_too() {
     assert_eq!((report.bad_images, report.quarantined), (1, 1));
     let lines = std::fs::read_to_string(quarantine.join("report.jsonl")).unwrap();
     assert!(lines.contains("the same features as `a`"), "{lines}");
+}
+
+#[test]
+fn regions_without_features_are_a_finding() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("npy");
+    let mut sink = NpySink::create(&path).unwrap();
+    sink.append("a", &Regions { features: Vec::new(), dim: 0, ..image() }).unwrap();
+    Box::new(sink).finish().unwrap();
+    let report = validated(&path, &Options::default());
+    assert_eq!(report.bad_images, 1);
+    assert!(report.findings[0].what.contains("no features"), "{:?}", report.findings);
 }

@@ -76,17 +76,20 @@ impl UniterArrays {
             },
             None => None,
         };
+        let (mut values, rounding) = numbers::features(&features, "features")?;
+        values.truncate(n * dim);
         let regions = Regions {
             width: 1,
             height: 1,
             boxes: corners.chunks(columns).map(|row| [row[0], row[1], row[2], row[3]]).collect(),
-            features: floats(&features, "features", dim)?,
+            features: values,
             dim,
             objects: (!conf.is_empty()).then_some(Labels { ids: Vec::new(), confidences: conf }),
             attributes: None,
             extents: (columns > 4)
                 .then(|| corners.chunks(columns).map(|row| [row[4], row[5]]).collect()),
             class_probabilities,
+            rounding,
         };
         regions.check()?;
         Ok(regions)

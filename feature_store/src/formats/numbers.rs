@@ -2,6 +2,11 @@
 
 use unpickle::{Dtype, NdArray, Value};
 
+use crate::RoundingError;
+
+/// f32 values, and how far they are from those of the dump.
+pub(super) type Measured = (Vec<f32>, RoundingError);
+
 /// f64 values, rounded to f32, which is what every reader of such a dump makes of them.
 ///
 /// # Errors
@@ -18,6 +23,16 @@ pub(super) fn narrow(
         }
     };
     values.into_iter().enumerate().map(narrowed).collect()
+}
+
+/// As [`narrow`], and how much was rounded; none at all is no different from f32 values.
+///
+/// # Errors
+/// What [`narrow`] says.
+pub(super) fn measured(values: &[f64], name: &str) -> Result<Measured, String> {
+    let error = RoundingError::of_narrowing(values);
+    let error = if error.largest > 0.0 { error } else { RoundingError::default() };
+    Ok((narrow(values.iter().copied(), name)?, error))
 }
 
 /// Whole numbers as f32.
@@ -72,6 +87,20 @@ pub(super) fn floats(array: &NdArray, name: &str) -> Result<Vec<f32>, String> {
     match array.dtype() {
         Dtype::F64 => narrow(array.to_f64s().ok_or_else(other)?, name),
         _ => array.to_f32s().ok_or_else(other),
+    }
+}
+
+/// A NumPy array of features, which are what the record of rounding is about.
+///
+/// # Errors
+/// What [`floats`] says.
+pub(super) fn features(array: &NdArray, name: &str) -> Result<Measured, String> {
+    match array.dtype() {
+        Dtype::F64 => {
+            let values = array.to_f64s().ok_or_else(|| format!("its `{name}` are malformed"))?;
+            measured(&values, name)
+        }
+        _ => Ok((floats(array, name)?, RoundingError::default())),
     }
 }
 

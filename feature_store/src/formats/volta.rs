@@ -11,7 +11,7 @@ use unpickle::{Dtype, NdArray, Value};
 use super::lmdb_dump::{DumpReader, DumpWriter};
 use super::{FeatureSink, FeatureSource, FormatError, LeftOut, Listing, RecordError, Records};
 use super::{SourceInfo, SourceRecord, base64, numbers};
-use crate::{Labels, Regions};
+use crate::{Labels, Regions, RoundingError};
 
 /// Values in a record's dictionary: its fields, and what describes each array.
 pub(super) const MAX_VALUES: usize = 1 << 14;
@@ -114,7 +114,10 @@ pub(super) fn regions(record: &Value) -> Result<Regions, String> {
     let box_field = field(record, &["boxes", "bbox"]).ok_or("it has no `boxes`")?;
     let feature_field = field(record, &["features"]).ok_or("it has no `features`")?;
     let boxes = floats(box_field, "boxes")?;
-    let features = floats(feature_field, "features")?;
+    let (features, rounding) = match feature_field {
+        Value::Array(array) => numbers::features(array, "features")?,
+        other => (floats(other, "features")?, RoundingError::default()),
+    };
     let (boxes, rest) = boxes.as_chunks::<4>();
     if !rest.is_empty() || boxes.is_empty() {
         return Err(format!("its `boxes` hold {} numbers", 4 * boxes.len() + rest.len()));
@@ -152,6 +155,7 @@ pub(super) fn regions(record: &Value) -> Result<Regions, String> {
             }
             None => None,
         },
+        rounding,
     };
     regions.check()?;
     Ok(regions)

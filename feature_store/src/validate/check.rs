@@ -113,6 +113,9 @@ pub(crate) fn check_regions(regions: &Regions) -> Result<(), String> {
     if regions.is_empty() {
         return Err("it has no regions".into());
     }
+    if regions.dim == 0 {
+        return Err("its regions have no features".into());
+    }
     if regions.width == 0 || regions.height == 0 {
         return Err(format!("an image of {}x{} pixels", regions.width, regions.height));
     }

@@ -82,9 +82,13 @@ fn regions(group: &Group) -> Result<Regions, String> {
         checked(&dataset, name)?;
         numbers::integers(&dataset, Rows::All, name)
     };
+    let single = |name: &str| match integers(name)?[..] {
+        [value] => Ok(value),
+        ref values => Err(format!("its `{name}` are {} numbers", values.len())),
+    };
     let size = |spellings: &[&'static str]| -> Result<u32, String> {
         let name = find(spellings).ok_or_else(|| format!("it has no `{}`", spellings[0]))?;
-        let value = integers(name)?.first().copied().unwrap_or(-1);
+        let value = single(name)?;
         u32::try_from(value).map_err(|_| format!("its `{name}` is {value}"))
     };
     let labels = |ids: &[&'static str], confidences: &[&'static str]| -> Result<_, String> {
@@ -95,12 +99,17 @@ fn regions(group: &Group) -> Result<Regions, String> {
         };
         Ok((labels != Labels::default()).then_some(labels))
     };
-    let (shape, features) = floats(find(&["features"]).ok_or_else(|| absent(group, "features"))?)?;
+    let name = find(&["features"]).ok_or_else(|| absent(group, "features"))?;
+    let found = dataset(name)?;
+    let shape = checked(&found, name)?;
+    // Rows of nothing take no place in a file, however many it says there are: boxes of zeros would be made for all.
+    let (n, dim) = match shape[..] {
+        [n, dim] if dim > 0 => (n, dim),
+        _ => return Err(format!("its `features` have the shape {shape:?}")),
+    };
+    let (features, rounding) = numbers::features(&found, Rows::All, name)?;
     let (box_shape, boxes) =
         floats(find(&["boxes", "bbox"]).ok_or_else(|| absent(group, "boxes"))?)?;
-    let [n, dim] = shape[..] else {
-        return Err(format!("its `features` have the shape {shape:?}"));
-    };
     let (boxes, rest) = boxes.as_chunks::<4>();
     if boxes.len() != n || !rest.is_empty() || n == 0 {
         return Err(format!(
@@ -109,10 +118,8 @@ fn regions(group: &Group) -> Result<Regions, String> {
         ));
     }
     check_rows(&box_shape, "boxes", n)?;
-    if let Some(name) = find(&["num_boxes"])
-        && let [count] = integers(name)?[..]
-        && count != n as i64
-    {
+    let count = find(&["num_boxes"]).map(single).transpose()?;
+    if let Some(count) = count.filter(|&count| count != n as i64) {
         return Err(format!("its `num_boxes` is {count}, its `boxes` are {n}"));
     }
     let class_probabilities = match find(&["cls_prob"]) {
@@ -133,6 +140,7 @@ fn regions(group: &Group) -> Result<Regions, String> {
         attributes: labels(&["attr_id", "attrs_id"], &["attr_conf", "attrs_conf"])?,
         extents: None,
         class_probabilities,
+        rounding,
     };
     regions.check()?;
     Ok(regions)

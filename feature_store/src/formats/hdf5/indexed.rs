@@ -8,11 +8,12 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hdf5_pure::{ChunkCacheConfig, Dataset, DatasetAccessProperties, File};
+use hdf5_pure::{Dataset, DatasetAccessProperties, File};
 
 use super::check_text;
 use super::ids::{ids_beside, ids_in};
 use super::numbers::{self, Rows, explain};
+use super::storage;
 use crate::Regions;
 use crate::formats::{FormatError, MAX_ARRAY_BYTES, RecordError, Records, SourceRecord};
 
@@ -22,8 +23,6 @@ struct Field {
     rows: u64,
     inner: Vec<u64>,
     name: &'static str,
-    /// Bytes of a chunk, unpacked; 0 where there are none.
-    chunk: usize,
 }
 
 impl Field {
@@ -31,21 +30,21 @@ impl Field {
         file: &File,
         datasets: &[String],
         names: &[&'static str],
-    ) -> Result<Option<Field>, hdf5_pure::Error> {
+    ) -> Result<Option<Field>, String> {
+        let failed = |error| explain(&error);
         let Some(name) = names.iter().copied().find(|name| datasets.iter().any(|d| d == name))
         else {
             return Ok(None);
         };
-        let dataset = file.dataset(name)?;
-        let chunk = chunk_bytes(&dataset)?;
-        // A chunk is unpacked as a whole, whatever is asked of it: the last ones are kept for the next images.
-        let cache = ChunkCacheConfig::new().with_max_bytes(chunk.saturating_mul(2).max(1 << 20));
+        let dataset = file.dataset(name).map_err(failed)?;
+        storage::check(&dataset, name)?;
+        let cache = storage::cache(&dataset, name)?;
         let access = DatasetAccessProperties::new().with_chunk_cache(cache);
-        let dataset = file.dataset_with_options(name, access)?;
-        let shape = dataset.shape()?;
+        let dataset = file.dataset_with_options(name, access).map_err(failed)?;
+        let shape = dataset.shape().map_err(failed)?;
         let (rows, inner) =
             shape.split_first().map_or((0, Vec::new()), |(n, rest)| (*n, rest.to_vec()));
-        Ok(Some(Field { dataset, rows, inner, name, chunk }))
+        Ok(Some(Field { dataset, rows, inner, name }))
     }
 
     /// Values of some rows.
@@ -99,9 +98,7 @@ impl Index {
         datasets: &[String],
     ) -> Result<Option<Index>, FormatError> {
         let malformed = |what: String| FormatError::Malformed { path: path.to_owned(), what };
-        let find = |names: &[&'static str]| {
-            Field::find(file, datasets, names).map_err(|error| malformed(explain(&error)))
-        };
+        let find = |names: &[&'static str]| Field::find(file, datasets, names).map_err(malformed);
         let Some(features) = find(&["features", "image_features"])? else { return Ok(None) };
         let fields = Fields {
             features,
@@ -144,14 +141,6 @@ impl Index {
     }
 }
 
-/// Bytes of a chunk as it is unpacked; 0 for a dataset that is stored in one piece.
-fn chunk_bytes(dataset: &Dataset) -> Result<usize, hdf5_pure::Error> {
-    let Some(shape) = dataset.chunk_shape()? else { return Ok(0) };
-    let size = dataset.element_size()?;
-    let bytes = shape.iter().try_fold(size, |bytes, &n| bytes.checked_mul(n));
-    Ok(bytes.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(usize::MAX))
-}
-
 impl Fields {
     /// How many images there are rows for.
     fn images(&self) -> u64 {
@@ -159,21 +148,6 @@ impl Fields {
     }
 
     fn check(&self) -> Result<(), String> {
-        let all = [
-            Some(&self.features),
-            self.boxes.as_ref(),
-            self.spatial.as_ref(),
-            self.positions.as_ref(),
-            self.counts.as_ref(),
-            self.width.as_ref(),
-            self.height.as_ref(),
-        ];
-        if let Some(field) = all.into_iter().flatten().find(|field| field.chunk > MAX_ARRAY_BYTES) {
-            return Err(format!(
-                "`{}` has chunks of {} bytes, more than {MAX_ARRAY_BYTES}; `h5repack` writes smaller ones",
-                field.name, field.chunk
-            ));
-        }
         let dims = if self.positions.is_some() { 1 } else { 2 };
         if self.features.inner.len() != dims {
             let shape = &self.features.inner;
@@ -216,17 +190,21 @@ impl Fields {
             },
             None => (row, 1),
         };
-        let features = self.features.floats(first, count)?;
+        self.features.check(first, count)?;
+        let rows = Rows::Some { first, count };
+        let (features, rounding) =
+            numbers::features(&self.features.dataset, rows, self.features.name)?;
         let dim = self.features.inner.last().copied().unwrap_or(0) as usize;
         let stored = features.len().checked_div(dim).unwrap_or(0);
         let n = match &self.counts {
             Some(counts) => match counts.integers(row, 1)?.first() {
                 Some(&n) if 0 < n && n as usize <= stored => n as usize,
-                other => return Err(format!("its `num_boxes` is {other:?}, of {stored} stored")),
+                Some(n) => return Err(format!("its `num_boxes` is {n}, of {stored} stored")),
+                None => return Err("its `num_boxes` is nothing".into()),
             },
             None => stored,
         };
-        let mut regions = Regions { features, dim, ..Regions::default() };
+        let mut regions = Regions { features, dim, rounding, ..Regions::default() };
         regions.features.truncate(n * dim);
         match (&self.boxes, &self.width, &self.height) {
             (Some(boxes), Some(width), Some(height)) => {

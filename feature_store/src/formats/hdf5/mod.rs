@@ -8,6 +8,7 @@ mod ids;
 mod indexed;
 mod numbers;
 mod out;
+mod storage;
 mod write;
 mod write_indexed;
 
@@ -50,7 +51,10 @@ impl Hdf5Source {
                 // What cannot be read in one group, for the file's version, cannot in any.
                 let first = file.root().iter_groups().map_err(malformed)?.next();
                 let features = first.and_then(|(_, group)| group.dataset("features").ok());
-                features.map_or(Ok(()), |found| found.layout().map(drop)).map_err(malformed)?;
+                let readable = |found| storage::check(&found, "features");
+                features
+                    .map_or(Ok(()), readable)
+                    .map_err(|what| FormatError::Malformed { path: path.to_owned(), what })?;
                 Layout::Grouped
             }
         };
@@ -96,12 +100,13 @@ fn check_text(id: &str) -> Result<(), &'static str> {
 
 /// Refuses a dataset that claims more than one image can have, before anything is allocated for it.
 fn checked(dataset: &Dataset, name: &str) -> Result<Vec<usize>, String> {
-    let shape = dataset.shape().map_err(|error| format!("`{name}`: {error}"))?;
-    let size = dataset.element_size().map_err(|error| format!("`{name}`: {error}"))?;
+    let failed = |error| format!("`{name}`: {}", numbers::explain(&error));
+    let (shape, size) = (dataset.shape().map_err(failed)?, dataset.element_size().map_err(failed)?);
     let bytes = shape.iter().try_fold(size, |bytes, &n| bytes.checked_mul(n));
     if bytes.is_none_or(|bytes| bytes > MAX_ARRAY_BYTES as u64) {
         return Err(format!("`{name}` has the shape {shape:?}, too much for one image"));
     }
+    storage::check(dataset, name)?;
     Ok(shape.into_iter().map(|n| n as usize).collect())
 }
 

@@ -4,7 +4,8 @@
 use half::f16;
 use hdf5_pure::{DType, Dataset, Datatype, DatatypeByteOrder, Error, FormatError};
 
-use crate::formats::numbers::{exact, narrow, signed, whole};
+use crate::RoundingError;
+use crate::formats::numbers::{Measured, exact, measured, narrow, signed, whole};
 
 /// Which rows of a dataset.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +32,12 @@ pub(super) fn explain(error: &Error) -> String {
              cannot be read here; `h5repack --low=0 --high=3 OLD NEW`, or h5py with libver=('earliest', 'v114'), writes \
              the same in a version that can"
         ),
+        // Of the address that stands in place of what a link leads to.
+        Error::Format(FormatError::OffsetOverflow { offset: u64::MAX, .. }) => {
+            "a name in it leads to no place in the file, as soft links do in files for HDF5 before 1.8: links by name \
+             are not followed here, hard links (h5py: `file[name] = file['/where/it/is']`) are"
+                .to_owned()
+        }
         other => other.to_string(),
     }
 }
@@ -50,9 +57,29 @@ pub(super) fn floats(dataset: &Dataset, rows: Rows, name: &str) -> Result<Vec<f3
                 let bytes = read!(dataset, rows, read_raw, read_raw_rows).map_err(failed)?;
                 Ok(halves(&bytes, order))
             }
-            None => Err(format!("its `{name}` are numbers of an unknown kind: {datatype:?}")),
+            None => Err(format!("its `{name}` are {}", foreign(&datatype))),
         },
-        _ => exact(integers(dataset, rows, name)?, name),
+        DType::U8
+        | DType::U16
+        | DType::U32
+        | DType::U64
+        | DType::I8
+        | DType::I16
+        | DType::I32
+        | DType::I64
+        | DType::Enum(_) => exact(integers(dataset, rows, name)?, name),
+        other => Err(format!("its `{name}` are no numbers but {other}")),
+    }
+}
+
+/// Features, which are what the record of rounding is about.
+pub(super) fn features(dataset: &Dataset, rows: Rows, name: &str) -> Result<Measured, String> {
+    let failed = said(name);
+    match dataset.dtype().map_err(&failed)? {
+        DType::F64 => {
+            measured(&read!(dataset, rows, read_f64, read_f64_rows).map_err(failed)?, name)
+        }
+        _ => Ok((floats(dataset, rows, name)?, RoundingError::default())),
     }
 }
 
@@ -79,6 +106,25 @@ pub(super) fn integers(dataset: &Dataset, rows: Rows, name: &str) -> Result<Vec<
     }
 }
 
+/// What a type is that is not read.
+fn foreign(datatype: &Datatype) -> String {
+    let Datatype::FloatingPoint { size, layout, .. } = datatype else {
+        return format!("no numbers that are read: {datatype:?}");
+    };
+    let bits = (layout.exponent_size, layout.mantissa_size);
+    let name = match bits {
+        (8, 7) => "bf16".to_owned(),
+        (exponent, mantissa) => {
+            format!(
+                "floating-point numbers of {exponent} bits of exponent and {mantissa} of mantissa"
+            )
+        }
+    };
+    format!(
+        "{name} in {size} bytes; f16, f32 and f64 are read, `features[...].astype('f4')` makes them"
+    )
+}
+
 /// The byte order of IEEE's half precision, if it is that.
 fn half_order(datatype: &Datatype) -> Option<DatatypeByteOrder> {
     let Datatype::FloatingPoint { size: 2, byte_order, layout } = datatype else { return None };
@@ -98,4 +144,17 @@ fn halves(bytes: &[u8], order: DatatypeByteOrder) -> Vec<f32> {
         _ => f16::from_le_bytes(*bytes),
     };
     bytes.as_chunks().0.iter().map(|bytes| value(bytes).to_f32()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_that_the_library_takes_for_addresses_are_called_links() {
+        let error = FormatError::OffsetOverflow { offset: u64::MAX, length: 4 };
+        assert!(explain(&Error::Format(error)).contains("soft links"));
+        let error = FormatError::OffsetOverflow { offset: 7, length: 4 };
+        assert!(!explain(&Error::Format(error)).contains("soft links"));
+    }
 }
