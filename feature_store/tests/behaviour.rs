@@ -1,5 +1,8 @@
 //! What must hold for a store whatever happens to it.
 
+#[path = "common/image.rs"]
+mod image;
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
@@ -14,15 +17,10 @@ use feature_store::{
 };
 use unpickle::Value;
 
+use image::image;
+
 fn regions(seed: u32) -> Regions {
-    Regions {
-        width: 100,
-        height: 80,
-        boxes: vec![[1.0, 2.0, 50.0, 60.0], [0.0, 0.0, 100.0, 80.0]],
-        features: (0..128).map(|i| (i * (seed + 1)) as f32).collect(),
-        dim: 64,
-        ..Regions::default()
-    }
+    image(seed, 64)
 }
 
 fn write(path: &Path, ids: impl IntoIterator<Item = String>) -> Schema {

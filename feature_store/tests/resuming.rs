@@ -1,5 +1,8 @@
 //! A conversion that is interrupted ends as one that is not: with the same digest, findings and refusals.
 
+#[path = "common/image.rs"]
+mod image;
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,15 +11,10 @@ use feature_store::formats::tsv::{TsvCompression, TsvOrder, TsvSink};
 use feature_store::formats::{self, FeatureSink as _};
 use feature_store::{Conflict, Regions, StoreError, WriterOptions};
 
+use image::image;
+
 fn regions(seed: u32) -> Regions {
-    Regions {
-        width: 100,
-        height: 80,
-        boxes: vec![[1.0, 2.0, 50.0, 60.0], [0.0, 0.0, 100.0, 80.0]],
-        features: (0..128).map(|i| (i * (seed + 1)) as f32).collect(),
-        dim: 64,
-        ..Regions::default()
-    }
+    image(seed, 64)
 }
 
 /// A dump of images with these ids and contents, in this order.

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use super::filter::Filter;
 use super::{Explorer, Reply, page, percent};
 use crate::report::mistake_view::{attention, table};
-use crate::report::mistakes::{Mistake, look, shares};
+use crate::report::mistakes::{Mistake, look};
 
 pub(super) fn detail(explorer: &Explorer, number: usize, filter: &Filter) -> Reply {
     let prediction = explorer.entries[number].first();
@@ -82,7 +82,7 @@ fn header(explorer: &Explorer, number: usize) -> Markup {
 /// All candidates with the share that each run gives them.
 fn candidates_of(explorer: &Explorer, number: usize, candidate: usize, filter: &Filter) -> Markup {
     let entry = &explorer.entries[number];
-    let by_run: Vec<Vec<f64>> = entry.by_run.iter().map(|p| shares(&p.scores)).collect();
+    let by_run: Vec<Vec<f64>> = entry.by_run.iter().map(|p| p.shares(1.0)).collect();
     let class = |position: usize| {
         let described = entry.first().target == Some(position);
         let chosen = entry.by_run.iter().any(|prediction| prediction.best() == position);

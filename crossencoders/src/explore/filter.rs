@@ -1,7 +1,6 @@
 //! Which descriptions are listed, and in what order; as it stands in a query.
 
 use super::{Entry, Explorer};
-use crate::report::mistakes::shares;
 
 /// Descriptions on a page.
 pub(super) const PAGE: usize = 50;
@@ -109,7 +108,7 @@ impl Filter {
 /// How much larger the share of the chosen image is than that of the described one: 0 where it is right.
 fn mistaken(entry: &Entry) -> f64 {
     let prediction = entry.first();
-    let shares = shares(&prediction.scores);
+    let shares = prediction.shares(1.0);
     prediction.target.map_or(0.0, |target| shares[prediction.best()] - shares[target])
 }
 

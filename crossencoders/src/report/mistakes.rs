@@ -48,17 +48,9 @@ pub(crate) struct Look {
 pub(super) fn most_confident(predictions: &[Prediction]) -> Vec<&Prediction> {
     let mut wrong: Vec<&Prediction> =
         predictions.iter().filter(|prediction| prediction.rank.is_some_and(|r| r > 1)).collect();
-    let confidence = |prediction: &Prediction| shares(&prediction.scores)[prediction.best()];
+    let confidence = |prediction: &Prediction| prediction.shares(1.0)[prediction.best()];
     wrong.sort_by(|a, b| confidence(b).total_cmp(&confidence(a)));
     wrong
-}
-
-/// Softmax.
-pub(crate) fn shares(scores: &[f32]) -> Vec<f64> {
-    let highest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let powers: Vec<f64> = scores.iter().map(|score| f64::from(score - highest).exp()).collect();
-    let sum: f64 = powers.iter().sum();
-    powers.into_iter().map(|power| power / sum).collect()
 }
 
 /// Runs the model once more on some descriptions and keeps what it attends to in one candidate of each, and in the described
@@ -91,7 +83,7 @@ pub(crate) fn look(
             video: prediction.video,
             text: prediction.text.clone(),
             words: example.input_ids.iter().map(piece).collect(),
-            shares: shares(&prediction.scores),
+            shares: prediction.shares(1.0),
             rank: prediction.rank.unwrap_or_default(),
             chosen: candidate(chosen)?,
             described: candidate(prediction.target.unwrap_or(chosen))?,
@@ -177,7 +169,6 @@ mod tests {
         ];
         let order: Vec<usize> = most_confident(&predictions).iter().map(|p| p.number).collect();
         assert_eq!(order, [2, 0]);
-        assert_eq!(shares(&[200.0, 0.0, 0.0])[0], 1.0);
-        assert!((shares(&[1.0, 1.0]).iter().sum::<f64>() - 1.0).abs() < 1e-12);
+        assert_eq!(predictions[2].shares(1.0)[0], 1.0);
     }
 }

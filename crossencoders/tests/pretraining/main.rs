@@ -39,8 +39,8 @@ fn regions(image: usize) -> Regions {
         dim: DIM,
         objects: Some(labels(image)),
         attributes: Some(labels(image + 100)),
-        extents: None,
         class_probabilities: Some(hot(1601, REGIONS)),
+        ..Regions::default()
     }
 }
 

@@ -5,11 +5,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use evaluation::analysis::{Agreement, Analysis, Margins, Pair, Quantiles, agreement, plot};
-use evaluation::{Annotators, Evaluation, Phenomena, Prediction, read_predictions, write_whole};
+use evaluation::{Prediction, read_predictions, write_whole};
 use feature_store::text::visible;
 use serde::Serialize;
 
-use crate::results::{BootstrapArgs, check_output, print_evaluation};
+use crate::results::{EvaluationArgs, check_output, print_evaluation};
 
 /// Look into predictions: positions, margins, calibration, length, and what several models have in common
 ///
@@ -21,12 +21,6 @@ pub struct Args {
     /// Predictions of labelled splits (*.jsonl), as `xenc eval --predictions` and `xenc clip rank --predictions` write them
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Phenomena of the descriptions (ImageCoDe's manual_annotation_valid.yaml)
-    #[arg(long, value_name = "FILE")]
-    phenomena: Option<PathBuf>,
-    /// Annotators of the descriptions (ImageCoDe's annotator_split_valid.json)
-    #[arg(long, value_name = "FILE")]
-    annotators: Option<PathBuf>,
     /// Write plots (SVG) into this folder, of several files into a folder in it for each
     #[arg(long, value_name = "DIR")]
     plots: Option<PathBuf>,
@@ -37,7 +31,7 @@ pub struct Args {
     #[arg(long)]
     force: bool,
     #[command(flatten)]
-    bootstrap: BootstrapArgs,
+    evaluation: EvaluationArgs,
     /// Print everything as JSON
     #[arg(long)]
     json: bool,
@@ -60,8 +54,7 @@ struct Model {
 
 /// Reads, prints, plots.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let annotators = args.annotators.as_deref().map(Annotators::load).transpose()?;
-    let phenomena = args.phenomena.as_deref().map(Phenomena::load).transpose()?;
+    let evaluator = args.evaluation.load()?;
     let names = names(&args.files);
     let folders: Vec<PathBuf> =
         args.plots.iter().flat_map(|folder| folders(folder, &names)).collect();
@@ -71,10 +64,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (mut models, mut lists) = (Vec::new(), Vec::new());
     for (file, name) in args.files.iter().zip(&names) {
         let list = read_predictions(file)?.list;
-        let bootstrap = args.bootstrap.get();
-        let evaluation =
-            Evaluation::new(&list, annotators.as_ref(), phenomena.as_ref(), &bootstrap);
-        let analysis = evaluation.and_then(|evaluation| Analysis::new(&list, evaluation));
+        let analysis =
+            evaluator.evaluate(&list).and_then(|evaluation| Analysis::new(&list, evaluation));
         let analysis = analysis.with_context(|| format!("cannot analyse {}", file.display()))?;
         models.push(Model { name: name.clone(), analysis });
         lists.push(list);

@@ -142,6 +142,16 @@ impl Prediction {
         }
     }
 
+    /// Every candidate's share in the softmax of the scores at a temperature, by which they are divided first; 1 for the
+    /// scores as they are.
+    pub fn shares(&self, temperature: f64) -> Vec<f64> {
+        let highest = self.scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let power = |score: &f32| (f64::from(score - highest) / temperature).exp();
+        let powers: Vec<f64> = self.scores.iter().map(power).collect();
+        let sum: f64 = powers.iter().sum();
+        powers.into_iter().map(|power| power / sum).collect()
+    }
+
     /// The candidate that is ranked first.
     pub fn best(&self) -> usize {
         best(&self.scores)

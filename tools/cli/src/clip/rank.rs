@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::ensure;
 use evaluation::{
-    Annotators, Evaluation, Origin, Phenomena, Predictions, SkippedSet, check_submission,
-    write_predictions, write_submission,
+    Evaluation, Origin, Predictions, SkippedSet, check_submission, write_predictions,
+    write_submission,
 };
 use feature_store::{FeatureStore, dataset};
 use serde::Serialize;
@@ -16,7 +16,7 @@ use vision::extract::{Ranking, rank};
 use crate::interrupt;
 use crate::pictures::DeviceArgs;
 use crate::progress::Progress;
-use crate::results::{BootstrapArgs, check_output, print_evaluation};
+use crate::results::{EvaluationArgs, check_output, print_evaluation};
 
 /// Sets named as left out.
 const NAMED: usize = 5;
@@ -40,12 +40,6 @@ pub struct Args {
     vocabulary: Option<PathBuf>,
     #[command(flatten)]
     device: DeviceArgs,
-    /// Phenomena of the descriptions (ImageCoDe's manual_annotation_valid.yaml): accuracy for each
-    #[arg(long, value_name = "FILE")]
-    phenomena: Option<PathBuf>,
-    /// Annotators of the descriptions (ImageCoDe's annotator_split_valid.json): accuracy for seen and unseen ones
-    #[arg(long, value_name = "FILE")]
-    annotators: Option<PathBuf>,
     /// Write every description's scores and rank, one a line (*.jsonl): `xenc eval` and `xenc compare` read it
     #[arg(long, value_name = "FILE")]
     predictions: Option<PathBuf>,
@@ -56,7 +50,7 @@ pub struct Args {
     #[arg(long)]
     force: bool,
     #[command(flatten)]
-    bootstrap: BootstrapArgs,
+    evaluation: EvaluationArgs,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
@@ -82,9 +76,7 @@ struct Report<'a> {
 /// Ranks, with progress on stderr and the report on stdout.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     check_outputs(&args)?;
-    // Read before the work: a fault in them would waste it.
-    let annotators = args.annotators.as_deref().map(Annotators::load).transpose()?;
-    let phenomena = args.phenomena.as_deref().map(Phenomena::load).transpose()?;
+    let evaluator = args.evaluation.load()?;
     let Some((ranking, origin)) = ranked(&args)? else { return Ok(interrupt::exit_code()) };
     let Ranking { predictions: list, truncated, sets, skipped } = ranking;
     let predictions = Predictions { origin, list };
@@ -98,9 +90,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     // Of a split without labels there is nothing to compare with.
     let is_labelled = list.iter().any(|one| one.target.is_some());
-    let evaluate =
-        || Evaluation::new(list, annotators.as_ref(), phenomena.as_ref(), &args.bootstrap.get());
-    let evaluation = is_labelled.then(evaluate).transpose()?;
+    let evaluation = is_labelled.then(|| evaluator.evaluate(list)).transpose()?;
     tell_skipped(&skipped);
     if args.json {
         let (ranked, skipped) = (list.len(), &*skipped);

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use evaluation::{Annotators, Evaluation, Phenomena, write_predictions};
+use evaluation::{Evaluation, write_predictions};
 use serde::Serialize;
 
 use super::{RankOptions, Source, SplitArgs, check_options, is_predictions, ranked};
 use crate::interrupt;
-use crate::results::{BootstrapArgs, check_output, print_evaluation};
+use crate::results::{EvaluationArgs, check_output, print_evaluation};
 
 /// Rank a labelled split: accuracy and mean reciprocal rank, with intervals
 #[derive(clap::Args)]
@@ -21,12 +21,6 @@ pub struct Args {
     options: RankOptions,
     #[command(flatten)]
     split: SplitArgs,
-    /// Phenomena of the descriptions (ImageCoDe's manual_annotation_valid.yaml): accuracy for each
-    #[arg(long, value_name = "FILE")]
-    phenomena: Option<PathBuf>,
-    /// Annotators of the descriptions (ImageCoDe's annotator_split_valid.json): accuracy for seen and unseen ones
-    #[arg(long, value_name = "FILE")]
-    annotators: Option<PathBuf>,
     /// Write every description's scores and rank, one a line (*.jsonl)
     #[arg(long, value_name = "FILE")]
     predictions: Option<PathBuf>,
@@ -37,7 +31,7 @@ pub struct Args {
     #[arg(long)]
     force: bool,
     #[command(flatten)]
-    bootstrap: BootstrapArgs,
+    evaluation: EvaluationArgs,
     /// Print the metrics as JSON
     #[arg(long)]
     json: bool,
@@ -55,9 +49,7 @@ struct Report<'a> {
 /// Evaluates, writes the files that are asked for, and prints.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     check_outputs(&args)?;
-    // Read before the work: a fault in them would waste it.
-    let annotators = args.annotators.as_deref().map(Annotators::load).transpose()?;
-    let phenomena = args.phenomena.as_deref().map(Phenomena::load).transpose()?;
+    let evaluator = args.evaluation.load()?;
     let Some(ranked) = ranked(&args.model, &args.options, &args.split)? else {
         return Ok(interrupt::exit_code());
     };
@@ -65,10 +57,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(file) = &args.predictions {
         write_predictions(file, &ranked.predictions)?;
     }
-    let bootstrap = args.bootstrap.get();
-    let predictions = &ranked.predictions.list;
-    let evaluation =
-        Evaluation::new(predictions, annotators.as_ref(), phenomena.as_ref(), &bootstrap)?;
+    let evaluation = evaluator.evaluate(&ranked.predictions.list)?;
     if let Some(file) = &args.csv {
         evaluation.write_csv(file).with_context(|| format!("cannot write {}", file.display()))?;
     }

@@ -5,7 +5,11 @@ mod table;
 use std::path::Path;
 
 use anyhow::bail;
-use evaluation::Bootstrap;
+use std::path::PathBuf;
+
+use evaluation::{
+    AnnotationsError, Annotators, Bootstrap, Evaluation, EvaluationError, Phenomena, Prediction,
+};
 
 pub use table::print_evaluation;
 #[cfg(feature = "torch")]
@@ -28,6 +32,45 @@ pub struct BootstrapArgs {
 impl BootstrapArgs {
     pub fn get(&self) -> Bootstrap {
         Bootstrap { resamples: self.resamples, confidence: self.confidence, seed: self.seed }
+    }
+}
+
+/// How predictions are evaluated.
+#[derive(clap::Args)]
+pub struct EvaluationArgs {
+    /// Phenomena of the descriptions (ImageCoDe's manual_annotation_valid.yaml): accuracy for each
+    #[arg(long, value_name = "FILE")]
+    phenomena: Option<PathBuf>,
+    /// Annotators of the descriptions (ImageCoDe's annotator_split_valid.json): accuracy for seen and unseen ones
+    #[arg(long, value_name = "FILE")]
+    annotators: Option<PathBuf>,
+    #[command(flatten)]
+    bootstrap: BootstrapArgs,
+}
+
+/// What predictions are evaluated with.
+pub struct Evaluator {
+    phenomena: Option<Phenomena>,
+    annotators: Option<Annotators>,
+    bootstrap: Bootstrap,
+}
+
+impl EvaluationArgs {
+    /// Reads the files: before the work, which a fault in them would waste.
+    pub fn load(&self) -> Result<Evaluator, AnnotationsError> {
+        Ok(Evaluator {
+            phenomena: self.phenomena.as_deref().map(Phenomena::load).transpose()?,
+            annotators: self.annotators.as_deref().map(Annotators::load).transpose()?,
+            bootstrap: self.bootstrap.get(),
+        })
+    }
+}
+
+impl Evaluator {
+    /// Evaluates the predictions of a labelled split.
+    pub fn evaluate(&self, predictions: &[Prediction]) -> Result<Evaluation, EvaluationError> {
+        let Evaluator { phenomena, annotators, bootstrap } = self;
+        Evaluation::new(predictions, annotators.as_ref(), phenomena.as_ref(), bootstrap)
     }
 }
 

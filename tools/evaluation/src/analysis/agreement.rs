@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use super::softmax;
 use crate::Prediction;
 
 /// Two models side by side.
@@ -145,7 +144,7 @@ fn ensemble(rows: &[Row]) -> Ensemble {
     Ensemble {
         oracle: part(&|row| row.iter().any(|p| is_right(p))),
         unanimous: part(&|row| row.iter().all(|p| is_right(p))),
-        mean_share: part(&|row| chosen(row, &|p| softmax(&p.scores, 1.0)) == row[0].target),
+        mean_share: part(&|row| chosen(row, &|p| p.shares(1.0)) == row[0].target),
         mean_rank: part(&|row| chosen(row, &|p| ranks(&p.scores)) == row[0].target),
     }
 }

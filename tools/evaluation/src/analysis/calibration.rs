@@ -4,7 +4,7 @@
 
 use serde::Serialize;
 
-use super::{Labelled, softmax};
+use super::Labelled;
 
 /// Bins of confidence of equal width.
 const BINS: usize = 10;
@@ -60,7 +60,7 @@ impl Calibration {
 fn bins(labelled: &[Labelled], temperature: f64) -> Vec<Bin> {
     let mut bins = vec![Bin::default(); BINS];
     for entry in labelled {
-        let confidence = softmax(&entry.prediction.scores, temperature)[entry.prediction.best()];
+        let confidence = entry.prediction.shares(temperature)[entry.prediction.best()];
         let bin = &mut bins[((confidence * BINS as f64) as usize).min(BINS - 1)];
         bin.descriptions += 1;
         bin.confidence += confidence;
@@ -81,7 +81,7 @@ fn expected_error(bins: &[Bin]) -> f64 {
 
 fn loss(labelled: &[Labelled], temperature: f64) -> f64 {
     let of = |entry: &Labelled| {
-        let share = softmax(&entry.prediction.scores, temperature)[entry.target];
+        let share = entry.prediction.shares(temperature)[entry.target];
         -share.max(f64::MIN_POSITIVE).ln()
     };
     labelled.iter().map(of).sum::<f64>() / labelled.len().max(1) as f64

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Labelled, softmax};
+use super::Labelled;
 
 /// Five points of a distribution.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
@@ -34,7 +34,7 @@ impl Margins {
     pub(super) fn new(labelled: &[Labelled]) -> Margins {
         let (mut right, mut wrong, mut missed) = (Vec::new(), Vec::new(), Vec::new());
         for entry in labelled {
-            let shares = softmax(&entry.prediction.scores, 1.0);
+            let shares = entry.prediction.shares(1.0);
             let best = entry.prediction.best();
             let others = shares.iter().enumerate().filter(|(position, _)| *position != best);
             let ahead = shares[best] - others.map(|(_, share)| *share).fold(0.0, f64::max);

@@ -79,15 +79,6 @@ impl<'a> Labelled<'a> {
     }
 }
 
-/// Softmax of scores at a temperature.
-fn softmax(scores: &[f32], temperature: f64) -> Vec<f64> {
-    let highest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let powers: Vec<f64> =
-        scores.iter().map(|score| (f64::from(score - highest) / temperature).exp()).collect();
-    let sum: f64 = powers.iter().sum();
-    powers.into_iter().map(|power| power / sum).collect()
-}
-
 fn recall(labelled: &[Labelled]) -> Vec<f64> {
     let most = labelled.iter().map(|l| l.prediction.images.len()).max().unwrap_or(0);
     let within = |k: usize| labelled.iter().filter(|l| l.rank <= k).count();
