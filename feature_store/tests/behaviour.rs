@@ -199,9 +199,9 @@ fn a_flipped_bit_is_found_by_get_and_by_validation() {
     let path = folder.path().join("store");
     write(&path, (0..20).map(|i| format!("img{i}")));
     let mut bytes = std::fs::read(path.join("data.mdb")).unwrap();
-    // The last feature value of img0's record: 127.0, found by the values before it.
-    let needle: Vec<u8> =
-        [124.0f32, 125.0, 126.0, 127.0].iter().flat_map(|x| x.to_le_bytes()).collect();
+    // The last feature values of img0's record.
+    let features = regions(0).features;
+    let needle: Vec<u8> = features[124..].iter().flat_map(|x| x.to_le_bytes()).collect();
     let at = bytes.windows(needle.len()).position(|window| window == needle).unwrap();
     bytes[at] ^= 1;
     let damaged = folder.path().join("damaged");
@@ -319,6 +319,11 @@ fn a_volta_dump_that_lists_other_images_than_it_holds_is_found_out() {
             "`keys` does not name the image `open1img1`: VOLTA's readers do not find what it leaves out",
         ]
     );
+    keys(Value::List(["open1img0", "open1img1", "open1img0"].map(text).to_vec()));
+    assert_eq!(findings(&dump), ["`keys` names the image `open1img0`, more than once"]);
+    keys(Value::List(vec![Value::List(Vec::new()); 1 << 15]));
+    let said = findings(&dump);
+    assert!(said.len() == 1 && said[0].contains("values"), "{said:?}");
     keys(Value::Int(7));
     assert_eq!(findings(&dump), ["`keys`, the list of ids: it is no list"]);
     keys(Value::List(vec![Value::Int(7)]));

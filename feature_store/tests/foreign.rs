@@ -206,8 +206,8 @@ fn what_the_library_cannot_list_is_told_once_and_what_writes_it_otherwise() {
     assert!(formats::open(&path).is_err());
 }
 
-/// One dataset per field of three images, with so many ids.
-fn indexed(path: &Path, ids: &[i64]) {
+/// One dataset per field of three images.
+fn indexed_fields() -> FileBuilder {
     let mut file = FileBuilder::new();
     let features: Vec<f32> = (0..12u8).map(f32::from).collect();
     file.create_dataset("features").with_f32_data(&features).with_shape(&[3, 2, 2]);
@@ -216,6 +216,12 @@ fn indexed(path: &Path, ids: &[i64]) {
     for (name, value) in [("image_w", 100), ("image_h", 80)] {
         file.create_dataset(name).with_i64_data(&[value; 3]).with_shape(&[3]);
     }
+    file
+}
+
+/// The same with so many ids.
+fn indexed(path: &Path, ids: &[i64]) {
+    let mut file = indexed_fields();
     file.create_dataset("ids").with_i64_data(ids).with_shape(&[ids.len() as u64]);
     std::fs::write(path, file.finish().unwrap()).unwrap();
 }
@@ -234,9 +240,34 @@ fn rows_without_an_id_are_a_finding() {
     indexed(&path, &[5]);
     let report = validated(&path, &Options::default());
     assert_eq!((report.images, report.bad_images), (2, 1));
-    assert_eq!(report.findings[0].id, "rows 1 to 2");
+    assert_eq!(report.findings[0].id, "row 1");
+    assert!(report.findings[0].what.contains("or for 1 more"), "{:?}", report.findings);
     indexed(&path, &[5, 6, 7, 8]);
     assert_eq!(validated(&path, &Options::default()).bad_images, 1);
+}
+
+#[test]
+fn a_dictionary_beside_the_file_that_lacks_images_is_a_finding() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, list) = (folder.path().join("a.h5"), folder.path().join("a_imgid2idx.json"));
+    std::fs::write(&path, indexed_fields().finish().unwrap()).unwrap();
+    std::fs::write(&list, r#"{"5": 2, "6": 0, "7": 1}"#).unwrap();
+    assert!(validated(&path, &Options::default()).is_good());
+    // Two names of one image are two images, and nobody is left for row 1.
+    std::fs::write(&list, r#"{"5": 2, "6": 0, "7": 0}"#).unwrap();
+    let report = validated(&path, &Options::default());
+    assert_eq!((report.images, report.bad_images), (4, 1));
+    let finding = &report.findings[0];
+    assert!(finding.id == "row 1" && finding.what.contains("no id stands for it"), "{finding:?}");
+    // A row beyond the images takes nobody's place.
+    std::fs::write(&list, r#"{"5": 2, "6": 0, "7": 9}"#).unwrap();
+    assert_eq!(validated(&path, &Options::default()).bad_images, 2);
+    // Twenty bytes a value would be asked for each of these; three images have no such list.
+    std::fs::remove_file(&list).unwrap();
+    let lists = folder.path().join("a_imgid2idx.pkl");
+    std::fs::write(&lists, [b"\x80\x02".as_slice(), &vec![b']'; 1 << 18], b"."].concat()).unwrap();
+    let said = formats::open(&path).err().unwrap().to_string();
+    assert!(said.contains("a_imgid2idx.pkl") && said.contains("values"), "{said}");
 }
 
 #[test]

@@ -81,12 +81,22 @@ impl ClipRanking {
         video: &Tensor,
         train: bool,
     ) -> Tensor {
-        let (images, texts) = (self.images(images), self.texts(tokens));
+        self.scores_of(&self.images(images), &self.texts(tokens), video, train)
+    }
+
+    /// Scores `[sets, candidates]` of embeddings of pictures `[sets, candidates, embed]` and of descriptions `[sets, embed]`.
+    pub fn scores_of(
+        &self,
+        images: &Tensor,
+        texts: &Tensor,
+        video: &Tensor,
+        train: bool,
+    ) -> Tensor {
         match &self.head {
-            Some(head) => head.forward(&images, &texts, video, train, &mut |_| {}),
+            Some(head) => head.forward(images, texts, video, train, &mut |_| {}),
             None => {
-                let texts = normalised(&texts).unsqueeze(2);
-                normalised(&images).matmul(&texts).squeeze_dim(2) * self.clip.scale()
+                let texts = normalised(texts).unsqueeze(2);
+                normalised(images).matmul(&texts).squeeze_dim(2) * self.clip.scale()
             }
         }
     }

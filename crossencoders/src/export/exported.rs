@@ -8,8 +8,8 @@ use onnx::runtime::{Options, RuntimeError, Session};
 use tch::Kind;
 
 use super::verify::run;
-use super::{ExportError, Form, build, weights};
-use crate::config::ModelConfig;
+use super::{ExportError, Form, build, build_clip_head, weights};
+use crate::config::{Config, ModelConfig};
 use crate::data::{Batch, BatchImages, ImageSets, ImageSource, Tokenizer};
 use crate::eval::{EvalError, Scorer};
 use crate::ranker::{self, Ranker, RankerError};
@@ -45,6 +45,18 @@ pub fn export(ranker: &Ranker, form: Form) -> Result<Model, ExportError> {
     ] {
         model.set_metadata(key, value);
     }
+    Ok(model)
+}
+
+/// The graph of a CLIP's head on embeddings; see [`build_clip_head`].
+///
+/// # Errors
+/// [`ExportError`]; [`ExportError::NoClip`] for a cross-encoder.
+pub fn export_clip_head(ranker: &Ranker) -> Result<Model, ExportError> {
+    let Config::Clip(config) = &ranker.config else { return Err(ExportError::NoClip) };
+    let head = ranker.recipe.clip_head();
+    let mut model = build_clip_head(&weights(&ranker.variables), &head, config.embed_dim)?;
+    model.set_metadata(RECIPE, ranker.recipe.to_toml());
     Ok(model)
 }
 

@@ -5,6 +5,8 @@
 //! has one candidate until it meets the images, and is repeated by broadcasting, or where texts and regions are keys of one
 //! softmax, by adding zeros of the images' shape.
 
+mod clip_head;
+mod contextual;
 mod embeddings;
 mod encoder;
 mod exported;
@@ -24,8 +26,9 @@ use crate::model::{Positions, RankingHead};
 use encoder::Encoder;
 use parts::Parts;
 
-pub use exported::{ExportedError, ExportedRanker, export};
-pub use verify::{Difference, VerifyError, verify};
+pub use clip_head::build_clip_head;
+pub use exported::{ExportedError, ExportedRanker, export, export_clip_head};
+pub use verify::{Difference, VerifyError, verify, verify_clip_head};
 
 /// Parameters by VOLTA's names, f32.
 pub type Weights = BTreeMap<String, TensorData>;
@@ -53,6 +56,9 @@ pub enum ExportError {
     /// A model of the other family.
     #[error("it is a CLIP: `xenc export clip` exports it")]
     Clip,
+    /// A model that has no head on embeddings.
+    #[error("it is no CLIP: `xenc export crossencoder` exports it")]
+    NoClip,
     /// A configuration that pools nothing to rank by.
     #[error("the configuration pools nothing to rank by (`fusion_method`)")]
     NothingPooled,

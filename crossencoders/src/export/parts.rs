@@ -8,14 +8,14 @@ use crate::config::{Activation, ModelConfig};
 /// BERT's.
 const LAYER_NORM_EPS: f32 = 1e-12;
 
-/// A graph in the making.
-pub(super) struct Parts<'g, 'w> {
+/// A graph in the making, of a network with this configuration.
+pub(super) struct Parts<'g, 'w, C = &'w ModelConfig> {
     pub graph: &'g mut GraphBuilder,
     pub weights: &'w Weights,
-    pub config: &'w ModelConfig,
+    pub config: C,
 }
 
-impl<'w> Parts<'_, 'w> {
+impl<'w, C> Parts<'_, 'w, C> {
     /// A parameter.
     pub fn parameter(&self, name: &str) -> Result<&'w TensorData, ExportError> {
         self.weights.get(name).ok_or_else(|| ExportError::Missing(name.to_owned()))

@@ -5,7 +5,7 @@ use onnx::runtime::{RuntimeError, Session};
 use tch::{Device, Kind, Tensor};
 
 use super::{ExportError, Form};
-use crate::config::ModelConfig;
+use crate::config::{Config, ModelConfig};
 use crate::data::{Batch, BatchImages, Labels};
 use crate::model::{Candidates, Text};
 use crate::ranker::Ranker;
@@ -67,6 +67,42 @@ pub fn verify(
     };
     let expected = if form == Form::Pairs { scores.squeeze_dim(1) } else { scores };
     let found = run(session, form, &text, &candidates, &video)?;
+    Ok(vec![difference(&found, &expected)?])
+}
+
+/// Random embeddings through a CLIP's head and through its graph.
+///
+/// # Errors
+/// [`VerifyError`].
+pub fn verify_clip_head(
+    session: &mut Session,
+    ranker: &Ranker,
+) -> Result<Vec<Difference>, VerifyError> {
+    let Config::Clip(config) = &ranker.config else { return Err(ExportError::NoClip.into()) };
+    let [sets, candidates, ..] = SIZE;
+    tch::manual_seed(0);
+    let random = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, Device::Cpu));
+    let images = random(&[sets, candidates, config.embed_dim]);
+    let texts = random(&[sets, config.embed_dim]);
+    let video = Tensor::arange(sets, (Kind::Int64, Device::Cpu)).remainder(2).eq(0);
+    let on = |x: &Tensor| x.to_device(ranker.variables.device());
+    let expected = tch::no_grad(|| ranker.scores_of(&on(&images), &on(&texts), &on(&video)));
+    let expected = expected.ok_or(ExportError::NoClip)?;
+    let (image_shape, images) = (shape(&images), floats(&images));
+    let (text_shape, texts) = (shape(&texts), floats(&texts));
+    let video = booleans(&video);
+    let mut inputs = vec![
+        ("image_features", onnx::runtime::Input::Slice(&image_shape, &images)),
+        ("text_features", onnx::runtime::Input::Slice(&text_shape, &texts)),
+        ("video", (&video).into()),
+    ];
+    inputs.retain(|(name, _)| session.inputs().iter().any(|(known, ..)| known == name));
+    let found = session.run(&inputs)?.swap_remove(0);
+    Ok(vec![difference(&found, &expected)?])
+}
+
+/// How far scores are from libtorch's.
+fn difference(found: &onnx::runtime::Tensor, expected: &Tensor) -> Result<Difference, VerifyError> {
     let (shape, values) = (found.shape(), found.f32s()?);
     let found: Vec<i64> = shape.iter().map(|&side| side as i64).collect();
     if found != expected.size() {
@@ -76,7 +112,7 @@ pub fn verify(
     let expected = expected.to_kind(Kind::Double);
     let absolute = (found - &expected).abs().max().double_value(&[]);
     let size = expected.abs().max().double_value(&[]);
-    Ok(vec![Difference { output: "scores".into(), absolute, relative: absolute / size }])
+    Ok(Difference { output: "scores".into(), absolute, relative: absolute / size })
 }
 
 /// Scores of a batch, through ONNX Runtime: `[sets, candidates]` or `[pairs]`.

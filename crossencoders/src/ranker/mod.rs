@@ -206,6 +206,12 @@ impl Ranker {
         self.network.forward(batch, train)
     }
 
+    /// Scores `[sets, candidates]` of a CLIP's embeddings of pictures `[sets, candidates, embed]` and of descriptions `[sets,
+    /// embed]` on the model's device, without dropout; `video` is bool `[sets]`. `None` for a cross-encoder, which has none.
+    pub fn scores_of(&self, images: &Tensor, texts: &Tensor, video: &Tensor) -> Option<Tensor> {
+        self.network.scores_of(images, texts, video)
+    }
+
     /// Scores `[sets, candidates]` of a batch on the model's device, with dropout by a seed, or without, and the loss that `loss` makes of
     /// them; its gradients are added to those of the parameters. Both are cut off from the parameters. With `finished`,
     /// the backward pass runs in [segments](crate::model::RankingModel::backward_in_segments) and says which it has done

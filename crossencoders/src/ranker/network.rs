@@ -61,6 +61,14 @@ impl Network {
         }
     }
 
+    /// Scores of embeddings, where the model has such.
+    pub fn scores_of(&self, images: &Tensor, texts: &Tensor, video: &Tensor) -> Option<Tensor> {
+        match self {
+            Network::CrossEncoder(_) => None,
+            Network::Clip(model) => Some(model.scores_of(images, texts, video, false)),
+        }
+    }
+
     /// Adds the gradients of a loss; see [`Ranker::backward`](super::Ranker::backward).
     pub fn backward(
         &self,

@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crossencoders::clip::{
-    self, Clip, ClipConfig, ContextualHead, ContextualHeadConfig, Fusion, Layers, TextConfig,
-    VisionConfig, normalised,
+    self, Clip, ClipConfig, ClipHead, ContextualHead, ContextualHeadConfig, Fusion, Layers,
+    TextConfig, VisionConfig, normalised,
 };
+use crossencoders::export as graphs;
 use crossencoders::model::{ContextConfig, Positions};
 use serde_json::Value;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
+use crate::export::{data, run_in_onnx_runtime};
 use crate::{assert_near, fixtures, tensors};
 
 /// Stated in the fixture's README: values of the ResNet reach 20.
@@ -132,6 +134,35 @@ fn contextual_folders() -> Vec<PathBuf> {
     folders
 }
 
+fn meta(folder: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(folder.join("meta.json")).unwrap()).unwrap()
+}
+
+/// Which sets get positions in the fixture's variants: its name, whether the head has positions, bool `[sets]`.
+fn position_masks(inputs: &BTreeMap<String, Tensor>) -> [(&'static str, Positions, Tensor); 3] {
+    let sets = inputs["target"].size()[0];
+    [
+        ("nopos", Positions::None, "pos_mask_video"),
+        ("pos_video", Positions::Video, "pos_mask_video"),
+        ("pos_static", Positions::Video, "pos_mask_static"),
+    ]
+    .map(|(tag, positions, mask)| {
+        // One number for all ten images of a set.
+        let mask = &inputs[mask];
+        assert!(mask.eq_tensor(&mask.narrow(0, 0, 1)).all().int64_value(&[]) == 1);
+        (tag, positions, mask.get(0).gt(0.5).expand([sets], false))
+    })
+}
+
+fn head_config(meta: &Value, positions: Positions, add_inputs: bool) -> ContextualHeadConfig {
+    let layers = meta["layers"].as_i64().unwrap();
+    ContextualHeadConfig {
+        context: ContextConfig { layers, add_inputs, positions },
+        fusion: serde_json::from_value::<Fusion>(meta["fusion"].clone()).unwrap(),
+        logit_scale: meta["logit_scale"].as_f64().unwrap(),
+    }
+}
+
 /// A head with the fixture's weights. ImageCoDe calls its layers `transformer`; of weights for all positions a module
 /// without positions takes what it has.
 fn head(
@@ -141,11 +172,7 @@ fn head(
     add_inputs: bool,
 ) -> (ContextualHead, VarStore) {
     let number = |key: &str| meta[key].as_i64().unwrap();
-    let config = ContextualHeadConfig {
-        context: ContextConfig { layers: number("layers"), add_inputs, positions },
-        fusion: serde_json::from_value::<Fusion>(meta["fusion"].clone()).unwrap(),
-        logit_scale: meta["logit_scale"].as_f64().unwrap(),
-    };
+    let config = head_config(meta, positions, add_inputs);
     let variables = VarStore::new(Device::Cpu);
     let (embed, intermediate) = (number("clip_dim"), number("intermediate"));
     let head = ContextualHead::with_intermediate(&variables.root(), embed, intermediate, config);
@@ -169,22 +196,13 @@ fn head(
 #[test]
 fn parity_contextual_clip_with_both_fusions() {
     for folder in contextual_folders() {
-        let meta: Value =
-            serde_json::from_slice(&std::fs::read(folder.join("meta.json")).unwrap()).unwrap();
+        let meta = meta(&folder);
         let inputs = tensors(&folder.join("inputs.safetensors"));
         let targets = &inputs["target"];
         let sets = targets.size()[0];
         let texts = inputs["text_features"].squeeze_dim(1);
         let mut found = BTreeMap::new();
-        for (tag, positions, mask) in [
-            ("nopos", Positions::None, "pos_mask_video"),
-            ("pos_video", Positions::Video, "pos_mask_video"),
-            ("pos_static", Positions::Video, "pos_mask_static"),
-        ] {
-            // One number for all ten images of a set.
-            let mask = &inputs[mask];
-            assert!(mask.eq_tensor(&mask.narrow(0, 0, 1)).all().int64_value(&[]) == 1);
-            let video = mask.get(0).gt(0.5).expand([sets], false);
+        for (tag, positions, video) in position_masks(&inputs) {
             for (suffix, add_inputs) in [("add", true), ("noadd", false)] {
                 let (head, _variables) = head(&folder, &meta, positions, add_inputs);
                 let images = &inputs["image_features"];
@@ -216,4 +234,54 @@ fn parity_contextual_clip_with_both_fusions() {
             assert_near(tensor, &expected, tolerance, &what);
         }
     }
+}
+
+/// The head's graph in ONNX Runtime, against the same scores, and cosines against libtorch's.
+#[test]
+fn parity_exported_contextual_clip_with_both_fusions() {
+    for folder in contextual_folders() {
+        let meta = meta(&folder);
+        let inputs = tensors(&folder.join("inputs.safetensors"));
+        let (images, texts) = (&inputs["image_features"], inputs["text_features"].squeeze_dim(1));
+        let embed = meta["clip_dim"].as_i64().unwrap();
+        let mut found = BTreeMap::new();
+        for (tag, positions, video) in position_masks(&inputs) {
+            for (suffix, add_inputs) in [("add", true), ("noadd", false)] {
+                let (_, variables) = head(&folder, &meta, positions, add_inputs);
+                let config = ClipHead::Contextual(head_config(&meta, positions, add_inputs));
+                let weights = graphs::weights(&variables);
+                let model = graphs::build_clip_head(&weights, &config, embed).unwrap();
+                let scores = scores_in_onnx_runtime(&model, images, &texts, &video);
+                for set in 0..scores.size()[0] {
+                    let score = scores.narrow(0, set, 1).unsqueeze(-1);
+                    found.insert(format!("logits_set{set}_{tag}_{suffix}"), score);
+                }
+            }
+        }
+        for (name, expected) in tensors(&folder.join("outputs.safetensors")) {
+            if name.starts_with("logits_") && !name.ends_with("_half") && !name.ends_with("_f64") {
+                let what = format!("{}: {name}", folder.display());
+                let found = found.remove(&name).unwrap_or_else(|| panic!("{what} is not compared"));
+                assert_near(&found, &expected, 1e-4, &what);
+            }
+        }
+        assert!(found.is_empty(), "{folder:?} lacks {:?}", found.keys());
+        let scale = BTreeMap::from([("clip.logit_scale".into(), data(&Tensor::from(2.5f32)))]);
+        let model = graphs::build_clip_head(&scale, &ClipHead::Cosine, embed).unwrap();
+        let cosines = normalised(images).matmul(&normalised(&texts).unsqueeze(2)).squeeze_dim(2);
+        let scores = scores_in_onnx_runtime(&model, images, &texts, &cosines.eq(0.0));
+        assert_near(&scores, &(cosines * 2.5f64.exp()), 1e-5, "scaled cosines");
+    }
+}
+
+fn scores_in_onnx_runtime(
+    model: &onnx::Model,
+    images: &Tensor,
+    texts: &Tensor,
+    video: &Tensor,
+) -> Tensor {
+    assert_eq!(onnx::kernels::without_cuda(model), Vec::<String>::new());
+    let given = [("image_features", images), ("text_features", texts), ("video", video)];
+    run_in_onnx_runtime(model, &given.map(|(name, tensor)| (name, data(tensor))))["scores"]
+        .shallow_clone()
 }

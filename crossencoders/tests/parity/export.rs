@@ -17,7 +17,8 @@ use crate::{assert_near, tensors};
 const TOLERANCE: f64 = 5e-5;
 const CONTEXT_TOLERANCE: f64 = 1e-4;
 
-fn data(x: &Tensor) -> TensorData {
+/// A tensor as a graph takes it.
+pub fn data(x: &Tensor) -> TensorData {
     let shape: Vec<usize> = x.size().iter().map(|&side| side as usize).collect();
     let flat = x.contiguous().view(-1);
     match x.kind() {
@@ -60,6 +61,14 @@ fn outputs(
         ("region_mask", data(&set(&vision.mask))),
     ];
     given.extend(video.map(|video| ("video", data(&video))));
+    run_in_onnx_runtime(model, &given)
+}
+
+/// What a graph gives, by name, for those of the values that it takes.
+pub fn run_in_onnx_runtime(
+    model: &onnx::Model,
+    given: &[(&str, TensorData)],
+) -> BTreeMap<String, Tensor> {
     let mut session = Session::from_model(model, &Options::default()).unwrap();
     let known: Vec<String> = session.inputs().iter().map(|(name, ..)| name.clone()).collect();
     let given: Vec<_> = given.iter().map(|(name, data)| (*name, data.into())).collect();

@@ -11,8 +11,8 @@ use crate::text::visible;
 pub struct Listing {
     /// What it is called ("`keys`").
     pub name: String,
-    /// The image ids in it.
-    pub ids: BTreeSet<String>,
+    /// The image ids in it, in its order.
+    pub ids: Vec<String>,
     /// What becomes of an image that is not in it.
     pub use_of: &'static str,
 }
@@ -24,12 +24,19 @@ struct Comparison {
     /// The ids in the list, and whether there was such an image.
     ids: BTreeMap<String, bool>,
     unlisted: BTreeSet<String>,
+    /// The ids that the list has more than once.
+    repeated: BTreeSet<String>,
 }
 
 impl Comparison {
-    fn new(Listing { name, ids, use_of }: Listing) -> Comparison {
-        let ids = ids.into_iter().map(|id| (id, false)).collect();
-        Comparison { name, use_of, ids, unlisted: BTreeSet::new() }
+    fn new(Listing { name, ids: listed, use_of }: Listing) -> Comparison {
+        let (mut ids, mut repeated) = (BTreeMap::new(), BTreeSet::new());
+        for id in listed {
+            if ids.insert(id.clone(), false).is_some() {
+                repeated.insert(id);
+            }
+        }
+        Comparison { name, use_of, ids, unlisted: BTreeSet::new(), repeated }
     }
 
     /// Takes an image into account; of one that cannot be read the id may be wrong.
@@ -43,12 +50,14 @@ impl Comparison {
 
     /// What is wrong with the dump as a whole, if these were all of its images.
     fn findings(&self) -> impl Iterator<Item = String> {
-        let Comparison { name, use_of, ids, unlisted } = self;
+        let Comparison { name, use_of, ids, unlisted, repeated } = self;
         let missing = some(ids.iter().filter(|(_, met)| !**met).map(|(id, _)| id));
         let missing = missing.map(|some| format!("{name} names {some}, not there"));
         let unlisted = some(unlisted.iter());
         let unlisted = unlisted.map(|some| format!("{name} does not name {some}: {use_of}"));
-        missing.into_iter().chain(unlisted)
+        let repeated = some(repeated.iter());
+        let repeated = repeated.map(|some| format!("{name} names {some}, more than once"));
+        missing.into_iter().chain(unlisted).chain(repeated)
     }
 }
 

@@ -111,6 +111,9 @@ pub(super) fn parse(bytes: &[u8]) -> Result<UniterArrays, String> {
         let name = entry.name().map_err(|error| error.to_string())?;
         let name = name.trim_end_matches(".npy").to_owned();
         let Some(slot) = arrays.slot(&name) else { continue };
+        if slot.is_some() {
+            return Err(format!("it has `{name}` twice"));
+        }
         let mut unpacked = Vec::new();
         // A declared size is no promise: what really comes out is counted.
         let limit = entry.size().min(MAX_ARRAY_BYTES as u64);

@@ -3,7 +3,7 @@
 //! The dictionaries come in several spellings: arrays as base64 (text or bytes) or as NumPy arrays, numbers as `int`, as
 //! NumPy scalars or as text, labels named after the TSV (`objects_id`) or the HDF5 file (`obj_id`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use unpickle::{Dtype, NdArray, Value};
@@ -42,7 +42,9 @@ impl FeatureSource for VoltaSource {
     }
 
     fn listings(&self) -> Vec<Result<Listing, String>> {
-        let ids = self.reader.get(KEYS).and_then(|value| listed(&value.ok_or("it is missing")?));
+        let limit = usize::try_from(self.reader.entries()).map_or(usize::MAX, |n| n + MAX_VALUES);
+        let value = self.reader.get(KEYS);
+        let ids = value.and_then(|value| listed(&value.ok_or("it is missing")?, limit));
         let listing = ids.map(|ids| Listing {
             name: "`keys`".into(),
             ids,
@@ -65,12 +67,12 @@ impl FeatureSource for VoltaSource {
     }
 }
 
-/// The ids in a pickled list.
-fn listed(pickle: &[u8]) -> Result<BTreeSet<String>, String> {
-    let value = unpickle::read(pickle).map_err(|error| error.to_string())?;
+/// The ids in a pickled list, which are about as many as there are records.
+fn listed(pickle: &[u8], limit: usize) -> Result<Vec<String>, String> {
+    let value = unpickle::read_within(pickle, limit).map_err(|error| error.to_string())?;
     let Value::List(ids) = value else { return Err("it is no list".into()) };
     let id = |id: &Value| Some(str::from_utf8(id.as_bytes()?).ok()?.to_owned());
-    let ids: Option<BTreeSet<String>> = ids.iter().map(id).collect();
+    let ids: Option<Vec<String>> = ids.iter().map(id).collect();
     ids.ok_or_else(|| "it holds something else than ids".into())
 }
 

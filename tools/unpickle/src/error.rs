@@ -44,8 +44,8 @@ pub enum Fault {
     /// Nested deeper than any sound file.
     #[error("values are nested more than {0} deep, or contain themselves")]
     TooDeep(usize),
-    /// Shared values would expand to far more than the stream holds.
-    #[error("shared values expand to more than {0} values")]
+    /// More values than what is read can hold, or shared ones that would expand to far more than the stream holds.
+    #[error("more than {0} values, or shared ones that expand to as many")]
     TooLarge(usize),
     /// `write` was given something it has no encoding for.
     #[error("{0} cannot be written")]

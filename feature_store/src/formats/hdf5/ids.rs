@@ -15,6 +15,13 @@ const MAX_TEXT: u64 = 1 << 12;
 /// Bytes of a file that an image takes at least, however well it is packed: what a dataset of ids claims beyond that is
 /// not there.
 const MIN_IMAGE: u64 = 16;
+/// Values that any dictionary may hold.
+const FEW_VALUES: usize = 1 << 16;
+
+/// The most images that a file of so many bytes can be about.
+pub(super) fn most_images(file_size: u64) -> u64 {
+    file_size / MIN_IMAGE
+}
 
 /// Ids from a dataset of numbers or text in a file of so many bytes; position is the row.
 pub(super) fn ids_in(dataset: &Dataset, file_size: u64) -> Result<Vec<(String, u64)>, String> {
@@ -24,7 +31,7 @@ pub(super) fn ids_in(dataset: &Dataset, file_size: u64) -> Result<Vec<(String, u
         return Err(format!("the dataset of ids has the shape {shape:?}"));
     };
     let size = dataset.element_size().map_err(failed)?;
-    if rows > file_size / MIN_IMAGE || size > MAX_TEXT {
+    if rows > most_images(file_size) || size > MAX_TEXT {
         return Err(format!(
             "the dataset of ids claims {rows} rows of {size} bytes, more than a file of {file_size} bytes can be about"
         ));
@@ -74,8 +81,9 @@ pub(super) fn index_beside(path: &Path) -> Option<PathBuf> {
     spellings(path).into_iter().find(|file| file.is_file())
 }
 
-/// Ids from a dictionary in a file beside this one, whose name begins like this one's or alone fits.
-pub(super) fn ids_beside(path: &Path) -> Result<Vec<(String, u64)>, FormatError> {
+/// Ids from a dictionary in a file beside this one, whose name begins like this one's or alone fits; `images` is how many
+/// this one has rows for, at most.
+pub(super) fn ids_beside(path: &Path, images: u64) -> Result<Vec<(String, u64)>, FormatError> {
     let Some(file) = index_beside(path) else {
         let files = spellings(path).map(|file| file.display().to_string());
         let what = format!("it has no dataset of ids, and there is no {}", files.join(" or "));
@@ -89,7 +97,10 @@ pub(super) fn ids_beside(path: &Path) -> Result<Vec<(String, u64)>, FormatError>
             serde_json::from_slice(&bytes).map_err(|error| malformed(&error.to_string()))?;
         map.into_iter().collect()
     } else {
-        let value = unpickle::read(&bytes).map_err(|error| malformed(&error.to_string()))?;
+        // An id and a row for each image, and what holds them together.
+        let limit = usize::try_from(images.saturating_mul(2)).unwrap_or(usize::MAX);
+        let value = unpickle::read_within(&bytes, limit.saturating_add(FEW_VALUES))
+            .map_err(|error| malformed(&error.to_string()))?;
         let unpickle::Value::Dict(pairs) = value else {
             return Err(malformed("it holds no dictionary"));
         };

@@ -4,14 +4,13 @@
 //! `pos_boxes` `[images, 2]` holding the first and one past the last of each image (the "adaptive" files). The index is
 //! a dataset of ids, or a pickled or JSON dictionary `{id: row}` beside the file (`train36_imgid2idx.pkl`).
 
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hdf5_pure::{Dataset, DatasetAccessProperties, File};
 
 use super::check_text;
-use super::ids::{ids_beside, ids_in};
+use super::ids::{ids_beside, ids_in, most_images};
 use super::numbers::{self, Rows, explain};
 use super::storage;
 use crate::Regions;
@@ -86,8 +85,32 @@ struct Fields {
 pub(super) struct Index {
     fields: Fields,
     ids: Vec<(String, u64)>,
-    /// Rows that the dataset of ids has no id for.
-    unnamed: Range<u64>,
+    unnamed: Option<Unnamed>,
+}
+
+/// Rows that no id stands for.
+#[derive(Debug, PartialEq, Eq)]
+struct Unnamed {
+    first: u64,
+    count: u64,
+}
+
+impl Unnamed {
+    /// Those that are missing among ids in the order of their rows.
+    fn among(ids: &[(String, u64)], images: u64) -> Option<Unnamed> {
+        let (mut first, mut named) = (0, 0);
+        let mut last = None;
+        for &(_, row) in ids.iter().filter(|(_, row)| *row < images) {
+            if last == Some(row) {
+                continue;
+            }
+            if row == first {
+                first += 1;
+            }
+            (last, named) = (Some(row), named + 1);
+        }
+        (named < images).then_some(Unnamed { first, count: images - named })
+    }
 }
 
 impl Index {
@@ -110,14 +133,12 @@ impl Index {
             height: find(&["image_h", "img_h", "image_height"])?,
         };
         fields.check().map_err(malformed)?;
-        let (ids, unnamed) = match find(&["image_ids", "image_id", "img_id", "ids"])? {
-            Some(ids) => {
-                let ids = ids_in(&ids.dataset, file.file_size()).map_err(malformed)?;
-                (ids, fields.images())
-            }
-            None => (ids_beside(path)?, 0),
+        let images = fields.images();
+        let ids = match find(&["image_ids", "image_id", "img_id", "ids"])? {
+            Some(ids) => ids_in(&ids.dataset, file.file_size()).map_err(malformed)?,
+            None => ids_beside(path, images.min(most_images(file.file_size())))?,
         };
-        let unnamed = ids.len() as u64..unnamed.max(ids.len() as u64);
+        let unnamed = Unnamed::among(&ids, images);
         Ok(Some(Index { fields, ids, unnamed }))
     }
 
@@ -127,10 +148,12 @@ impl Index {
 
     pub(super) fn records(self, path: PathBuf) -> Records {
         let fields = Arc::new(self.fields);
-        let unnamed = (!self.unnamed.is_empty()).then(|| {
-            let Range { start, end } = self.unnamed;
-            let what = format!("the dataset of ids has {start} rows, the images are {end}");
-            Err(RecordError::new(&path, format!("rows {start} to {}", end - 1), what))
+        let unnamed = self.unnamed.map(|Unnamed { first, count }| {
+            let what = match count {
+                1 => "no id stands for it".to_owned(),
+                _ => format!("no id stands for it, or for {} more", count - 1),
+            };
+            Err(RecordError::new(&path, format!("row {first}"), what))
         });
         let named = self.ids.into_iter().map(move |(id, row)| {
             check_text(&id).map_err(|what| RecordError::new(&path, id.clone(), what))?;

@@ -12,7 +12,7 @@ use vision::weights::Weights;
 use super::FileArgs;
 use super::difference::{Comparison, noise};
 
-/// CLIP's image tower, text tower, or both with logits
+/// CLIP's image tower, text tower, both with logits, or the head of a training run
 ///
 /// Sizes follow from the weights. `xenc clip embed` and `xenc clip rank` take the file as they take weights.
 #[derive(clap::Args)]
@@ -35,20 +35,25 @@ enum Which {
     Text,
     /// Both, and how well each picture fits each description
     Both,
+    /// Of a training run: features of pictures and descriptions to scores, with the contextual module if it has one
+    #[cfg(feature = "torch")]
+    Head,
 }
 
 /// Exports.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     args.file.check()?;
-    let weights = crate::clip::weights(&args.weights)?;
     let towers = match args.towers {
         Which::Image => Towers::Image,
         Which::Text => Towers::Text,
         Which::Both => Towers::Both,
+        #[cfg(feature = "torch")]
+        Which::Head => return super::clip_head::run(&args.weights, &args.file),
     };
+    let weights = crate::clip::weights(&args.weights)?;
     let exact = build(&weights, towers)?;
     let model = args.file.rounded(exact.clone(), graph::half)?;
-    args.file.finish(&model, |file| compare(&exact, &weights, file))
+    args.file.finish(&model, &args.weights, |file| compare(&exact, &weights, file))
 }
 
 /// The f32 graph of a file of weights.

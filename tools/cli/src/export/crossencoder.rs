@@ -12,7 +12,7 @@ use onnx::passes::{HalfOptions, half};
 use onnx::runtime::{Options, Session};
 
 use super::FileArgs;
-use super::difference::{Comparison, Difference};
+use super::difference::Comparison;
 
 /// A ViLBERT-, UNITER-, LXMERT-, VisualBERT- or VL-BERT-style model with its ranking head
 ///
@@ -49,17 +49,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     // Positions are counted in f32: f16 knows whole numbers up to 2048 only.
     let kept = HalfOptions { kept: &["positions/", "coordinates/"] };
     let model = args.file.rounded(exact, |model| half(model, kept))?;
-    args.file.finish(&model, |file| {
+    let made_of = args.model.display().to_string();
+    args.file.finish(&model, &made_of, |file| {
         let mut session = Session::open(file, &Options::default())?;
-        let differences = export::verify(&mut session, &ranker, form)?;
-        let differences = differences.into_iter().map(|difference| {
-            let export::Difference { output, absolute, relative } = difference;
-            Difference { output, absolute, relative }
-        });
-        Ok(Comparison {
-            compared: "the file in ONNX Runtime",
-            with: "the model in libtorch",
-            differences: differences.collect(),
-        })
+        Ok(Comparison::with_libtorch(export::verify(&mut session, &ranker, form)?))
     })
 }

@@ -58,7 +58,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let graph_of = |given| build(&weights, &ProposalRule::default(), sizing, given, device);
     let exact = graph_of(args.given_boxes)?;
     let model = args.file.rounded(exact.clone(), graph::half)?;
-    args.file.finish(&model, |file| {
+    args.file.finish(&model, &args.weights, |file| {
         if args.given_boxes || (!args.file.fp16 && !args.file.int8) {
             return compare(&exact, file);
         }

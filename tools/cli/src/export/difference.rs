@@ -19,6 +19,20 @@ pub struct Comparison {
 }
 
 impl Comparison {
+    /// Of a file with the model that it was made of.
+    #[cfg(feature = "torch")]
+    pub fn with_libtorch(differences: Vec<crossencoders::export::Difference>) -> Comparison {
+        let differences = differences.into_iter().map(|difference| {
+            let crossencoders::export::Difference { output, absolute, relative } = difference;
+            Difference { output, absolute, relative }
+        });
+        Comparison {
+            compared: "the file in ONNX Runtime",
+            with: "the model in libtorch",
+            differences: differences.collect(),
+        }
+    }
+
     /// Whether all outputs are as near as that, relatively; what is no number is not.
     pub fn is_within(&self, tolerance: f64) -> bool {
         self.differences.iter().all(|difference| difference.relative <= tolerance)

@@ -1,6 +1,9 @@
 //! `xenc export`: models as ONNX files.
 
+mod card;
 pub mod clip;
+#[cfg(feature = "torch")]
+mod clip_head;
 #[cfg(feature = "torch")]
 mod crossencoder;
 pub mod detector;
@@ -9,12 +12,14 @@ mod difference;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::{Subcommand, ValueEnum};
 use onnx::passes::QuantizeOptions;
 use onnx::runtime::{ORT_ENDING, write_ort};
 use onnx::{Model, file, passes};
 use serde_json::json;
+
+use card::Card;
 
 pub use difference::{Comparison, Difference};
 
@@ -40,7 +45,8 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
 /// The file and what is in it.
 #[derive(clap::Args)]
 pub struct FileArgs {
-    /// The file to write (*.onnx, *.ort); constants of more than 1.5 GiB lie in a second file beside an .onnx
+    /// The file to write (*.onnx, *.ort), with its card (*.onnx.md) beside it; constants of more than 1.5 GiB lie in a
+    /// file of their own beside an .onnx
     out: PathBuf,
     /// For whom: by default what the file's name ends with
     #[arg(long = "target", value_enum)]
@@ -104,8 +110,10 @@ impl FileArgs {
         if out.exists() && !out.is_file() {
             bail!("{} is there, and no regular file", out.display());
         }
-        if out.exists() && !self.force {
-            bail!("{} is there already; --force replaces it", out.display());
+        for file in [out, &Card::path(out)] {
+            if file.exists() && !self.force {
+                bail!("{} is there already; --force replaces it", file.display());
+            }
         }
         match out.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             Some(folder) if !folder.is_dir() => {
@@ -144,20 +152,26 @@ impl FileArgs {
         })
     }
 
-    /// Writes the model, compares if that is asked for, and prints.
+    /// Writes the model, compares if that is asked for, writes its card, and prints; `weights` is what it was made of.
     fn finish(
         &self,
         model: &Model,
+        weights: &str,
         compare: impl FnOnce(&Path) -> anyhow::Result<Comparison>,
     ) -> anyhow::Result<ExitCode> {
         write(model, &self.out)?;
         let bytes = std::fs::metadata(&self.out)?.len();
         let comparison = self.verify.then(|| compare(&self.out)).transpose()?;
         let tolerance = self.tolerance();
+        let (file, precision) = (&*self.out, self.precision());
+        let card = Card { file, bytes, weights, precision, comparison: comparison.as_ref() };
+        card.write(model)
+            .with_context(|| format!("cannot write the card of {}", file.display()))?;
         let within = comparison.as_ref().is_none_or(|comparison| comparison.is_within(tolerance));
         if self.json {
             let summary = json!({
                 "path": self.out,
+                "card": Card::path(&self.out),
                 "bytes": bytes,
                 "constants": model.constant_bytes(),
                 "nodes": model.nodes().len(),

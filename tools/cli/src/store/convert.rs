@@ -12,7 +12,7 @@ use feature_store::formats::FeatureSource;
 use feature_store::formats::tsv::{TsvCompression, TsvOrder};
 use feature_store::formats::uniter::UniterEncoding;
 use feature_store::formats::volta::VoltaEncoding;
-use feature_store::{FeatureStore, Precision, Schema, WriterOptions, formats};
+use feature_store::{RoundingError, WriterOptions, formats};
 
 use super::choices::{CompressionArg, ConflictArg, OnErrorArgs, PrecisionArg};
 use super::count;
@@ -204,19 +204,16 @@ fn to_store(
     Ok(verdict(&report.skipped, &report.findings, &args.target, asked))
 }
 
-/// Says that what was written is not what the first dump held, if the source is a store that has rounded it.
-fn say_rounding(source: &Path) {
-    let Ok(store) = FeatureStore::open(source) else { return };
-    let Schema { precision, rounding, .. } = store.schema();
-    if *precision != Precision::F32 || rounding.largest > 0.0 {
-        let by = match rounding.is_known() {
-            true => format!("by {:.1e} at most", rounding.largest),
-            false => "nobody knows by how much".to_owned(),
-        };
-        errln!(
-            "the store is in {}: features were rounded when it was made, {by}",
-            precision.name()
-        );
+/// Says that what was written is not what was first given, if the source had been rounded, or was when it was read.
+fn say_rounding(rounding: &RoundingError) {
+    match rounding.is_known() {
+        true if rounding.largest > 0.0 => errln!(
+            "features are not to the last bit what was first given: they were rounded, by {:.1e} at most, when the source \
+             was made or read",
+            rounding.largest
+        ),
+        true => {}
+        false => errln!("the source holds rounded features; nobody knows by how much"),
     }
 }
 
@@ -249,7 +246,7 @@ fn to_foreign(
     progress.finish();
     let report = exported.map_err(|error| explain(error, asked))?;
     say_skipped(&report.skipped, on_error, args.json);
-    say_rounding(&args.source);
+    say_rounding(&report.source_rounding);
     if !report.left_out.is_empty() {
         let part = |(name, &images)| format!("{name} ({})", count(images, "image"));
         let parts: Vec<String> = report.left_out.iter().map(part).collect();

@@ -95,6 +95,17 @@ fn a_clip_is_trained_ranked_with_embedded_with_and_exported() {
     let answers: serde_json::Value = serde_json::from_slice(&answers).unwrap();
     assert!(answers.as_object().is_some_and(|sets| !sets.is_empty()));
     done(&["export", "clip", "towers", "towers.onnx", "--verify"]);
+    for run in ["towers", "head"] {
+        for precision in [None, Some("--fp16"), Some("--int8")] {
+            let file = format!("{run}_head{}.onnx", precision.unwrap_or_default());
+            let mut words = vec!["export", "clip", run, &file, "--towers", "head", "--verify"];
+            words.extend(precision);
+            assert!(said(&done(&words)).contains("the model in libtorch"));
+            let card = std::fs::read_to_string(world.path(&format!("{file}.md"))).unwrap();
+            assert!(card.contains("| in | `image_features` |"), "{card}");
+            assert!(card.contains("variant = "), "the recipe: {card}");
+        }
+    }
     let refused = world.run(&["export", "crossencoder", "towers", "x.onnx"]);
     assert_eq!(refused.status.code(), Some(2));
     assert!(said(&refused).contains("xenc export clip"), "{}", said(&refused));

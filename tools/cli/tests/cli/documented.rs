@@ -52,7 +52,8 @@ fn documents() -> Vec<PathBuf> {
         let entries = fs::read_dir(repository().join(folder)).unwrap();
         entries.map(|entry| entry.unwrap().path()).collect()
     };
-    let mut documents = [in_folder(""), in_folder("docs"), in_folder("data")].concat();
+    let folders = ["", "docs", "docs/guides", "data"];
+    let mut documents = folders.map(in_folder).concat();
     documents.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
     documents.sort();
     documents

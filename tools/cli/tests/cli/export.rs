@@ -36,6 +36,9 @@ fn networks_are_exported_in_every_precision_and_verified() {
             assert_eq!(report["verified"], true);
             let differences = report["comparison"]["differences"].as_array().unwrap();
             assert!(!differences.is_empty() && out.is_file(), "{report}");
+            let card = std::fs::read_to_string(report["card"].as_str().unwrap()).unwrap();
+            assert!(card.contains(&weights) && card.contains("| in | `"), "{card}");
+            assert!(card.contains("largest difference"), "what --verify found: {card}");
             if precision.is_empty() {
                 assert!(differences.iter().all(|d| d["relative"].as_f64().unwrap() < 1e-4));
             }
@@ -105,6 +108,9 @@ fn files_are_not_replaced_unasked_and_what_is_no_network_is_named() {
     let (code, _, stderr) = export(&["clip", weights], &out);
     assert!(code == Some(2) && stderr.contains("--force"), "{stderr}");
     assert_eq!(std::fs::read_to_string(&out).unwrap(), "mine");
+    std::fs::write(folder.path().join("z.onnx.md"), "mine").unwrap();
+    let (code, _, stderr) = export(&["clip", weights], &folder.path().join("z.onnx"));
+    assert!(code == Some(2) && stderr.contains("z.onnx.md is there already"), "{stderr}");
     let (code, _, stderr) = export(&["clip", weights], &folder.path().join("x.bin"));
     assert!(code == Some(2) && stderr.contains(".onnx"), "{stderr}");
     let (code, _, stderr) = export(&["detector", weights], &folder.path().join("y.onnx"));

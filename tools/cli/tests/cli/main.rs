@@ -5,6 +5,7 @@ mod analyse;
 #[cfg(feature = "torch")]
 mod clip;
 mod data;
+mod docker;
 mod doctor;
 #[cfg(feature = "torch")]
 mod documented;

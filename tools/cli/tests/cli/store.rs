@@ -20,6 +20,8 @@ fn a_volta_lmdb_is_converted_listed_shown_and_validated() {
     let shown: Value = serde_json::from_slice(&xenc(&["store", "get", store, id]).stdout).unwrap();
     assert_eq!(shown["regions"], shown["boxes"].as_array().unwrap().len());
     assert!(text(&xenc(&["store", "info", store]).stdout).contains("volta-lmdb"));
+    let card = text(&xenc(&["store", "info", store, "--card"]).stdout);
+    assert!(card.starts_with("---\npretty_name: \"") && card.contains("| source | "), "{card}");
     assert_eq!(xenc(&["store", "validate", store]).status.code(), Some(0));
 
     let split = folder.path().join("valid.json");

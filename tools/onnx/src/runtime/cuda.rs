@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::library::cache_folder;
+
 /// Names without version, in the order in which they need each other.
 const NAMES: [&str; 5] = ["libcudart", "libcublasLt", "libcublas", "libcurand", "libcudnn"];
 
@@ -37,12 +39,13 @@ pub(super) fn open_libraries(onnxruntime: &Path) {
     }
 }
 
-/// `nvidia/*/lib` in the folders that hold ONNX Runtime and, where `make setup` linked it, libtorch.
+/// `nvidia/*/lib` in the folders that hold ONNX Runtime and, where `make setup-cuda` put or linked it, libtorch.
 fn wheel_folders(onnxruntime: &Path) -> Vec<PathBuf> {
     let torch = std::env::var_os("LIBTORCH").map(PathBuf::from);
     let linked = std::env::current_dir().ok().map(|folder| folder.join(".runtime/torch"));
     let roots = onnxruntime.ancestors().skip(1).take(3).map(Path::to_path_buf);
-    let torches = torch.into_iter().chain(linked).filter_map(|path| path.canonicalize().ok());
+    let torches = torch.into_iter().chain(linked).chain(cached_torches());
+    let torches = torches.filter_map(|path| path.canonicalize().ok());
     let beside_torch = torches.filter_map(|path| path.parent().map(Path::to_path_buf));
     let wheels =
         roots.chain(beside_torch).filter_map(|root| std::fs::read_dir(root.join("nvidia")).ok());
@@ -51,6 +54,18 @@ fn wheel_folders(onnxruntime: &Path) -> Vec<PathBuf> {
     folders.sort();
     folders.dedup();
     folders
+}
+
+/// libtorch in the cache that `make setup-cuda` fills.
+fn cached_torches() -> Vec<PathBuf> {
+    let entries = cache_folder().and_then(|cache| std::fs::read_dir(cache).ok());
+    let named = |entry: &std::fs::DirEntry| {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        name.starts_with("torch-") && name.ends_with("-cuda")
+    };
+    let folders = entries.into_iter().flatten().flatten().filter(named);
+    folders.map(|entry| entry.path().join("torch")).collect()
 }
 
 fn find_library(name: &str, folders: &[PathBuf]) -> Option<PathBuf> {
