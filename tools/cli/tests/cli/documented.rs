@@ -297,8 +297,8 @@ fn outputs(arguments: &[String]) -> Vec<String> {
         ["store", "convert", _, target, ..]
         | ["extract", _, target, ..]
         | ["clip", "embed", _, target, ..]
-        | ["data", "convert", _, target, ..]
-        | ["export", _, _, target, ..] => vec![target.to_owned()],
+        | ["data", "convert", _, target, ..] => vec![target.to_owned()],
+        ["export", _, _, target, ..] => vec![target.to_owned(), format!("{target}.md")],
         _ => Vec::new(),
     };
     let named = words.windows(2).filter(|pair| {
