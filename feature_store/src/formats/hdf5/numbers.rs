@@ -29,8 +29,7 @@ pub(super) fn explain(error: &Error) -> String {
     match error {
         Error::Format(FormatError::InvalidLayoutVersion(version)) => format!(
             "its datasets have layout version {version}, which only HDF5 2.0 and later write (h5py: libver='latest') and \
-             cannot be read here; `h5repack --low=0 --high=3 OLD NEW`, or h5py with libver=('earliest', 'v114'), writes \
-             the same in a version that can"
+             cannot be read here; h5py with libver=('earliest', 'v114') writes the same in a version that can"
         ),
         // Of the address that stands in place of what a link leads to.
         Error::Format(FormatError::OffsetOverflow { offset: u64::MAX, .. }) => {

@@ -26,30 +26,31 @@ struct Band {
 /// # Errors
 /// What is wrong, and what writes the same in another way.
 pub(super) fn check(dataset: &Dataset, name: &str) -> Result<(), String> {
-    let layout = dataset.layout().map_err(|error| format!("`{name}`: {}", explain(&error)))?;
-    let chunk_shape = match layout {
+    let failed = |error| format!("`{name}`: {}", explain(&error));
+    let shape = dataset.shape().map_err(failed)?;
+    let chunk_shape = match dataset.layout().map_err(failed)? {
         Layout::Chunked { index: ChunkIndex::BTreeV2, .. } => {
             return Err(format!(
                 "`{name}` can grow in several directions and was written for HDF5 1.10 or later: its list of chunks, a \
-                 version 2 B-tree, cannot be read here; `h5repack --low=0 --high=1 OLD NEW`, or h5py with \
-                 libver='earliest', writes the same with one that can"
+                 version 2 B-tree, cannot be read here; {} writes the same with one that can",
+                one_chunk_a_row(name, &shape)
             ));
         }
         Layout::Virtual => {
             return Err(format!(
-                "`{name}` is a virtual dataset, whose values are in other files; `h5repack -l {name}:CONTI OLD NEW` \
-                 puts them into one"
+                "`{name}` is a virtual dataset, whose values are in other files; `h5repack -l {name}:CONTI OLD NEW`, of a \
+                 release as new as the file, puts them into one"
             ));
         }
         Layout::Chunked { chunk_shape, .. } => chunk_shape,
         _ => return Ok(()),
     };
-    let size = dataset.element_size().map_err(|error| format!("`{name}`: {}", explain(&error)))?;
-    let bytes = product(&chunk_shape, size);
+    let bytes = product(&chunk_shape, dataset.element_size().map_err(failed)?);
     match bytes <= MAX_ARRAY_BYTES as u64 {
         true => Ok(()),
         false => Err(format!(
-            "`{name}` has chunks of {bytes} bytes, more than {MAX_ARRAY_BYTES}; `h5repack` writes smaller ones"
+            "`{name}` has chunks of {bytes} bytes, more than {MAX_ARRAY_BYTES}; {} writes smaller ones",
+            one_chunk_a_row(name, &shape)
         )),
     }
 }
@@ -69,19 +70,25 @@ pub(super) fn cache(dataset: &Dataset, name: &str) -> Result<ChunkCacheConfig, S
         return Ok(ChunkCacheConfig::new());
     }
     if band.bytes > MAX_KEPT || band.chunks > MAX_CHUNKS {
-        let whole: Vec<String> = shape.iter().skip(1).map(u64::to_string).collect();
         return Err(format!(
             "a row of `{name}` lies in {} chunks of {} bytes together, which are unpacked as a whole: that would be done \
-             for every image; `h5repack -l {name}:CHUNK=1x{} OLD NEW` writes one chunk a row",
+             for every image; {} writes one chunk a row",
             band.chunks,
             band.bytes,
-            whole.join("x")
+            one_chunk_a_row(name, &shape)
         ));
     }
     // Rows are read in parallel, some of them in the next band already.
     let bytes = (2 * band.bytes).clamp(1 << 20, MAX_KEPT);
     let slots = (2 * band.chunks).max(16);
     Ok(ChunkCacheConfig::new().with_max_bytes(bytes as usize).with_max_slots(slots as usize))
+}
+
+/// The command that writes a dataset of this shape anew, a chunk for each row.
+fn one_chunk_a_row(name: &str, shape: &[u64]) -> String {
+    let sides = std::iter::once(&1).chain(shape.iter().skip(1));
+    let sides: Vec<String> = sides.map(u64::to_string).collect();
+    format!("`h5repack -l {name}:CHUNK={} OLD NEW`", sides.join("x"))
 }
 
 fn band(shape: &[u64], chunk: &[u64], size: u64) -> Band {
