@@ -63,13 +63,16 @@ fn sets_are_browsed_filtered_and_looked_into() {
     let wrong = browser.find("select[name=outcome] option[value=wrong]");
     browser.click(&wrong);
     browser.click(&browser.find("form button"));
-    assert!(browser.text(".summary").contains(" of 12 descriptions"));
+    // A click may be answered before the page that it leads to is there.
+    browser.wait_for(
+        "return document.querySelector('.summary')?.innerText.includes(' of 12 descriptions')",
+    );
     let right = "return document.querySelectorAll('.list tbody td.right:nth-child(3)').length";
     assert_eq!(browser.run(right), json!(0));
 
     browser.go(&explorer.url);
     browser.click(&browser.find(".list tbody a"));
-    assert_eq!(browser.run("return document.querySelectorAll('.candidates li').length"), json!(10));
+    browser.wait_for("return document.querySelectorAll('.candidates li').length == 10");
     browser.wait_for("return [...document.images].every(i => i.complete && i.naturalWidth > 0)");
     // A word shows its boxes while it is pointed at.
     let shown = "return getComputedStyle(document.querySelector('.look .a1')).display";
@@ -78,9 +81,11 @@ fn sets_are_browsed_filtered_and_looked_into() {
     browser
         .wait_for("return getComputedStyle(document.querySelector('.look .a1')).display != 'none'");
     browser.click(&browser.find(".candidates li:nth-child(4) a"));
-    assert!(browser.run("return location.search").as_str().unwrap().contains("candidate=3"));
+    browser.wait_for(
+        "return location.search.includes('candidate=3') && document.readyState == 'complete'",
+    );
     browser.click(&browser.find("nav a[rel=next]"));
-    assert!(browser.run("return location.pathname").as_str().unwrap().ends_with("/description/1"));
+    browser.wait_for("return location.pathname.endsWith('/description/1')");
     let screenshot = std::env::temp_dir().join("xenc-explorer.png");
     browser.screenshot(&screenshot);
     eprintln!("look at {}", screenshot.display());

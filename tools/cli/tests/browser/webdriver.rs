@@ -72,11 +72,6 @@ impl Browser {
         Element(found[ELEMENT].as_str().unwrap_or_else(|| panic!("{selector}: {found}")).to_owned())
     }
 
-    pub fn text(&self, selector: &str) -> String {
-        let script = format!("return document.querySelector('{selector}').innerText");
-        self.run(&script).as_str().unwrap().to_owned()
-    }
-
     pub fn click(&self, element: &Element) {
         self.post(&format!("/element/{}/click", element.0), &json!({}));
     }
