@@ -18,7 +18,7 @@ use crate::{
 mod decode;
 mod tally;
 
-use decode::Decoded;
+use decode::{Decoded, with_raw};
 pub(crate) use tally::Tally;
 pub use tally::{Findings, OnError, Progress, SkippedRecord};
 
@@ -82,8 +82,8 @@ pub enum ConvertError {
     },
     /// It failed, and left something that the next run can go on from.
     #[error(
-        "{source}; {images} images are kept in {partial}: the same command goes on from there{}, removing that folder \
-         starts anew",
+        "{source}; what is done, {images} of the images, is kept in {partial}: the same command goes on from there{}, \
+         removing that folder starts anew",
         without_it(.source)
     )]
     Unfinished {
@@ -226,8 +226,10 @@ pub(crate) fn settle<T>(
         Ok(done) => return Ok((writer, done)),
         Err(error) => error,
     };
-    let repeats =
-        matches!(error, ConvertError::Empty { .. } | ConvertError::Store(StoreError::Duplicate(_)));
+    let repeats = matches!(
+        error,
+        ConvertError::Empty { .. } | ConvertError::Store(StoreError::Duplicate { .. })
+    );
     let stopped = matches!(error, ConvertError::Interrupted { .. });
     let images = writer.committed();
     if repeats || (!stopped && images == before) {
@@ -252,22 +254,24 @@ pub(crate) fn write_all(
     cancelled: &AtomicBool,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), ConvertError> {
-    let (precision, compression) = writer.encoding();
+    let (encoding, keep) = (writer.encoding(), tally.keeps_bytes());
     thread::scope(|scope| {
         let (send, receive) = sync_channel(CHUNKS_AHEAD);
-        scope.spawn(move || decode::decode_all(records, committed, precision, compression, &send));
+        let path = &info.path;
+        scope.spawn(move || decode::decode_all(records, path, committed, encoding, keep, &send));
         // Dropped on return, the receiver ends the decoder.
         for outcome in receive.into_iter().flatten() {
             if cancelled.load(Ordering::Relaxed) {
                 writer.commit()?;
                 return Err(ConvertError::Interrupted { images: writer.committed() });
             }
-            let outcome = outcome.and_then(|Decoded { id, record, finding }| {
+            let outcome = outcome.and_then(|Decoded { id, record, finding, raw }| {
                 let is_new = record.is_some();
-                record.map_or(Ok(()), |record| writer.append_encoded(&id, record))?;
+                let appended = record.map_or(Ok(()), |record| writer.append_encoded(&id, record));
+                appended.map_err(|error| with_raw(of_a_record(error.into(), &info.path), raw))?;
                 Ok((is_new, finding.map(|what| Finding { id, what })))
             });
-            match outcome.map_err(|error| of_a_record(error, &info.path)) {
+            match outcome {
                 Ok((true, finding)) => tally.take(finding),
                 Ok((false, finding)) => tally.note(finding),
                 Err(ConvertError::Record(error)) => {

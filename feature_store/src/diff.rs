@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::chunks::{Chunks, Found, Pace};
 use crate::formats::{FeatureSource, FormatError, Input, RecordError, SourceRecord};
+use crate::record::RecordView;
 use crate::{FeatureStore, StoreError};
 
 mod compare;
@@ -24,6 +25,12 @@ use reader::Reader;
 
 /// Bytes of pairs of images compared in parallel at a time, at most, while they are not decoded.
 const CHUNK_BYTES: usize = 32 << 20;
+
+/// What is different about two records of one image.
+pub(crate) fn differences(one: &RecordView, other: &RecordView) -> String {
+    let (_, what) = compare(&one.to_regions(), &other.to_regions(), 0.0);
+    if what.is_empty() { "the same, stored otherwise".into() } else { what.join("; ") }
+}
 
 /// How two stores or dumps are compared.
 #[derive(Debug, Clone, Copy)]

@@ -76,10 +76,16 @@ pub enum StoreError {
     },
     /// Two different records under one id.
     #[error(
-        "image `{}` comes again with other contents than before; `--on-conflict first` or `last` chooses one",
-        visible(.0)
+        "image `{}` comes again with other contents than before ({differs}); `--on-conflict first` or `last` chooses one, \
+         `--rename` keeps the ids of different images apart",
+        visible(.id)
     )]
-    Duplicate(String),
+    Duplicate {
+        /// The image id.
+        id: String,
+        /// What is different, and where that is known, where the records are.
+        differs: String,
+    },
     /// Regions that contradict themselves or the rest of the store.
     #[error("image `{}`: {what}", visible(.id))]
     Regions {
@@ -151,9 +157,9 @@ pub enum StoreError {
     /// Another process is writing the same store.
     #[error("another process is writing {0}")]
     Locked(PathBuf),
-    /// What an interrupted run left behind comes from another source or is encoded otherwise.
+    /// What an unfinished run left behind comes from another source or is encoded otherwise.
     #[error(
-        "{target}: an interrupted run with another {differs} has left {partial}; the command of that run goes on with \
+        "{target}: an unfinished run with another {differs} has left {partial}; the command of that run goes on with \
          it, `--force` drops it and starts anew"
     )]
     OtherPartial {
@@ -166,7 +172,7 @@ pub enum StoreError {
     },
     /// What an interrupted run left behind cannot be read any more.
     #[error(
-        "{target}: what an interrupted run has left in {partial} cannot be used ({what}); remove that folder, or `--force` \
+        "{target}: what an unfinished run has left in {partial} cannot be used ({what}); remove that folder, or `--force` \
          drops it and starts anew"
     )]
     DamagedPartial {

@@ -8,11 +8,11 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::convert::{ConvertError, Findings, OnError, Progress, Tally, settle, write_all};
 use crate::formats::{Input, StoreSource};
-use crate::record::Encoded;
+use crate::record::{Encoded, RecordView};
 use crate::store::StoreCursor;
 use crate::{
     Compression, Conflict, FeatureStore, Precision, Provenance, Regions, Schema, StoreError,
-    StoreWriter, WriterOptions, record, target,
+    StoreWriter, WriterOptions, diff, record, target,
 };
 
 /// What a merge has done.
@@ -95,26 +95,40 @@ fn in_order_of_ids(
     // All stores list their ids in the same order: the least of their heads is the next image.
     while let Some(id) = cursors.iter().filter_map(StoreCursor::head).min().map(str::to_owned) {
         stop_if(cancelled, writer)?;
-        let mut chosen: Option<Encoded> = None;
-        for cursor in cursors.iter_mut().filter(|cursor| cursor.head() == Some(&id)) {
-            let record = cursor.take()?;
+        let mut chosen: Option<(Encoded, &Path)> = None;
+        for (cursor, store) in cursors.iter_mut().zip(stores) {
+            if cursor.head() != Some(&id) {
+                continue;
+            }
+            let record = (cursor.take()?, store.path());
             match &chosen {
                 None => chosen = Some(record),
-                Some(other) if other.bytes == record.bytes => repeated += 1,
-                Some(_) => match conflict {
-                    Conflict::Fail => return Err(StoreError::Duplicate(id).into()),
+                Some((other, _)) if other.bytes == record.0.bytes => repeated += 1,
+                Some(other) => match conflict {
+                    Conflict::Fail => return Err(duplicate(id, other, &record).into()),
                     Conflict::First => conflicts += 1,
                     Conflict::Last => (chosen, conflicts) = (Some(record), conflicts + 1),
                 },
             }
         }
-        if let Some(record) = chosen {
+        if let Some((record, _)) = chosen {
             writer.append_encoded(&id, record)?;
         }
         done += 1;
         progress(done);
     }
     Ok(Repeats { repeated, conflicts })
+}
+
+/// Two different records of one image, and the stores they are in.
+fn duplicate(id: String, one: &(Encoded, &Path), other: &(Encoded, &Path)) -> StoreError {
+    let places = format!("in {} and in {}", one.1.display(), other.1.display());
+    let records = (RecordView::parse(&one.0.bytes), RecordView::parse(&other.0.bytes));
+    let differs = match records {
+        (Ok(one), Ok(other)) => format!("{places}: {}", diff::differences(&one, &other)),
+        _ => places,
+    };
+    StoreError::Duplicate { id, differs }
 }
 
 /// Merges inputs of which some are dumps, whose ids come in any order.
@@ -143,11 +157,25 @@ fn one_after_the_other(
         let mut tell = |at: Progress| progress(at.images);
         // Every image is compared with what is there, also one that an interrupted run has committed: it may be
         // another input's.
-        write_all(writer, None, source.records()?, &info, tally, cancelled, &mut tell)?;
+        let written =
+            write_all(writer, None, source.records()?, &info, tally, cancelled, &mut tell)
+                .and_then(|()| Ok(writer.commit()?));
+        written.map_err(|error| found_in(error, &info.path))?;
     }
     writer.commit()?;
     let conflicts = writer.conflicts();
     Ok(Repeats { repeated: tally.images.saturating_sub(writer.committed() + conflicts), conflicts })
+}
+
+/// Says in which input an image has come again.
+fn found_in(error: ConvertError, input: &Path) -> ConvertError {
+    match error {
+        ConvertError::Store(StoreError::Duplicate { id, differs }) => {
+            let differs = format!("the second time in {}: {differs}", input.display());
+            StoreError::Duplicate { id, differs }.into()
+        }
+        other => other,
+    }
 }
 
 /// Commits and stops if the caller asked for it.

@@ -181,9 +181,10 @@ pub(crate) fn check_range(
     precision: Precision,
 ) -> Result<(), String> {
     // From halfway between the largest number and the next power of two on, rounding to nearest ends at infinity.
-    let (end, largest, instead) = match precision {
-        Precision::F16 => (65_520.0, 65_504.0, "bf16 or f32"),
-        Precision::Bf16 => (f32::from_bits(0x7F7F_8000), f32::from_bits(0x7F7F_0000), "f32"),
+    const BF16_END: f32 = f32::from_bits(0x7F7F_8000);
+    let (end, largest) = match precision {
+        Precision::F16 => (65_520.0, 65_504.0),
+        Precision::Bf16 => (BF16_END, f32::from_bits(0x7F7F_0000)),
         Precision::F32 | Precision::Int8 => return Ok(()),
     };
     let is_beyond = |x: f32| (x.abs() >= end) & (x.abs() < f32::INFINITY);
@@ -192,9 +193,15 @@ pub(crate) fn check_range(
         return Ok(());
     }
     let at = features.iter().position(|&x| is_beyond(x)).unwrap_or(0);
+    let instead = if features.iter().any(|x| x.is_finite() && x.abs() >= BF16_END) {
+        "f32"
+    } else {
+        "bf16 or f32"
+    };
     let (region, value, name) = (at / dim.max(1), features[at], precision.name());
     Err(format!(
-        "region {region} holds {value:e}, {name} ends at {largest:e}; --precision {instead} holds it"
+        "region {region} holds {value:e}, {name} ends at {largest:e}; --precision {instead} holds all (with --force, after a \
+         run that has begun in another)"
     ))
 }
 

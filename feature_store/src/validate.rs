@@ -72,10 +72,21 @@ pub struct SplitReport {
     pub sets: usize,
     /// Sets of those that lack images.
     pub incomplete: usize,
-    /// Those, with what is there of each.
-    pub missing: Vec<String>,
+    /// Those, with what is there of each; the fullest first.
+    pub missing: Vec<IncompleteSet>,
     /// What the ids of a set begin with of which there is no image at all; a number follows.
     pub looked_for: Option<String>,
+}
+
+/// An image set that lacks images.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct IncompleteSet {
+    /// Its directory.
+    pub set: String,
+    /// Images of it that are there.
+    pub images: usize,
+    /// Images that it has.
+    pub of: usize,
 }
 
 /// Something wrong with one image.
@@ -338,9 +349,11 @@ fn cover(
             looked_for.get_or_insert_with(|| dataset::id_prefix(set));
         }
         if images < dataset::SET_SIZE {
-            incomplete.push(format!("{set} ({images} of {} images)", dataset::SET_SIZE));
+            incomplete.push(IncompleteSet { set: set.clone(), images, of: dataset::SET_SIZE });
         }
     }
+    // Of a set that is there in part something was lost; others may never have been meant to be there.
+    incomplete.sort_by_key(|set| std::cmp::Reverse(set.images));
     Ok(SplitReport {
         split: coverage.split.clone(),
         sets: coverage.sets.len(),

@@ -15,7 +15,7 @@ use crate::record::{self, Encoded, RecordView};
 use crate::store::SCHEMA;
 use crate::target::{self, Claim};
 use crate::{
-    Compression, Conflict, MAX_ID_BYTES, Precision, Provenance, Regions, Schema, StoreError,
+    Compression, Conflict, MAX_ID_BYTES, Precision, Provenance, Regions, Schema, StoreError, diff,
 };
 
 mod committed;
@@ -291,7 +291,14 @@ impl StoreWriter {
                         continue;
                     }
                     match self.conflict {
-                        Conflict::Fail => return Ok(Err(StoreError::Duplicate(id.clone()))),
+                        Conflict::Fail => {
+                            let records = (RecordView::parse(there), RecordView::parse(bytes));
+                            let differs = match records {
+                                (Ok(one), Ok(other)) => diff::differences(&one, &other),
+                                _ => "one of them is damaged".into(),
+                            };
+                            return Ok(Err(StoreError::Duplicate { id: id.clone(), differs }));
+                        }
                         Conflict::First => {}
                         Conflict::Last => {
                             if let Ok(record) = RecordView::parse(bytes) {

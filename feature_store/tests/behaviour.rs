@@ -97,7 +97,7 @@ fn impossible_ids_and_contradictory_regions_are_refused() {
     assert!(matches!(writer.append("b", &narrow), Err(StoreError::Regions { .. })));
     writer.append("a", &regions(0)).unwrap();
     writer.append("a", &regions(1)).unwrap();
-    assert!(matches!(writer.commit(), Err(StoreError::Duplicate(id)) if id == "a"));
+    assert!(matches!(writer.commit(), Err(StoreError::Duplicate { id, .. }) if id == "a"));
 }
 
 #[test]
@@ -242,7 +242,11 @@ fn validation_reports_boxes_values_and_coverage() {
     let bad: Vec<&str> = report.findings.iter().map(|finding| finding.id.as_str()).collect();
     assert_eq!(bad, ["nan", "outside"]);
     assert_eq!((report.coverage[0].sets, report.coverage[0].incomplete), (2, 1));
-    assert!(report.coverage[0].missing[0].starts_with("open-images-2_b (0 of 10"));
+    let missing = &report.coverage[0].missing;
+    assert!(
+        missing.iter().any(|set| set.set == "open-images-2_b" && (set.images, set.of) == (0, 10))
+    );
+    assert!(missing.is_sorted_by_key(|set| std::cmp::Reverse(set.images)), "{missing:?}");
 }
 
 #[test]

@@ -6,9 +6,11 @@ use std::sync::atomic::AtomicBool;
 use feature_store::convert::{OnError, convert};
 use feature_store::export::{ForeignFormat, export};
 use feature_store::formats::npy::NpySink;
+use feature_store::formats::select::{Selected, Selection};
+use feature_store::formats::volta::{VoltaEncoding, VoltaSink};
 use feature_store::formats::{self, FeatureSink as _};
 use feature_store::validate::{Coverage, Options, Report, validate_source, validate_store};
-use feature_store::{Labels, Regions, StoreWriter, WriterOptions};
+use feature_store::{Conflict, Labels, Precision, Regions, StoreWriter, WriterOptions};
 use hdf5_pure::{Datatype, DatatypeByteOrder, FileBuilder, FloatingPointLayout};
 
 static RUN: AtomicBool = AtomicBool::new(false);
@@ -287,6 +289,92 @@ fn arrays_without_a_description_are_a_finding_and_their_ids_are_not_written() {
     let report = validated(&path, &Options::default());
     assert_eq!((report.images, report.bad_images), (2, 1));
     assert!(report.findings[0].what.contains("no b_info.npy"), "{:?}", report.findings);
+}
+
+/// An image of many values, as a detector gives them.
+fn detected() -> Regions {
+    let values = (0..256u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 20) as f32 / 512.0);
+    Regions { features: values.map(|x| (x - 2.0).max(0.0)).collect(), dim: 128, ..image() }
+}
+
+#[test]
+fn numbers_of_another_type_read_as_f32_are_a_finding() {
+    let given = detected();
+    let pairs: Vec<u8> =
+        given.features.iter().flat_map(|&x| half::f16::from_f32(x).to_le_bytes()).collect();
+    let halves: Vec<u8> =
+        given.features.iter().flat_map(|&x| f64::from(x * 1.1).to_le_bytes()).collect();
+    let read = |bytes: Vec<u8>| {
+        let features: Vec<f32> =
+            bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        let features: Vec<f32> =
+            features.into_iter().map(|x| if x.is_finite() { x } else { 0.0 }).collect();
+        Regions { dim: features.len() / 2, features, ..image() }
+    };
+    let folder = tempfile::tempdir().unwrap();
+    for (name, image, is_good) in
+        [("sound", given.clone(), true), ("f16", read(pairs), false), ("f64", read(halves), false)]
+    {
+        let path = folder.path().join(name);
+        let mut sink = NpySink::create(&path).unwrap();
+        sink.append("a", &image).unwrap();
+        Box::new(sink).finish().unwrap();
+        let report = validated(&path, &Options::default());
+        assert_eq!(report.is_good(), is_good, "{name}: {:?}", report.findings);
+        assert!(
+            is_good || report.findings[0].what.contains("read as f32"),
+            "{:?}",
+            report.findings
+        );
+    }
+}
+
+#[test]
+fn a_rule_that_makes_one_id_of_two_is_told_with_both() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("npy");
+    let mut sink = NpySink::create(&path).unwrap();
+    ["a1", "b1", "b2"].iter().for_each(|id| sink.append(id, &image()).unwrap());
+    Box::new(sink).finish().unwrap();
+    let convert_as = |rule: &str, conflict: Conflict, on_error: &OnError| {
+        let selection = Selection { rename: vec![rule.parse().unwrap()], ..Selection::default() };
+        let source = Box::new(Selected::new(formats::open(&path).unwrap(), selection));
+        let options = WriterOptions { conflict, ..WriterOptions::default() };
+        convert(source, &folder.path().join("store"), options, on_error, &RUN, &mut |_| {})
+    };
+    // Also where records of one image may be chosen from: these are two images.
+    let said = convert_as("s/^[ab]//", Conflict::First, &OnError::Fail).unwrap_err().to_string();
+    assert!(said.contains("--rename makes one id of `a1` and `b1`"), "{said}");
+    let report = convert_as("s/^[ab]//", Conflict::First, &OnError::Skip).unwrap();
+    assert_eq!((report.schema.count, report.skipped.len()), (2, 1));
+}
+
+#[test]
+fn what_a_store_refuses_is_quarantined_with_its_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let [dump, quarantine] = ["dump", "bad"].map(|name| folder.path().join(name));
+    let mut sink = VoltaSink::create(&dump, VoltaEncoding::Raw).unwrap();
+    let wide = Regions { features: vec![0.5; 8], dim: 4, ..image() };
+    let large = Regions { features: vec![0.5, 1.0, 1e6, 1.0], ..image() };
+    let larger = Regions { features: vec![0.5, 1.0, f32::MAX, 1.0], ..image() };
+    for (id, image) in [("a", &image()), ("b", &wide), ("c", &large), ("d", &larger)] {
+        sink.append(id, image).unwrap();
+    }
+    Box::new(sink).finish().unwrap();
+    let options = WriterOptions { precision: Precision::F16, ..WriterOptions::default() };
+    let on_error = OnError::Quarantine(quarantine.clone());
+    let (source, store) = (formats::open(&dump).unwrap(), folder.path().join("store"));
+    let report = convert(source, &store, options, &on_error, &RUN, &mut |_| {}).unwrap();
+    let reasons: Vec<&str> = report.skipped.iter().map(|skipped| &*skipped.reason).collect();
+    assert!(reasons[1].contains("--precision bf16 or f32 holds all"), "{reasons:?}");
+    assert!(reasons[2].contains("--precision f32 holds all"), "{reasons:?}");
+    let lines = std::fs::read_to_string(quarantine.join("report.jsonl")).unwrap();
+    assert_eq!(lines.lines().count(), 3);
+    for line in lines.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let kept = line["file"].as_str().map(|file| std::fs::metadata(quarantine.join(file)));
+        assert!(kept.is_some_and(|kept| kept.unwrap().len() > 32), "{line}");
+    }
 }
 
 /// A store of one image, and an export of it.

@@ -83,7 +83,10 @@ fn merging_follows_its_conflict_rule() {
             assert_eq!(report.schema.count, 4);
             Ok::<_, ConvertError>((report.repeated, report.conflicts, kept))
         };
-        assert!(run(Conflict::Fail).unwrap_err().to_string().contains("img0000003"));
+        let said = run(Conflict::Fail).unwrap_err().to_string();
+        let place = inputs[1].display().to_string();
+        assert!(said.contains("img0000003") && said.contains(&place), "{said}");
+        assert!(said.contains("features differ by up to"), "{said}");
         assert_eq!(run(Conflict::First).unwrap(), (1, 1, image(3, 8)), "{kind}");
         assert_eq!(run(Conflict::Last).unwrap(), (1, 1, image(33, 8)), "{kind}");
     }

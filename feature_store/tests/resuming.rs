@@ -97,7 +97,7 @@ fn a_conflict_with_an_image_that_an_interrupted_run_has_committed_is_one() {
     let stopped = run(&source, &target, Conflict::Fail, 40);
     assert!(matches!(stopped, Err(ConvertError::Interrupted { images: 40 })));
     match to_the_end(&source, &target, Conflict::Fail) {
-        Err(ConvertError::Store(StoreError::Duplicate(id))) => assert_eq!(id, "img3"),
+        Err(ConvertError::Store(StoreError::Duplicate { id, .. })) => assert_eq!(id, "img3"),
         other => panic!("{other:?}"),
     }
     // Nothing can go on from it.

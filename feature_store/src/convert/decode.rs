@@ -1,12 +1,13 @@
 //! Reading and decoding ahead of the writer, in parallel and in order.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::ConvertError;
+use super::{ConvertError, of_a_record};
 use crate::chunks::{Chunks, Found};
 use crate::formats::{RecordError, Records, SourceRecord};
 use crate::record::Encoded;
@@ -21,6 +22,8 @@ pub(super) struct Decoded {
     pub(super) record: Option<Encoded>,
     /// What is wrong with its regions, if anything.
     pub(super) finding: Option<String>,
+    /// The record's bytes, if they are to be kept should the store refuse it and the source has them.
+    pub(super) raw: Vec<u8>,
 }
 
 /// A decoded record, or why there is none.
@@ -49,13 +52,23 @@ impl Repeats {
     }
 }
 
+/// The bytes of a record that is refused go with what is wrong with it.
+pub(super) fn with_raw(error: ConvertError, raw: Vec<u8>) -> ConvertError {
+    match error {
+        ConvertError::Record(error) if error.raw.is_empty() => RecordError { raw, ..error }.into(),
+        other => other,
+    }
+}
+
 /// Reads and decodes until the end, or until nobody takes the results any more. Images that are committed are not
-/// decoded again, only checked as they are; but one that comes again may come with other contents.
+/// decoded again, only checked as they are; but one that comes again may come with other contents. With `keep` the bytes
+/// of records stay with them.
 pub(super) fn decode_all(
     records: Records,
+    path: &Path,
     committed: Option<Committed>,
-    precision: Precision,
-    compression: Compression,
+    (precision, compression): (Precision, Compression),
+    keep: bool,
     send: &SyncSender<Vec<Outcome>>,
 ) {
     let repeats = Repeats::default();
@@ -67,13 +80,19 @@ pub(super) fn decode_all(
             && let Some(regions) = committed.get(record.id())?
         {
             let (id, finding) = (record.id().to_owned(), check_regions(&regions).err());
-            return Ok(Decoded { id, record: None, finding });
+            return Ok(Decoded { id, record: None, finding, raw: Vec::new() });
         }
-        let (id, regions, record) = encode(record, precision, compression)?;
-        Ok(Decoded { id, record: Some(record), finding: check_regions(&regions).err() })
+        let raw = if keep { record.raw().to_vec() } else { Vec::new() };
+        match encode(record, precision, compression) {
+            Ok((id, regions, record)) => {
+                let finding = check_regions(&regions).err();
+                Ok(Decoded { id, record: Some(record), finding, raw })
+            }
+            Err(error) => Err(with_raw(of_a_record(error, path), raw)),
+        }
     };
     let bytes = |outcome: &Outcome| match outcome {
-        Ok(Decoded { record: Some(record), .. }) => record.bytes.len(),
+        Ok(Decoded { record: Some(record), raw, .. }) => record.bytes.len() + raw.len(),
         _ => 0,
     };
     let mut chunks = Chunks::new(records);

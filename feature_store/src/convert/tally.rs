@@ -18,7 +18,7 @@ pub enum OnError {
     Fail,
     /// Leave it out and report it.
     Skip,
-    /// Leave it out, report it, and keep its bytes and the reason in this folder.
+    /// Leave it out, report it, and keep the reason and, where the format has records of bytes, those in this folder.
     Quarantine(std::path::PathBuf),
 }
 
@@ -75,6 +75,11 @@ impl<'a> Tally<'a> {
     pub(crate) fn new(on_error: &'a OnError, images: u64, total: Option<u64>) -> Tally<'a> {
         let (skipped, findings) = (Vec::new(), Findings::default());
         Tally { on_error, quarantine: None, images, skipped, findings, total }
+    }
+
+    /// Whether the bytes of records that are left out are kept.
+    pub(crate) fn keeps_bytes(&self) -> bool {
+        matches!(self.on_error, OnError::Quarantine(_))
     }
 
     /// Counts an image that was taken.

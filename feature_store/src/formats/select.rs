@@ -1,12 +1,14 @@
 //! Choosing and renaming images of a source.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use regex_lite::Regex;
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::{FeatureSource, FormatError, RecordError, Records, SourceInfo, SourceRecord};
+use crate::text::visible;
 use crate::{FeatureStore, Regions, dataset};
 
 /// How an id is changed.
@@ -273,16 +275,39 @@ impl FeatureSource for Selected {
 
     fn records(self: Box<Self>) -> Result<Records, FormatError> {
         let Selected { source, selection, watch, .. } = *self;
+        let path = source.info().path.clone();
         let records = source.records()?;
+        let mut names = Names::default();
         Ok(Box::new(records.filter_map(move |record| match record {
             Ok(inner) => {
                 let mut unmet = watch.lock();
                 let id = selection.new_id(inner.id(), &mut unmet);
-                let kept = selection.keeps(&id, &mut unmet);
-                kept.then(|| Ok(Box::new(Renamed { id, inner }) as Box<dyn SourceRecord>))
+                if !selection.keeps(&id, &mut unmet) {
+                    return None;
+                }
+                if !selection.rename.is_empty()
+                    && let Some(other) = names.taken(&id, inner.id())
+                {
+                    let (one, two) = (visible(&other), visible(inner.id()));
+                    let what = format!("--rename makes one id of `{one}` and `{two}`");
+                    return Some(Err(RecordError::new(&path, id, what)));
+                }
+                Some(Ok(Box::new(Renamed { id, inner }) as Box<dyn SourceRecord>))
             }
             Err(error) => Some(Err(error)),
         })))
+    }
+}
+
+/// What images were called before they got new ids.
+#[derive(Default)]
+struct Names(HashMap<u128, Box<str>>);
+
+impl Names {
+    /// Another image that has got this id before, by its old one.
+    fn taken(&mut self, id: &str, old: &str) -> Option<String> {
+        let first = self.0.entry(xxh3_128(id.as_bytes())).or_insert_with(|| old.into());
+        (**first != *old).then(|| first.to_string())
     }
 }
 

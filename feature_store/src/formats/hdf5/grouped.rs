@@ -7,6 +7,7 @@ use hdf5_pure::{File, Group};
 use super::numbers::{self, Rows, explain};
 use super::{check_text, checked};
 use crate::formats::{FormatError, RecordError, Records, SourceRecord, check_rows};
+use crate::text::visible;
 use crate::{Labels, Regions};
 
 /// All groups of the root, in the order of their names.
@@ -59,7 +60,14 @@ impl SourceRecord for GroupRecord {
 fn absent(group: &Group, name: &str) -> String {
     match group.dataset(name) {
         Err(hdf5_pure::Error::Format(hdf5_pure::FormatError::PathNotFound(_))) | Ok(_) => {
-            format!("it has no `{name}` (a link to another file is not followed)")
+            match group.groups().unwrap_or_default().first() {
+                Some(below) => format!(
+                    "it has no `{name}`, but groups of its own, `{}` first: images are looked for in the file's uppermost \
+                     groups only",
+                    visible(below)
+                ),
+                None => format!("it has no `{name}` (a link to another file is not followed)"),
+            }
         }
         Err(error) => format!("`{name}` is no dataset of its own: {error}"),
     }

@@ -75,6 +75,10 @@ enum Format {
     Tsv,
     /// TSV with bottom-up-attention's six columns
     TsvBottomup,
+    /// As tsv-bottomup, in gzip
+    TsvBottomupGz,
+    /// As tsv-bottomup, in Zstandard
+    TsvBottomupZst,
     /// As tsv, in gzip
     TsvGz,
     /// As tsv, in Zstandard
@@ -139,6 +143,8 @@ fn foreign(format: Format, precision: PrecisionArg) -> anyhow::Result<Option<For
         Format::Hdf5Indexed => (Some(ForeignFormat::IndexedHdf5), false),
         Format::Tsv => (tsv(TsvOrder::Lxmert, TsvCompression::Plain), false),
         Format::TsvBottomup => (tsv(TsvOrder::BottomUp, TsvCompression::Plain), false),
+        Format::TsvBottomupGz => (tsv(TsvOrder::BottomUp, TsvCompression::Gzip), false),
+        Format::TsvBottomupZst => (tsv(TsvOrder::BottomUp, TsvCompression::Zstd), false),
         Format::TsvGz => (tsv(TsvOrder::Lxmert, TsvCompression::Gzip), false),
         Format::TsvZst => (tsv(TsvOrder::Lxmert, TsvCompression::Zstd), false),
         Format::Uniter => {

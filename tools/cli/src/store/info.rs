@@ -70,7 +70,10 @@ fn of_store(store: &FeatureStore) -> anyhow::Result<(Lines, Value)> {
         ("source", format!("{} ({})", made_of.source, made_of.source_format)),
         ("written by", format!("xenc {}", made_of.tool_version)),
     ]);
-    let value = json!({ "schema": schema, "bytes": bytes, "relative_boxes": relative });
+    let rounding = json!({ "largest": rounding.largest, "mean": rounding.mean() });
+    let value = json!({
+        "schema": schema, "bytes": bytes, "relative_boxes": relative, "rounding": rounding,
+    });
     Ok((lines, value))
 }
 
@@ -87,7 +90,12 @@ fn of_dump(source: Box<dyn FeatureSource>) -> anyhow::Result<(Lines, Value)> {
     let mut lines = vec![("format", format), ("images", images)];
     if let Some((id, regions)) = &first {
         let there = count(regions.len() as u64, "region");
-        lines.push(("first image", format!("{}: {there} of {} values", visible(id), regions.dim)));
+        let size = match regions.is_relative() {
+            true => String::new(),
+            false => format!(" in {}x{} pixels", regions.width, regions.height),
+        };
+        let id = visible(id);
+        lines.push(("first image", format!("{id}: {there} of {} values{size}", regions.dim)));
         lines.push(("boxes", Regions::convention(regions.is_relative()).to_owned()));
     }
     let first = first.map(|(id, regions)| {

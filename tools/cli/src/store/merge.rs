@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use feature_store::convert::ConvertError;
 use feature_store::merge::merge;
 
@@ -38,7 +38,16 @@ pub struct Args {
 
 /// Merges.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    check_store(&args.target)?;
+    check_store(&args.target).context("the first name is that of the store to write")?;
+    if let (true, [.., last]) = (args.target.exists(), &args.inputs[..])
+        && !last.exists()
+    {
+        bail!(
+            "{} is not there, and {} is: the store to write comes first, `xenc store merge TARGET INPUT...`",
+            last.display(),
+            args.target.display()
+        );
+    }
     let conflict = args.on_conflict.into();
     let progress = Progress::start("merge", "images", None);
     let merged =

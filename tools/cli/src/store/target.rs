@@ -65,9 +65,15 @@ pub fn check_store(target: &Path) -> anyhow::Result<()> {
 pub fn check_promise(target: &Path, format: &str) -> anyhow::Result<()> {
     check_pipe(target)?;
     let name = lower_case(target);
-    for (ending, promised) in [(".gz", "tsv-gz"), (".zst", "tsv-zst")] {
-        if name.ends_with(ending) && format != promised {
-            bail!("{} ends with {ending}: `--to {promised}` writes that", target.display());
+    for (ending, promised) in
+        [(".gz", ["tsv-gz", "tsv-bottomup-gz"]), (".zst", ["tsv-zst", "tsv-bottomup-zst"])]
+    {
+        if name.ends_with(ending) && !promised.contains(&format) {
+            let [whole, narrow] = promised;
+            bail!(
+                "{} ends with {ending}: `--to {whole}` or `--to {narrow}` writes that",
+                target.display()
+            );
         }
     }
     Ok(())

@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use anyhow::Context;
 use feature_store::formats::Input;
 use feature_store::text::visible;
-use feature_store::validate::{Options, Report, validate_source, validate_store};
+use feature_store::validate::{
+    IncompleteSet, Options, Report, SplitReport, validate_source, validate_store,
+};
 
 use super::outcome::say_quarantined;
 use super::selection::splits;
@@ -72,6 +74,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(u8::from(!report.is_good())))
 }
 
+/// Whether there is no image at all of a split: its ids may be written otherwise.
+fn none_there(split: &SplitReport) -> bool {
+    split.incomplete == split.sets && split.missing.iter().all(|set| set.images == 0)
+}
+
 fn print(report: &Report) {
     outln!("images       {} read, {} bad", report.images, report.bad_images);
     for finding in &report.findings {
@@ -91,13 +98,13 @@ fn print(report: &Report) {
             split.sets - split.incomplete,
             split.sets
         );
-        for set in split.missing.iter().take(SETS) {
-            outln!("  missing: {set}");
+        for IncompleteSet { set, images, of } in split.missing.iter().take(SETS) {
+            outln!("  missing: {} ({images} of {of} images)", visible(set));
         }
         if split.missing.len() > SETS {
             outln!("  and {} more (--json lists all)", split.missing.len() - SETS);
         }
-        if let Some(prefix) = split.looked_for.as_ref().filter(|_| split.incomplete == split.sets) {
+        if let Some(prefix) = split.looked_for.as_ref().filter(|_| none_there(split)) {
             let ids: Vec<_> =
                 report.examples.iter().map(|id| format!("`{}`", visible(id))).collect();
             outln!(
