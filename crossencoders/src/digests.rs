@@ -1,4 +1,4 @@
-//! Digests beside the weights of a checkpoint, so that damage on a disk or in a copy is noticed and not ranked with.
+//! Digests beside the files of a checkpoint, so that damage on a disk or in a copy is noticed and not ranked with.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,8 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 const FILE: &str = "digests.json";
-/// Recipe and configuration may be edited; these may not.
-const BINARY: &str = "safetensors";
+/// Recipe and configuration may be edited; weights, optimiser and vocabulary may not.
+const EDITABLE: [&str; 2] = ["recipe.toml", "config.json"];
 
 /// Why a checkpoint is not to be trusted.
 #[derive(Debug, thiserror::Error)]
@@ -27,14 +27,14 @@ pub enum DigestError {
     Changed(PathBuf),
 }
 
-/// Writes the digests of all weights in a folder.
+/// Writes the digests of all files in a folder that may not be edited.
 pub(crate) fn write(folder: &Path) -> Result<(), DigestError> {
     let io = |source| DigestError::Io { path: folder.to_owned(), source };
     let mut digests = BTreeMap::new();
     for entry in fs::read_dir(folder).map_err(io)? {
         let path = entry.map_err(io)?.path();
-        if path.extension().is_some_and(|extension| extension == BINARY) {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if path.is_file() && !EDITABLE.contains(&&*name) {
             digests.insert(name, digest(&path)?);
         }
     }
@@ -43,7 +43,7 @@ pub(crate) fn write(folder: &Path) -> Result<(), DigestError> {
     fs::write(&path, text).map_err(|source| DigestError::Io { path, source })
 }
 
-/// Makes sure that the weights in a folder are what was written; a folder without digests is taken as it is.
+/// Makes sure that they are what was written; a folder without digests is taken as it is.
 pub(crate) fn check(folder: &Path) -> Result<(), DigestError> {
     let list = folder.join(FILE);
     if !list.is_file() {

@@ -22,6 +22,8 @@ use crate::train::tensorboard::{self, EventLog};
 pub const BEST: &str = "best";
 /// The latest checkpoint.
 pub const LAST: &str = "last";
+/// What `xenc report` writes into a run's folder.
+pub const REPORT: &str = "report.html";
 
 /// Where a run keeps a checkpoint.
 pub fn checkpoint(run: &Path, name: &str) -> PathBuf {
@@ -99,6 +101,9 @@ impl Run {
                 remove(&checkpoints.join(name)).map_err(io(&checkpoints))?;
             }
             remove(&metrics_file).map_err(io(&metrics_file))?;
+            // What was said of the run that was there.
+            let report = path.join(REPORT);
+            remove(&report).map_err(io(&report))?;
             tensorboard::remove(path)?;
         } else if is_run {
             let earlier = fs::read_to_string(&recipe_file).map_err(io(&recipe_file))?;

@@ -29,7 +29,12 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// # Errors
 /// What the system says; what is no regular file, or has more than a gibibyte.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
-    read_to_end(open(path)?)
+    let bytes = read_to_end(open(path)?)?;
+    // Editors on Windows begin a file with a mark of its byte order, which is no part of what it holds.
+    Ok(match bytes.strip_prefix("\u{feff}".as_bytes()) {
+        Some(rest) => rest.to_vec(),
+        None => bytes,
+    })
 }
 
 fn read_to_end(from: impl Read) -> io::Result<Vec<u8>> {

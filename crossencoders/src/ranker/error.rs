@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use feature_store::StoreError;
+use vision::clip::OtherTower;
 
 use crate::config::ConfigError;
 use crate::data::DataError;
@@ -46,10 +47,8 @@ pub enum RankerError {
         regions: u32,
     },
     /// Embeddings that another image tower has made.
-    #[error(
-        "the embeddings in {0} were made by another image tower than this model's: run `xenc clip embed` with its weights"
-    )]
-    OtherTower(PathBuf),
+    #[error(transparent)]
+    OtherTower(#[from] OtherTower),
     /// Tokenizer, annotations or features.
     #[error(transparent)]
     Data(#[from] DataError),

@@ -5,7 +5,7 @@ use std::path::Path;
 use feature_store::FeatureStore;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
-use vision::clip::{EMBEDDED_BY, TowerDigest};
+use vision::clip::{TowerDigest, check_embedded_by};
 
 use super::RankerError;
 use crate::clip::{ClipConfig, Fusion};
@@ -145,7 +145,7 @@ fn open_features(
     }
 }
 
-/// Embeddings of another image tower would be read without complaint, and rank like noise.
+/// Makes sure that a store holds embeddings of the model's image tower.
 fn check_tower(
     store: &FeatureStore,
     config: &ClipConfig,
@@ -156,15 +156,7 @@ fn check_tower(
         let (store, regions) = (store.path().to_owned(), schema.max_regions);
         return Err(RankerError::NoEmbeddings { store, regions });
     }
-    // A store of another origin says nothing, and is believed.
-    let Some((_, made_by)) = schema.provenance.fingerprint.split_once(EMBEDDED_BY) else {
-        return Ok(());
-    };
-    // What the pictures were follows.
-    match made_by.starts_with(&tower_digest(config, variables)) {
-        true => Ok(()),
-        false => Err(RankerError::OtherTower(store.path().to_owned())),
-    }
+    Ok(check_embedded_by(store, &tower_digest(config, variables))?)
 }
 
 /// As [`vision::clip::image_tower_digest`] has it of a file.

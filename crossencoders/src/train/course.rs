@@ -41,6 +41,12 @@ pub(super) trait Task: Sized {
     /// The recipe, as the run's folder keeps it.
     fn recipe(&self) -> String;
 
+    /// The weights it begins with, where those are a file or a run.
+    fn init(&self) -> Option<&Path>;
+
+    /// Identifies the data: a run that has begun must not go on with others.
+    fn data(&self) -> String;
+
     /// The same with what a checkpoint's model has learnt.
     fn load(self, checkpoint: &Path, device: Device) -> Result<Self, TrainError>;
 
@@ -140,6 +146,9 @@ struct State<S: Default + Serialize + DeserializeOwned, G: Gain> {
     logged: u64,
     /// Seconds so far.
     seconds: f64,
+    /// What it learns from and validates with, see [`Task::data`].
+    #[serde(default)]
+    data: Option<String>,
 }
 
 /// A run in its folder.
@@ -165,11 +174,22 @@ impl<T: Task> Course<T> {
     ) -> Result<Course<T>, TrainError> {
         ranks.together(|| {
             let fresh = fresh()?;
+            if replace {
+                check_init(fresh.init(), out)?;
+            }
+            let data = fresh.data();
             let mut run = Folder::open(ranks, out, &fresh.recipe(), replace)?;
-            let (task, state) = match run.last() {
-                Some(last) => (fresh.load(&last, device)?, read_state(&last)?),
+            let (task, mut state) = match run.last() {
+                Some(last) => {
+                    (fresh.load(&last, device)?, read_state::<State<T::Score, T::Gain>>(&last)?)
+                }
                 None => (fresh, State::default()),
             };
+            // Checkpoints from before data were identified go on with whatever there is.
+            if state.data.as_ref().is_some_and(|then| *then != data) {
+                return Err(TrainError::OtherData(out.to_owned()));
+            }
+            state.data = Some(data);
             ranks.same("checkpoint to go on from", &state.step.to_le_bytes())?;
             run.truncate_log(state.logged)?;
             Ok(Course { task, ranks: ranks.clone(), run, state, failed: false })
@@ -362,6 +382,15 @@ impl<T: Task> Course<T> {
 pub(super) fn next<B>(loader: &mut Loader<B>) -> Result<B, TrainError> {
     let ended = || Err(DataError::Reader("it ended before the epoch".into()));
     Ok(loader.next().unwrap_or_else(ended)?)
+}
+
+/// Refuses to replace the run that holds the weights to begin with: they would be removed first.
+fn check_init(init: Option<&Path>, out: &Path) -> Result<(), TrainError> {
+    let real = |path: &Path| path.canonicalize().ok();
+    match (init.and_then(real), real(out)) {
+        (Some(init), Some(out)) if init.starts_with(&out) => Err(TrainError::OwnInit(out)),
+        _ => Ok(()),
+    }
 }
 
 fn read_state<S: DeserializeOwned>(folder: &Path) -> Result<S, TrainError> {

@@ -138,6 +138,17 @@ pub enum TrainError {
         "the run has failed before, and its weights may be half changed: open it again, to go on from its last checkpoint"
     )]
     Failed,
+    /// Weights to begin with that `replace` would remove.
+    #[error(
+        "`init` lies in {0}, the run that --force would replace: give the new run another folder (--out)"
+    )]
+    OwnInit(PathBuf),
+    /// Other descriptions, targets or features than those that a run has begun with.
+    #[error(
+        "{0} has begun with other data: annotations or features have changed since. Put them back, or begin anew with --force \
+         or in another folder (--out)"
+    )]
+    OtherData(PathBuf),
     /// A checkpoint that cannot be gone on from.
     #[error("{path}: {reason}; --force begins anew")]
     Checkpoint {
@@ -198,11 +209,15 @@ impl StepIds {
 
 impl fmt::Display for StepIds {
     fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
-        for (number, (directory, images)) in self.0.iter().enumerate() {
+        const NAMED: usize = 8;
+        for (number, (directory, images)) in self.0.iter().take(NAMED).enumerate() {
             let comma = if number == 0 { "" } else { ", " };
             write!(out, "{comma}{directory} ({})", images.join(", "))?;
         }
-        Ok(())
+        match self.0.len().saturating_sub(NAMED) {
+            0 => Ok(()),
+            more => write!(out, " and {more} more"),
+        }
     }
 }
 

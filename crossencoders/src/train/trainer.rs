@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use evaluation::Metrics;
 use tch::Device;
 use tch::nn::VarStore;
+use xxhash_rust::xxh3::Xxh3;
 
 use super::course::{Course, Outcome, Task};
 use super::distributed::{Ranks, Share};
@@ -138,6 +139,23 @@ impl Task for Ranking {
 
     fn recipe(&self) -> String {
         self.learner.ranker.recipe.to_toml()
+    }
+
+    fn init(&self) -> Option<&Path> {
+        self.learner.ranker.recipe.init.as_deref().map(Path::new)
+    }
+
+    fn data(&self) -> String {
+        let mut hash = Xxh3::new();
+        for sets in [&self.train, &self.valid] {
+            hash.update(&ids(sets));
+            let target = |example: &Example| example.target.map_or(u64::MAX, |at| at as u64);
+            sets.examples.iter().for_each(|one| hash.update(&target(one).to_le_bytes()));
+        }
+        if let ImageSource::Features(store) = &self.images {
+            hash.update(&store.schema().digest.to_le_bytes());
+        }
+        format!("{:016x}", hash.digest())
     }
 
     fn load(self, checkpoint: &Path, device: Device) -> Result<Ranking, TrainError> {

@@ -87,14 +87,16 @@ enum RuleArg {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let preprocess = args.preprocess();
     let settings = args.settings()?;
-    let names = Names {
-        objects: names(args.objects.as_deref(), 1600)?,
-        attributes: names(args.attributes.as_deref(), 400)?,
-    };
     let boxes =
         args.boxes.as_deref().map(Boxes::open).transpose().context("cannot read --boxes")?;
     let pictures = args.pictures.open()?;
     let described = format!("{preprocess:?} {settings:?} {:?}", args.boxes);
+    let mut detector = args.open(settings, preprocess.sizing, boxes.is_some())?;
+    let [objects, attributes] = detector.classes();
+    let names = Names {
+        objects: names(args.objects.as_deref(), objects.unwrap_or(1600))?,
+        attributes: names(args.attributes.as_deref(), attributes.unwrap_or(400))?,
+    };
     let options = RegionOptions {
         preprocess,
         limits: args.pictures.limits(),
@@ -104,7 +106,6 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         writer: args.pictures.writer("detector", &args.detector, &described)?,
         boxes,
     };
-    let mut detector = args.open(settings, preprocess.sizing, options.boxes.is_some())?;
     let (progress, show) = show_progress("extract", pictures.len());
     let target = args.pictures.store();
     let outcome =

@@ -29,7 +29,8 @@ pub fn request() {
         if let Some(leave_screen) = leave_screen {
             leave_screen();
         }
-        std::process::exit(i32::from(EXIT_INTERRUPTED));
+        // SAFETY: it only ends the process. `exit` would first take libtorch apart under the threads that compute with it.
+        unsafe { libc::_exit(i32::from(EXIT_INTERRUPTED)) };
     }
     if leave_screen.is_none() && !QUIET.load(Ordering::SeqCst) {
         errln!("\ninterrupted: stopping at the next safe point (once more to stop at once)");

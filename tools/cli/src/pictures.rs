@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::str::FromStr;
 
 use anyhow::{Context, bail};
+use feature_store::text::visible;
 use feature_store::{Provenance, WriterOptions};
 use onnx::runtime::{Device, Options};
 use vision::extract::{IdRule, Pictures, Report, fingerprint};
@@ -165,7 +166,7 @@ impl PictureArgs {
     /// Says what was done; the exit code is 1 if a picture was left out or the validation found something.
     pub fn conclude(&self, report: &Report) -> anyhow::Result<ExitCode> {
         for broken in report.broken.iter().take(TOLD) {
-            errln!("left out: {}", broken.reason);
+            errln!("left out: {}", visible(&broken.reason));
         }
         if report.broken.len() > TOLD {
             errln!("left out: {} more (--json lists all)", report.broken.len() - TOLD);

@@ -51,7 +51,7 @@ pub struct Args {
 
 /// Writes the page and prints its path.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let out = args.out.unwrap_or_else(|| args.run.join("report.html"));
+    let out = args.out.unwrap_or_else(|| args.run.join(crossencoders::run::REPORT));
     // Before the work, not after it.
     if let Some(folder) = out.parent().filter(|folder| !folder.as_os_str().is_empty())
         && args.run.is_dir()

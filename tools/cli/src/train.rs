@@ -7,6 +7,7 @@ use anyhow::Context;
 use crossencoders::device::Device;
 use crossencoders::train::distributed::{self, Launch, Ranks};
 use crossencoders::train::{Outcome, Recipe, Summary, Trainer};
+use crossencoders::weights::LoadReport;
 
 use crate::distribution;
 use crate::interrupt;
@@ -90,6 +91,22 @@ fn train(
     }
 }
 
+/// Says what the initial weights are, and what they are not.
+fn announce_weights(report: &LoadReport) {
+    let LoadReport { path, loaded, missing, mis_shaped, unexpected, .. } = report;
+    errln!("model: {loaded} tensors from {}", path.display());
+    let mis_shaped: Vec<String> = mis_shaped.iter().map(|tensor| tensor.name.clone()).collect();
+    for (names, what) in [
+        (missing, "begin random: the file lacks them"),
+        (&mis_shaped, "begin random: they have another shape in the file"),
+        (unexpected, "of the file are not used: the model has no place for them"),
+    ] {
+        if let Some(first) = names.first() {
+            errln!("model: {} tensors {what}; `{first}` first", names.len());
+        }
+    }
+}
+
 fn announce(trainer: &Trainer, out: &Path) {
     let ranker = trainer.ranker();
     let millions = |frozen: bool| {
@@ -117,7 +134,7 @@ fn announce(trainer: &Trainer, out: &Path) {
     }
     match (trainer.position(), &ranker.loaded) {
         ((0, _), None) => errln!("model: weights begin random: the recipe has no `init`"),
-        ((0, _), Some(report)) => errln!("model: weights from {}", report.path.display()),
+        ((0, _), Some(report)) => announce_weights(report),
         (position, _) => run_args::announce_position(position, out),
     }
 }

@@ -99,7 +99,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
 
 fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
     let config = args.model.as_deref().map(ModelConfig::load).transpose()?;
-    let file = WeightsFile::open(&hub::locate(&args.file)?)?;
+    let file = WeightsFile::open(&crate::clip::weights_file(&hub::locate(&args.file)?))?;
     let summary = json!({
         "path": file.path,
         "format": file.format,

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tch::Device;
 use tch::nn::VarStore;
+use xxhash_rust::xxh3::Xxh3;
 
 use super::PretrainRecipe;
 use super::learner::Learner;
@@ -151,6 +152,16 @@ impl Task for Pretraining {
 
     fn recipe(&self) -> String {
         self.learner.recipe.to_toml()
+    }
+
+    fn init(&self) -> Option<&Path> {
+        self.learner.recipe.init.as_deref().map(Path::new)
+    }
+
+    fn data(&self) -> String {
+        let mut hash = Xxh3::new();
+        [&self.train, &self.valid].iter().for_each(|source| source.identify(&mut hash));
+        format!("{:016x}", hash.digest())
     }
 
     fn load(self, checkpoint: &Path, device: Device) -> Result<Pretraining, TrainError> {

@@ -4,10 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use feature_store::{BatchSpec, FeatureStore};
+use xxhash_rust::xxh3::Xxh3;
 
 use super::learner::Learner;
 use crate::data::{
-    Captions, DataError, Drawing, Loader, PretrainingBatch, by_length, pretraining_batch, shuffled,
+    Caption, Captions, DataError, Drawing, Loader, PretrainingBatch, by_length, pretraining_batch,
+    shuffled,
 };
 use crate::model::pretraining::VisualTarget;
 use crate::ranker::RankerError;
@@ -41,6 +43,15 @@ impl Source {
             wanted: learner.model.visual_targets(),
             drawing,
         })
+    }
+
+    /// Adds what captions and features are.
+    pub fn identify(&self, hash: &mut Xxh3) {
+        for Caption { image, input_ids, .. } in &self.captions.examples {
+            hash.update(image.as_bytes());
+            input_ids.iter().for_each(|id| hash.update(&id.to_le_bytes()));
+        }
+        hash.update(&self.store.schema().digest.to_le_bytes());
     }
 
     /// A batch of captions by their numbers.

@@ -172,7 +172,8 @@ impl Kind for Recipe {
         let rules = [
             (
                 (self.variant == Variant::Contextual) == self.context.is_some(),
-                "`[context]` belongs to the variant `contextual`, and only to it",
+                "`[context]` belongs to the variant `contextual`, and only to it: that needs at least `context.layers` (and \
+                 `context.positions` for +TemporalEmbeddings)",
             ),
             (
                 self.context.as_ref().is_none_or(|context| (1..=100).contains(&context.layers)),

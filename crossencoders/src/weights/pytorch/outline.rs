@@ -94,7 +94,8 @@ fn outline_one(stream: &[u8]) -> Result<(Value, usize), String> {
 }
 
 fn zip_pickle(file: File) -> Result<Vec<u8>, String> {
-    let mut archive = zip::ZipArchive::new(file).map_err(|error| error.to_string())?;
+    let mut archive = zip::ZipArchive::new(file)
+        .map_err(|error| format!("a zip archive that is cut off or damaged: {error}"))?;
     let names = archive.file_names().filter_map(Result::ok).map(|name| name.into_owned());
     let mut pickles = names.filter(|name| name == "data.pkl" || name.ends_with("/data.pkl"));
     let name = pickles.next().ok_or("the archive has no data.pkl")?;

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use vision::clip::EMBEDDED_BY;
 use vision::clip::graph::Towers;
-use vision::clip::{EMBEDDED_BY, image_tower_digest};
 use vision::extract::{EmbedOptions, embed};
 
 use super::Model;
@@ -36,11 +36,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let pictures = args.pictures.open()?;
     let model = Model::find(&args.model)?;
     let file = super::weights_file(Path::new(&args.model)).display().to_string();
-    let settings = match &model {
-        Model::Weights(weights) => {
-            format!("image embeddings, {EMBEDDED_BY}{}", image_tower_digest(weights)?)
-        }
-        Model::Exported(_) => "image embeddings".to_owned(),
+    let mut encoder = model.open(Towers::Image, &args.device.options())?;
+    let settings = match model.image_tower(&encoder)? {
+        Some(digest) => format!("image embeddings, {EMBEDDED_BY}{digest}"),
+        None => "image embeddings".to_owned(),
     };
     let options = EmbedOptions {
         batch: args.batch,
@@ -48,7 +47,6 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         workers: args.pictures.workers(),
         writer: args.pictures.writer("clip", &file, &settings)?,
     };
-    let mut encoder = model.open(Towers::Image, &args.device.options())?;
     let (progress, show) = show_progress("embed", pictures.len());
     let target = args.pictures.store();
     let outcome = embed(&pictures, target, &mut encoder, options, interrupt::flag(), &mut |at| {

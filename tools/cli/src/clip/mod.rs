@@ -10,7 +10,7 @@ use anyhow::Context;
 use clap::Subcommand;
 use onnx::runtime::Options;
 use vision::clip::graph::Towers;
-use vision::clip::{Architecture, ClipEncoder, Tokenizer, random_weights};
+use vision::clip::{Architecture, ClipEncoder, Tokenizer, image_tower_digest, random_weights};
 use vision::weights::Weights;
 
 /// What to do with CLIP.
@@ -65,6 +65,14 @@ impl Model {
             return Ok(Model::Exported(path.to_owned()));
         }
         Ok(Model::Weights(weights(name)?))
+    }
+
+    /// The digest of its image tower, if it is known.
+    pub fn image_tower(&self, encoder: &ClipEncoder) -> anyhow::Result<Option<String>> {
+        Ok(match self {
+            Model::Weights(weights) => Some(image_tower_digest(weights)?),
+            Model::Exported(_) => encoder.image_tower(),
+        })
     }
 
     /// Makes a tower of it.

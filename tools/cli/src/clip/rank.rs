@@ -10,6 +10,7 @@ use evaluation::{
 };
 use feature_store::{FeatureStore, dataset};
 use serde::Serialize;
+use vision::clip::check_embedded_by;
 use vision::clip::graph::Towers;
 use vision::extract::{Ranking, rank};
 
@@ -103,6 +104,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         outln!("{} descriptions, {truncated} of them cut to the 77 tokens CLIP reads", list.len());
         match &evaluation {
             Some(evaluation) => print_evaluation(evaluation),
+            None if list.is_empty() => {
+                outln!("no set has all of its images in the store: nothing is ranked")
+            }
             None => outln!("the split is not labelled: no accuracy"),
         }
     }
@@ -130,6 +134,9 @@ fn ranked(args: &Args) -> anyhow::Result<Option<(Ranking, Option<Origin>)>> {
     let tokenizer = super::tokenizer(args.vocabulary.as_deref())?;
     let model = super::Model::find(&args.model)?;
     let mut encoder = model.open(Towers::Text, &args.device.options())?;
+    if let Some(tower) = model.image_tower(&encoder)? {
+        check_embedded_by(&images, &tower)?;
+    }
     let weights = super::weights_file(args.model.as_ref());
     // Drawn weights have no file.
     let origin = weights

@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use onnx::{Model, OPSET};
+use vision::clip::{MEAN, STD};
+use vision::detector::{PIXEL_MEANS, Sizing};
 
 use super::{Comparison, Difference};
 
@@ -71,6 +73,9 @@ impl Card<'_> {
                 let _ = writeln!(text, "| {way} | `{name}` | {dtype} | {shape} |");
             }
         }
+        if let Some(input) = kind.input {
+            text += &format!("\n## What goes in\n\n{input}\n");
+        }
         text += &self.nearness();
         if let Some(recipe) = model.metadata("recipe") {
             text +=
@@ -100,34 +105,49 @@ struct Kind {
     task: &'static str,
     tag: &'static str,
     command: &'static str,
+    /// What has to be done to a picture before, where pictures go in.
+    input: Option<String>,
 }
 
 impl Kind {
     fn of(model: &Model) -> Kind {
+        let Sizing { short, longest } = Sizing::default();
         match model.metadata("network") {
             Some("crossencoder") => Kind {
                 what: "A cross-encoder that ranks images, given as region features, by how well a description fits each.",
                 task: "visual-question-answering",
                 tag: "vision-and-language",
                 command: "xenc eval FILE",
+                input: None,
             },
             Some("clip_head") => Kind {
                 what: "A head on CLIP's features that ranks pictures by how well a description fits each.",
                 task: "feature-extraction",
                 tag: "clip",
                 command: "any ONNX runtime; its inputs are what CLIP's towers put out",
+                input: None,
             },
             Some("clip") => Kind {
                 what: "CLIP: pictures and descriptions to features of one space.",
                 task: "zero-shot-image-classification",
                 tag: "clip",
                 command: "xenc clip embed PICTURES STORE --model FILE",
+                input: Some(format!(
+                    "Pictures: the shorter side resized to that of `image` (Pillow's bicubic), its middle cut out, red, green, \
+                     blue from 0 to 1, less {MEAN:?}, divided by {STD:?}; EXIF orientation is not applied. Descriptions: \
+                     OpenAI's tokenizer, between start and end of text, padded with 0."
+                )),
             },
             _ => Kind {
                 what: "The bottom-up-attention detector: a picture to regions with features, classes and attributes.",
                 task: "object-detection",
                 tag: "region-features",
                 command: "xenc extract PICTURES STORE --detector FILE",
+                input: Some(format!(
+                    "One picture, upright (EXIF orientation applied): the shorter side resized to {short}, or the longer to \
+                     {longest} if that would be longer (Pillow's bilinear), blue, green, red from 0 to 255, less \
+                     {PIXEL_MEANS:?}. Proposals, not regions, come out: `xenc extract` chooses among them."
+                )),
             },
         }
     }

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 use onnx::{Model, TensorData};
-use vision::clip::Architecture;
 use vision::clip::graph::{self, Towers};
+use vision::clip::{Architecture, image_tower_digest};
 use vision::weights::Weights;
 
 use super::FileArgs;
@@ -51,7 +51,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Which::Head => return super::clip_head::run(&args.weights, &args.file),
     };
     let weights = crate::clip::weights(&args.weights)?;
-    let exact = build(&weights, towers)?;
+    let mut exact = build(&weights, towers)?;
+    exact.set_metadata(graph::IMAGE_TOWER, image_tower_digest(&weights)?);
     let model = args.file.rounded(exact.clone(), graph::half)?;
     args.file.finish(&model, &args.weights, |file| compare(&exact, &weights, file))
 }

@@ -16,7 +16,9 @@ use super::difference::Comparison;
 /// Exports the head of a run, a checkpoint, or a zero-shot recipe.
 pub fn run(run: &str, file: &FileArgs) -> anyhow::Result<ExitCode> {
     let ranker = Ranker::load(Path::new(run), &[], Device::Cpu)
-        .with_context(|| format!("cannot load the run {run}"))?;
+        .with_context(|| {
+            format!("cannot load {run}; a head is part of a training run of CLIP (`xenc train`), not of its weights")
+        })?;
     let exact = export::export_clip_head(&ranker)?;
     // Positions are counted in f32: f16 knows whole numbers up to 2048 only.
     let kept = HalfOptions { kept: &["positions/"] };

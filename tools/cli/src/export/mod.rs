@@ -11,6 +11,7 @@ mod difference;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 
 use anyhow::{Context, bail};
 use clap::{Subcommand, ValueEnum};
@@ -19,6 +20,7 @@ use onnx::runtime::{ORT_ENDING, write_ort};
 use onnx::{Model, file, passes};
 use serde_json::json;
 
+use crate::interrupt;
 use card::Card;
 
 pub use difference::{Comparison, Difference};
@@ -159,9 +161,15 @@ impl FileArgs {
         weights: &str,
         compare: impl FnOnce(&Path) -> anyhow::Result<Comparison>,
     ) -> anyhow::Result<ExitCode> {
+        // Neither building nor running a model can be stopped half way.
+        if interrupt::flag().load(Ordering::Relaxed) {
+            return Ok(interrupt::exit_code());
+        }
         write(model, &self.out)?;
         let bytes = std::fs::metadata(&self.out)?.len();
-        let comparison = self.verify.then(|| compare(&self.out)).transpose()?;
+        let is_stopped = interrupt::flag().load(Ordering::Relaxed);
+        let compared = self.verify && !is_stopped;
+        let comparison = compared.then(|| compare(&self.out)).transpose()?;
         let tolerance = self.tolerance();
         let (file, precision) = (&*self.out, self.precision());
         let card = Card { file, bytes, weights, precision, comparison: comparison.as_ref() };
@@ -184,6 +192,10 @@ impl FileArgs {
             outln!("{}", crate::console::json(&summary)?);
         } else {
             self.print(model, bytes, comparison.as_ref());
+        }
+        if is_stopped {
+            errln!("interrupted: the file is whole, and was not compared");
+            return Ok(interrupt::exit_code());
         }
         if !within {
             errln!("the difference is beyond the tolerance of {tolerance} (--tolerance)");

@@ -52,8 +52,13 @@ pub fn write(model: &Model, path: &Path, placement: Placement) -> Result<(), Fil
         return Err(FileError::TooLarge { path: path.to_owned(), bytes });
     }
     let partial = sibling(path, "partial");
-    write_file(&partial, &proto.encode_to_vec()).map_err(FileError::io(&partial))?;
-    fs::rename(&partial, path).map_err(FileError::io(path))?;
+    let written = write_file(&partial, &proto.encode_to_vec()).map_err(FileError::io(&partial));
+    let published = written.and_then(|()| fs::rename(&partial, path).map_err(FileError::io(path)));
+    if let Err(error) = published {
+        // What is half written helps nobody; that it cannot be removed would hide the cause.
+        let _ = fs::remove_file(&partial);
+        return Err(error);
+    }
     // The new model is in place: an old second file that cannot be removed is litter, no failure.
     for old in replaced.into_iter().filter(|old| Some(old) != second.as_ref()) {
         let _ = fs::remove_file(old);

@@ -56,7 +56,9 @@ pub enum RuntimeError {
         operators: Vec<String>,
     },
     /// The file cannot be loaded.
-    #[error("{model} cannot be loaded: {what}")]
+    #[error(
+        "{model} cannot be loaded: {what}; if it is a file that was cut or changed, export it again (`xenc export`)"
+    )]
     Model {
         /// The file, or `a model in memory`.
         model: String,

@@ -107,6 +107,12 @@ impl ClipEncoder {
         (self.image_size > 0).then(|| Preprocess::new(self.image_size))
     }
 
+    /// The digest of its image tower, where an exported model says so, also of one that holds only the text tower beside it;
+    /// see [`image_tower_digest`](super::image_tower_digest).
+    pub fn image_tower(&self) -> Option<String> {
+        self.session.metadata(graph::IMAGE_TOWER)
+    }
+
     /// What it runs on.
     pub fn device(&self) -> Device {
         self.session.device()

@@ -1,4 +1,8 @@
-//! CLIP's tensors: which there are, and drawn ones.
+//! CLIP's tensors: which there are, drawn ones, and which image tower stored embeddings are of.
+
+use std::path::PathBuf;
+
+use feature_store::FeatureStore;
 
 use super::graph::{Architecture, ImageTower, ResNet, Vit};
 use crate::network::NetworkError;
@@ -58,6 +62,30 @@ pub fn image_tower_digest(weights: &Weights) -> Result<String, WeightsError> {
     }
     Ok(digest.finish())
 }
+
+/// Refuses embeddings in a store that another image tower has made: they would be read without complaint, and rank like
+/// noise. A store of another origin says nothing, and is believed.
+///
+/// # Errors
+/// [`OtherTower`].
+pub fn check_embedded_by(store: &FeatureStore, tower: &str) -> Result<(), OtherTower> {
+    let Some((_, made_by)) = store.schema().provenance.fingerprint.split_once(EMBEDDED_BY) else {
+        return Ok(());
+    };
+    // What the pictures were follows.
+    match made_by.starts_with(tower) {
+        true => Ok(()),
+        false => Err(OtherTower(store.path().to_owned())),
+    }
+}
+
+/// Embeddings that another model has made.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the embeddings in {0} were made by another image tower; make them with this model (`xenc clip embed --model`), or \
+     rank with the model that made them"
+)]
+pub struct OtherTower(pub PathBuf);
 
 /// What the names of an image tower's tensors begin with.
 const IMAGE_TOWER: &str = "visual.";

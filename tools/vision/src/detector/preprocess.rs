@@ -15,6 +15,9 @@ pub struct Sizing {
     pub longest: usize,
 }
 
+/// Fewest pixels of a side that the network's first layers leave something of.
+const SHORTEST: usize = 3;
+
 impl Default for Sizing {
     /// 800 and 1333: VOLTA's, with which the known features were made.
     fn default() -> Sizing {
@@ -81,7 +84,7 @@ impl Preprocess {
     /// Turns the picture upright, resizes it and subtracts the means.
     ///
     /// # Errors
-    /// [`ImageFault::TooNarrow`] if a side would vanish.
+    /// [`ImageFault::TooNarrow`] if nothing would be left of a side in the network.
     pub fn apply(&self, image: Image) -> Result<NetworkImage, ImageFault> {
         self.of_rgb(&colour::upright_rgb(image))
     }
@@ -92,7 +95,7 @@ impl Preprocess {
     /// As [`Preprocess::apply`].
     pub fn of_rgb(&self, source: &Raster<3>) -> Result<NetworkImage, ImageFault> {
         let (height, width) = self.sizing.target(source.height, source.width);
-        if height == 0 || width == 0 {
+        if height < SHORTEST || width < SHORTEST {
             return Err(ImageFault::TooNarrow {
                 width: source.width,
                 height: source.height,
@@ -195,6 +198,8 @@ mod tests {
         let sliver = Raster::<3> { width: 20_000, height: 1, data: vec![0; 60_000] };
         let error = preprocess.of_rgb(&sliver).unwrap_err();
         assert!(error.to_string().contains("1333x0"), "{error}");
+        let thin = Raster::<3> { width: 20_000, height: 30, data: vec![0; 1_800_000] };
+        assert!(preprocess.of_rgb(&thin).unwrap_err().to_string().contains("1333x2"));
         let strip = Raster::<3> { width: 20_000, height: 40, data: vec![0; 2_400_000] };
         let image = preprocess.of_rgb(&strip).unwrap();
         assert_eq!((image.height, image.width), (3, 1333));

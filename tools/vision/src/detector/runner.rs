@@ -60,7 +60,9 @@ pub enum DetectError {
         wanted: usize,
     },
     /// A given box without an inside, which features and boxes would have to disagree about.
-    #[error("box {0} lies outside the picture")]
+    #[error(
+        "box {0} has no area, or lies outside the picture: corners are left, top, right, bottom"
+    )]
     EmptyBox(usize),
     /// A network image larger than the graph was made for.
     #[error(
@@ -170,6 +172,16 @@ impl Detector {
     /// Whether boxes have to be given.
     pub fn takes_boxes(&self) -> bool {
         self.takes_boxes
+    }
+
+    /// How many objects and how many attributes it tells apart, as far as the model says so.
+    pub fn classes(&self) -> [Option<usize>; 2] {
+        ["class_logits", "attribute_logits"].map(|output| {
+            let found = self.session.outputs().iter().find(|(name, ..)| name == output);
+            let (_, _, shape) = found?;
+            // One more is the background.
+            shape.0.last()?.fixed()?.checked_sub(1)
+        })
     }
 
     /// What it runs on.

@@ -45,6 +45,14 @@ pub enum ExtractError {
     /// The detector: not its opinion of one picture, but itself.
     #[error(transparent)]
     Detect(#[from] DetectError),
+    /// The same, on one picture: of the others nothing is known yet.
+    #[error("on {picture}: {source}")]
+    On {
+        /// The picture.
+        picture: String,
+        /// What the detector says.
+        source: DetectError,
+    },
     /// CLIP.
     #[error(transparent)]
     Encode(#[from] EncodeError),

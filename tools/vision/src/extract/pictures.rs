@@ -13,8 +13,10 @@ use zip::ZipArchive;
 use super::IdRule;
 use crate::image::{self, Image, ImageError, ImageFault, Limits};
 
-/// Endings of the files that count as pictures in a folder or an archive.
-const ENDINGS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
+/// Endings of the files that count as pictures in a folder or an archive; the last ones' formats are not read, which is
+/// said of each.
+const ENDINGS: [&str; 11] =
+    ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "heic", "heif"];
 
 /// Pictures that cannot be listed.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +40,9 @@ pub enum PicturesError {
     /// No picture at all.
     #[error("{0} holds no pictures (.jpg, .jpeg, .png, .webp)")]
     Empty(PathBuf),
+    /// A list with one picture twice.
+    #[error("{0} is listed twice; take one of the lines out")]
+    Twice(String),
     /// Two pictures with one id.
     #[error("{first} and {second} would both have the id `{id}`; choose another rule: --ids path")]
     SameId {
@@ -243,7 +248,8 @@ fn in_folder(root: &Path) -> Result<Vec<Found>, PicturesError> {
             }
             let below = path.strip_prefix(root).unwrap_or(&path);
             let name = below.to_string_lossy().replace('\\', "/");
-            if is_picture(&name) && path.is_file() {
+            // A link that leads nowhere is a picture that cannot be read.
+            if is_picture(&name) && (path.is_file() || !path.exists()) {
                 found.push((name, None, Place::File(path)));
             }
         }
@@ -328,6 +334,9 @@ fn with_ids(root: &Path, found: Vec<Found>, rule: IdRule) -> Result<Vec<Entry>, 
         }
         if let Some(first) = seen.insert(id.clone(), entries.len()) {
             let first = entries[first].name.clone();
+            if first == name {
+                return Err(PicturesError::Twice(name));
+            }
             return Err(PicturesError::SameId { id, first, second: name });
         }
         entries.push(Entry { id, name, place });

@@ -49,7 +49,7 @@ pub fn extract(
         }
         (false, Some(_)) => {
             return Err(ExtractError::Boxes(
-                "this detector finds its own boxes; for --boxes export another one",
+                "this detector finds its own boxes; for --boxes export one with `xenc export detector --given-boxes`",
             ));
         }
         _ => {}
@@ -77,7 +77,9 @@ pub fn extract(
                 run.leave_out(n, format!("{}: {reason}", pictures.name(n)));
                 Ok(())
             }
-            Err(Opinion::OfDetector(error)) => Err(error.into()),
+            Err(Opinion::OfDetector(source)) => {
+                Err(ExtractError::On { picture: pictures.name(n).to_owned(), source })
+            }
         }
     })?;
     Timing::add(&mut run.timing.waiting, waited);
@@ -193,7 +195,8 @@ impl<'a> Run<'a> {
     pub(super) fn keep(&mut self, n: usize, regions: &Regions) -> Result<(), ExtractError> {
         if regions.is_relative() {
             let name = self.pictures.name(n);
-            let reason = "a picture of one pixel, whose boxes nobody could tell from relative ones";
+            let reason =
+                "a picture of one pixel: in a store that stands for an image of unknown size";
             self.leave_out(n, format!("{name}: {reason}"));
             return Ok(());
         }
@@ -223,6 +226,8 @@ impl<'a> Run<'a> {
         }
         if self.done == 0 {
             let first = self.broken.first().map(|broken| broken.reason.clone()).unwrap_or_default();
+            // There is nothing to go on from.
+            self.writer.abandon()?;
             return Err(ExtractError::Nothing { count: self.pictures.len(), first });
         }
         let start = Instant::now();

@@ -30,7 +30,7 @@ pub enum ImageFault {
     Damaged(String),
     /// More bytes than are read.
     #[error(
-        "{bytes} bytes are more than the limit of {limit} bytes; raise it if the file is to be trusted"
+        "{bytes} bytes are more than the limit of {limit} bytes; no picture of that many pixels is as large"
     )]
     TooManyBytes {
         /// Of the file.
@@ -40,7 +40,7 @@ pub enum ImageFault {
     },
     /// More pixels than are decoded: perhaps a decompression bomb.
     #[error(
-        "{width}x{height} pixels are more than the limit of {limit} pixels; raise it if the file is to be trusted"
+        "{width}x{height} pixels are more than the limit of {limit} pixels; raise it (--max-pixels) if the file is to be trusted"
     )]
     TooManyPixels {
         /// Width that the file declares.
@@ -59,7 +59,9 @@ pub enum ImageFault {
         height: u64,
     },
     /// A picture so narrow that nothing is left of it at the size that the model takes.
-    #[error("a picture of {width}x{height} pixels would become one of {new_width}x{new_height}")]
+    #[error(
+        "a picture of {width}x{height} pixels would become one of {new_width}x{new_height}, too thin for the model"
+    )]
     TooNarrow {
         /// Width in pixels.
         width: usize,

@@ -107,7 +107,13 @@ impl Weights {
         } else if start.first() == Some(&0x80) {
             Box::new(arrays::open(path)?)
         } else {
-            let reason = "neither a PyTorch file, a TorchScript archive, safetensors nor a pickle";
+            let reason = match start.is_empty() {
+                true => "it is empty",
+                false if path.extension().is_some_and(|ending| ending == "onnx") => {
+                    "it is an exported model; give the weights that it was made of"
+                }
+                false => "neither a PyTorch file, a TorchScript archive, safetensors nor a pickle",
+            };
             return Err(unreadable(reason.to_owned()));
         };
         let weights = Weights::of(path, source);

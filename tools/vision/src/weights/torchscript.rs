@@ -67,7 +67,8 @@ fn root(path: &Path) -> Result<(String, bool), String> {
 
 fn archive(path: &Path) -> Result<ZipArchive<File>, String> {
     let file = File::open(path).map_err(|error| error.to_string())?;
-    ZipArchive::new(file).map_err(|error| error.to_string())
+    ZipArchive::new(file)
+        .map_err(|error| format!("a zip archive that is cut off or damaged: {error}"))
 }
 
 /// The bytes of `data.pkl`.

@@ -20,6 +20,10 @@ use onnx::{GraphBuilder, Model, Value};
 
 use crate::network::{NetworkError, Taps, Tensors, Weights, constant};
 
+/// Under what key an exported model says which image tower its text tower goes with; see
+/// [`image_tower_digest`](super::image_tower_digest).
+pub const IMAGE_TOWER: &str = "image_tower";
+
 /// Which towers a graph holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Towers {
