@@ -18,7 +18,7 @@ use crate::formats::volta::{VoltaEncoding, VoltaSink};
 use crate::formats::{FeatureSink, FeatureSource, FormatError, RecordError};
 use crate::target::{self, Claim};
 use crate::validate::{Finding, check_regions};
-use crate::{Regions, RoundingError, record, writer};
+use crate::{MAX_ID_BYTES, Regions, RoundingError, StoreError, record, writer};
 
 /// A foreign format to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -193,6 +193,17 @@ pub fn export(
     report
 }
 
+/// What a validation of the target will say of an image; `dim` is that of the first.
+fn check_image(id: &str, regions: &Regions, dim: usize) -> Result<(), String> {
+    if !(1..=MAX_ID_BYTES).contains(&id.len()) {
+        return Err(StoreError::IdLength { id: String::new(), bytes: id.len() }.reason());
+    }
+    if regions.dim != dim {
+        return Err(format!("{} values per region, the first image has {dim}", regions.dim));
+    }
+    check_regions(regions)
+}
+
 fn write(
     source: Box<dyn FeatureSource>,
     target: &Path,
@@ -215,7 +226,7 @@ fn write(
     }
     let mut sink = format.create(path)?;
     let (mut there, mut repeated) = (Written::default(), 0);
-    let mut source_rounding = RoundingError::default();
+    let (mut source_rounding, mut dim) = (RoundingError::default(), None);
     while !decoded.is_empty() {
         for outcome in decoded {
             if cancelled.load(Ordering::Relaxed) {
@@ -227,7 +238,8 @@ fn write(
                     Ok(()) => {
                         there.add(&id, contents);
                         source_rounding.add(&rounding);
-                        let finding = check_regions(&regions).err();
+                        let first = *dim.get_or_insert(regions.dim);
+                        let finding = check_image(&id, &regions, first).err();
                         tally.take(finding.map(|what| Finding { id, what }));
                     }
                     // Refused before anything was written of it.

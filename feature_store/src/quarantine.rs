@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::xxh3_64;
@@ -39,7 +40,7 @@ impl Quarantine {
         if !error.raw.is_empty() {
             let name = format!("{:016x}.bin", xxh3_64(&error.raw));
             let path = self.folder.join(&name);
-            fs::write(&path, &error.raw).map_err(StoreError::io(&path))?;
+            write_beside(&path, &error.raw).map_err(StoreError::io(&path))?;
             file = Some(name);
         }
         let line = serde_json::json!({
@@ -47,6 +48,18 @@ impl Quarantine {
         });
         report.add(&line.to_string()).map_err(StoreError::io(&self.folder))
     }
+}
+
+/// Writes a file, or over one: neither through a link, which would lead out of the folder, nor into a pipe, which would wait.
+fn write_beside(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false);
+    let mut file = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::other("it is there, and no regular file"));
+    }
+    file.set_len(0)?;
+    file.write_all(bytes)
 }
 
 impl Report {

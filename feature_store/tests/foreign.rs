@@ -377,6 +377,54 @@ fn what_a_store_refuses_is_quarantined_with_its_bytes() {
     }
 }
 
+#[test]
+fn exports_say_what_their_validation_will_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let [dump, target] = ["dump", "target"].map(|name| folder.path().join(name));
+    let mut sink = NpySink::create(&dump).unwrap();
+    sink.append("a", &image()).unwrap();
+    sink.append("b", &Regions { features: vec![0.5; 8], dim: 4, ..image() }).unwrap();
+    Box::new(sink).finish().unwrap();
+    let order = ForeignFormat::Volta(VoltaEncoding::Raw);
+    let source = formats::open(&dump).unwrap();
+    let report = export(source, &target, order, false, &OnError::Fail, &RUN, &mut |_| {}).unwrap();
+    assert_eq!((report.images, report.findings.images), (2, 1));
+    assert!(report.findings.first.unwrap().what.contains("4 values per region"));
+    assert_eq!(validated(&target, &Options::default()).bad_images, 1);
+}
+
+#[test]
+fn a_quarantine_is_written_through_no_link_and_into_no_pipe() {
+    let folder = tempfile::tempdir().unwrap();
+    let [dump, bad, precious] = ["dump", "bad", "precious"].map(|name| folder.path().join(name));
+    let mut sink = VoltaSink::create(&dump, VoltaEncoding::Raw).unwrap();
+    sink.append("a", &image()).unwrap();
+    sink.append("b", &Regions { features: vec![0.5; 8], dim: 4, ..image() }).unwrap();
+    Box::new(sink).finish().unwrap();
+    let quarantined = || {
+        let on_error = OnError::Quarantine(bad.clone());
+        let source = formats::open(&dump).unwrap();
+        let options = WriterOptions { overwrite: true, restart: true, ..WriterOptions::default() };
+        convert(source, &folder.path().join("store"), options, &on_error, &RUN, &mut |_| {})
+    };
+    quarantined().unwrap();
+    let kept = std::fs::read_dir(&bad).unwrap().map(|entry| entry.unwrap().path());
+    let kept = kept.into_iter().find(|path| path.extension().is_some_and(|end| end == "bin"));
+    let kept = kept.unwrap();
+    let bytes = std::fs::read(&kept).unwrap();
+    // Again, over what is there.
+    quarantined().unwrap();
+    assert_eq!(std::fs::read(&kept).unwrap(), bytes);
+    std::fs::write(&precious, "precious").unwrap();
+    std::fs::remove_file(&kept).unwrap();
+    std::os::unix::fs::symlink(&precious, &kept).unwrap();
+    assert!(quarantined().is_err());
+    assert_eq!(std::fs::read(&precious).unwrap(), b"precious");
+    std::fs::remove_file(&kept).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&kept).status().unwrap().success());
+    assert!(quarantined().is_err());
+}
+
 /// A store of one image, and an export of it.
 fn exported(folder: &Path, image: &Regions, format: ForeignFormat) -> Result<PathBuf, String> {
     let (store, target) = (folder.join("store"), folder.join("target"));

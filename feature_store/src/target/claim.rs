@@ -2,13 +2,16 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use super::journal::{self, Made};
 use super::{PARTIAL, REPLACED, remove, sibling};
 use crate::StoreError;
+
+/// Bytes that a list has at most.
+const LONGEST_LIST: u64 = 1 << 12;
 
 /// Held for as long as a target is written, by whatever command: a lock on `.NAME.lock` beside it, which ends with the
 /// process, however that ends.
@@ -21,6 +24,8 @@ pub(crate) struct Claim {
     path: PathBuf,
     file: File,
     made: Mutex<Vec<Made>>,
+    /// Whether the lock's file is one, and not somebody's notes.
+    is_ours: bool,
 }
 
 impl Claim {
@@ -28,7 +33,8 @@ impl Claim {
     /// removed, a store that it was about to replace put back.
     ///
     /// # Errors
-    /// [`StoreError::Locked`] if another process writes the target, [`StoreError::Io`].
+    /// [`StoreError::Locked`] if another process writes the target, [`StoreError::InTheWay`] if what is called like the lock's
+    /// file is something else, [`StoreError::Io`].
     pub(crate) fn take(target: &Path) -> Result<Claim, StoreError> {
         let target = plain(target)?;
         let path = sibling(&target, "lock")?;
@@ -36,9 +42,7 @@ impl Claim {
             fs::create_dir_all(folder).map_err(StoreError::io(folder))?;
         }
         let file = loop {
-            let mut options = File::options();
-            let file = options.create(true).truncate(false).read(true).write(true).open(&path);
-            let file = file.map_err(StoreError::io(&path))?;
+            let file = open(&path)?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Err(StoreError::Locked(target)),
@@ -50,8 +54,9 @@ impl Claim {
                 break file;
             }
         };
-        let claim = Claim { target, path, file, made: Mutex::default() };
+        let mut claim = Claim { target, path, file, made: Mutex::default(), is_ours: false };
         claim.recover()?;
+        claim.is_ours = true;
         Ok(claim)
     }
 
@@ -110,9 +115,11 @@ impl Claim {
 
     /// Undoes what a killed holder was at.
     fn recover(&self) -> Result<(), StoreError> {
-        let mut text = String::new();
-        (&self.file).read_to_string(&mut text).map_err(StoreError::io(&self.path))?;
-        for made in journal::from_text(&text) {
+        let mut text = Vec::new();
+        let list = (&self.file).take(LONGEST_LIST).read_to_end(&mut text);
+        list.map_err(StoreError::io(&self.path))?;
+        let made = journal::from_text(&text);
+        for made in made.ok_or_else(|| StoreError::InTheWay(self.path.clone()))? {
             let path = sibling(&self.target, &made.suffix)?;
             let Ok(there) = path.symlink_metadata() else { continue };
             if made.suffix == REPLACED && self.target.symlink_metadata().is_err() {
@@ -136,6 +143,24 @@ impl Claim {
     }
 }
 
+/// Opens a lock's file, or makes it. What bears its name and is no file is somebody's: a link would lead elsewhere, a pipe
+/// wait for somebody at its other end.
+fn open(path: &Path) -> Result<File, StoreError> {
+    let in_the_way = || StoreError::InTheWay(path.to_owned());
+    let mut options = File::options();
+    options.create(true).truncate(false).read(true).write(true);
+    let file = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
+    let file = file.map_err(|error| match error.raw_os_error() {
+        Some(libc::ELOOP | libc::ENXIO | libc::EISDIR) => in_the_way(),
+        _ => StoreError::Io { path: path.to_owned(), source: error },
+    })?;
+    match file.metadata() {
+        Ok(metadata) if metadata.is_file() => Ok(file),
+        Ok(_) => Err(in_the_way()),
+        Err(source) => Err(StoreError::Io { path: path.to_owned(), source }),
+    }
+}
+
 /// What a writer leaves: an environment's files and nothing else.
 fn holds_an_environment_at_most(folder: &Path) -> bool {
     let is_of_it = |entry: io::Result<fs::DirEntry>| {
@@ -149,6 +174,9 @@ fn holds_an_environment_at_most(folder: &Path) -> bool {
 
 impl Drop for Claim {
     fn drop(&mut self) {
+        if !self.is_ours {
+            return;
+        }
         // The list is kept for as long as what it lists could not be removed. Still locked, nobody can take the file for theirs;
         // where it cannot be removed, it is litter, no failure.
         if !self.has_left_something() {
@@ -244,6 +272,32 @@ mod tests {
         drop(Claim::take(&target).unwrap());
         assert!(!partial.exists() && target.is_dir());
         assert_eq!(folder.path().read_dir().unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_called_like_a_lock_and_is_none_is_never_touched() {
+        let folder = tempfile::tempdir().unwrap();
+        let (target, precious) = (folder.path().join("store"), folder.path().join("precious"));
+        let lock = sibling(&target, "lock").unwrap();
+        let is_refused = || matches!(Claim::take(&target), Err(StoreError::InTheWay(_)));
+        fs::write(&precious, "precious").unwrap();
+        std::os::unix::fs::symlink(&precious, &lock).unwrap();
+        assert!(is_refused() && fs::read(&precious).unwrap() == b"precious");
+        fs::remove_file(&lock).unwrap();
+        std::os::unix::fs::symlink(folder.path().join("nowhere"), &lock).unwrap();
+        assert!(is_refused() && !folder.path().join("nowhere").exists());
+        fs::remove_file(&lock).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&lock).status().unwrap().success());
+        assert!(is_refused());
+        fs::remove_file(&lock).unwrap();
+        // Notes, and the name of something that no command makes.
+        let data = sibling(&target, "data").unwrap();
+        fs::create_dir(&data).unwrap();
+        for text in ["my own notes", "data\n", "partial\nmore\n"] {
+            fs::write(&lock, text).unwrap();
+            assert!(is_refused() && fs::read(&lock).unwrap() == text.as_bytes(), "{text}");
+        }
+        assert!(data.is_dir());
     }
 
     #[test]

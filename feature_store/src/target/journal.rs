@@ -1,6 +1,9 @@
 //! What the holder of a [`Claim`](super::Claim) has made beside its target, as the lock's file lists it: a line each.
 
-use super::PARTIAL;
+use super::{PARTIAL, REPLACED};
+
+/// What commands make beside a target, by what its name ends with.
+const SUFFIXES: [&str; 6] = [PARTIAL, REPLACED, "export", "copy", "compact", "new"];
 
 /// Something beside a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +18,7 @@ pub(super) struct Made {
 impl Made {
     /// What is of no use to anybody else.
     pub(super) fn new(suffix: &str) -> Made {
+        debug_assert!(SUFFIXES.contains(&suffix), "{suffix} would not be read back");
         Made { suffix: suffix.to_owned(), successor: None }
     }
 
@@ -37,10 +41,19 @@ pub(super) fn to_text(list: &[Made]) -> String {
     list.iter().map(line).collect()
 }
 
-/// Lines that are none of these, as a crash of the machine can leave them, list nothing.
-pub(super) fn from_text(text: &str) -> Vec<Made> {
-    let is_suffix = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase());
-    let complete = text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+/// The list in a lock's file; `None` if it is none. The last line may be cut off, and a crash of the machine can leave
+/// zeros: both list nothing.
+pub(super) fn from_text(text: &[u8]) -> Option<Vec<Made>> {
+    if text.iter().all(|&byte| byte == 0) {
+        return Some(Vec::new());
+    }
+    let text = str::from_utf8(text).ok()?;
+    let is_suffix = |text: &str| SUFFIXES.contains(&text);
+    let (complete, cut) = text.rsplit_once('\n').unwrap_or(("", text));
+    let begins_one = |suffix: &&str| suffix.starts_with(cut) || cut.starts_with(*suffix);
+    if !SUFFIXES.iter().any(begins_one) {
+        return None;
+    }
     let entry = |line: &str| match line.split_once(' ') {
         Some((suffix, inode)) if is_suffix(suffix) => {
             Some(Made::exchanged(suffix, inode.parse().ok()?))
@@ -48,7 +61,7 @@ pub(super) fn from_text(text: &str) -> Vec<Made> {
         None if is_suffix(line) => Some(Made::new(line)),
         _ => None,
     };
-    complete.filter_map(entry).collect()
+    complete.lines().map(entry).collect()
 }
 
 #[cfg(test)]
@@ -58,9 +71,14 @@ mod tests {
     #[test]
     fn what_is_written_is_read_and_nothing_else() {
         let list = [Made::new("export"), Made::exchanged("partial", 71)];
-        assert_eq!(from_text(&to_text(&list)), list);
-        for text in ["", "export", "../store\n", "partial x\n", "\0\0\n", "\n"] {
-            assert!(from_text(text).is_empty(), "{text:?}");
+        assert_eq!(from_text(to_text(&list).as_bytes()), Some(list.to_vec()));
+        let cut = format!("{}copy 7", to_text(&list));
+        assert_eq!(from_text(cut.as_bytes()), Some(list.to_vec()));
+        for text in ["", "exp", "export", "\0\0\0"] {
+            assert_eq!(from_text(text.as_bytes()), Some(Vec::new()), "{text:?}");
+        }
+        for text in ["../store\n", "partial x\n", "my notes", "lock\n", "\u{ff}"] {
+            assert_eq!(from_text(text.as_bytes()), None, "{text:?}");
         }
     }
 }
