@@ -8,9 +8,9 @@ use feature_store::export::{ForeignFormat, export};
 use feature_store::formats::npy::NpySink;
 use feature_store::formats::select::{Selected, Selection};
 use feature_store::formats::volta::{VoltaEncoding, VoltaSink};
-use feature_store::formats::{self, FeatureSink as _};
+use feature_store::formats::{self, FeatureSink as _, FeatureSource as _};
 use feature_store::validate::{Coverage, Options, Report, validate_source, validate_store};
-use feature_store::{Conflict, Labels, Precision, Regions, StoreWriter, WriterOptions};
+use feature_store::{Labels, Precision, Regions, StoreWriter, WriterOptions};
 use hdf5_pure::{Datatype, DatatypeByteOrder, FileBuilder, FloatingPointLayout};
 
 static RUN: AtomicBool = AtomicBool::new(false);
@@ -336,17 +336,15 @@ fn a_rule_that_makes_one_id_of_two_is_told_with_both() {
     let mut sink = NpySink::create(&path).unwrap();
     ["a1", "b1", "b2"].iter().for_each(|id| sink.append(id, &image()).unwrap());
     Box::new(sink).finish().unwrap();
-    let convert_as = |rule: &str, conflict: Conflict, on_error: &OnError| {
+    let merged = |rule: &str| {
         let selection = Selection { rename: vec![rule.parse().unwrap()], ..Selection::default() };
-        let source = Box::new(Selected::new(formats::open(&path).unwrap(), selection));
-        let options = WriterOptions { conflict, ..WriterOptions::default() };
-        convert(source, &folder.path().join("store"), options, on_error, &RUN, &mut |_| {})
+        let source = Selected::new(formats::open(&path).unwrap(), selection);
+        let watch = source.watch();
+        assert_eq!(Box::new(source).records().unwrap().count(), 3);
+        watch.unmet().merged
     };
-    // Also where records of one image may be chosen from: these are two images.
-    let said = convert_as("s/^[ab]//", Conflict::First, &OnError::Fail).unwrap_err().to_string();
-    assert!(said.contains("--rename makes one id of `a1` and `b1`"), "{said}");
-    let report = convert_as("s/^[ab]//", Conflict::First, &OnError::Skip).unwrap();
-    assert_eq!((report.schema.count, report.skipped.len()), (2, 1));
+    assert_eq!(merged("s/^[ab]//"), Some(["1", "a1", "b1"].map(str::to_owned)));
+    assert_eq!(merged("s/^[ab]/c$0/"), None);
 }
 
 #[test]

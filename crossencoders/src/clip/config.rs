@@ -149,6 +149,35 @@ impl ClipConfig {
         Ok(())
     }
 
+    /// Of a model whose sizes the crate `vision` has read off its weights.
+    pub fn of(architecture: &Architecture) -> ClipConfig {
+        let size = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
+        let Architecture { embed, image, text } = architecture;
+        let image_size = size(image.size());
+        let vision_cfg = match image {
+            ImageTower::Vit(Vit { width, patch, layers, .. }) => VisionConfig {
+                image_size,
+                layers: Layers::Transformer(size(*layers)),
+                width: size(*width),
+                patch_size: Some(size(*patch)),
+            },
+            ImageTower::ResNet(ResNet { width, blocks, .. }) => VisionConfig {
+                image_size,
+                layers: Layers::ResNet(blocks.map(size)),
+                width: size(*width),
+                patch_size: None,
+            },
+        };
+        let text_cfg = TextConfig {
+            context_length: size(text.context),
+            vocab_size: size(text.vocabulary),
+            width: size(text.width),
+            heads: size(text.width) / HEAD,
+            layers: size(text.layers),
+        };
+        ClipConfig { embed_dim: size(*embed), quick_gelu: true, vision_cfg, text_cfg }
+    }
+
     /// The same as the crate `vision` has it.
     pub fn architecture(&self) -> Architecture {
         let size = |value: i64| usize::try_from(value).unwrap_or_default();

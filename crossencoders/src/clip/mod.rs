@@ -21,7 +21,7 @@ pub use head::{ContextualHead, ContextualHeadConfig, Fusion};
 pub use ranking::{ClipHead, ClipImages, ClipRanking};
 pub use text::TextTower;
 pub use vision_tower::ImageTower;
-pub use weights::{initialise, load};
+pub use weights::{fill, initialise, load};
 
 /// The parameters' first name.
 pub(crate) const ROOT: &str = "clip";

@@ -45,7 +45,11 @@ pub fn initialise(
     Ok(())
 }
 
-fn fill(variables: &VarStore, weights: &Weights) -> Result<LoadReport, WeightsError> {
+/// Fills variables with the weights that are there for them, by either of the names that they may have.
+///
+/// # Errors
+/// [`WeightsError`]: a tensor that cannot be read.
+pub fn fill(variables: &VarStore, weights: &Weights) -> Result<LoadReport, WeightsError> {
     let mut report = LoadReport { path: weights.path().to_owned(), ..LoadReport::default() };
     let mut named: Vec<(String, Tensor)> = variables.variables().into_iter().collect();
     named.sort_by(|(a, _), (b, _)| a.cmp(b));

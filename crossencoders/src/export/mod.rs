@@ -28,7 +28,7 @@ use parts::Parts;
 
 pub use clip_head::build_clip_head;
 pub use exported::{ExportedError, ExportedRanker, export, export_clip_head};
-pub use verify::{Difference, VerifyError, verify, verify_clip_head};
+pub use verify::{Difference, VerifyError, verify, verify_clip, verify_clip_head};
 
 /// Parameters by VOLTA's names, f32.
 pub type Weights = BTreeMap<String, TensorData>;

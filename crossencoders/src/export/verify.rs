@@ -2,9 +2,13 @@
 
 use onnx::TensorData;
 use onnx::runtime::{RuntimeError, Session};
+use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
+use vision::clip::Architecture;
+use vision::weights::{Weights, WeightsError};
 
 use super::{ExportError, Form};
+use crate::clip::{self, Clip, ClipConfig, normalised};
 use crate::config::{Config, ModelConfig};
 use crate::data::{Batch, BatchImages, Labels};
 use crate::model::{Candidates, Text};
@@ -33,8 +37,11 @@ pub enum VerifyError {
     /// A model that this graph is not of.
     #[error(transparent)]
     Export(#[from] ExportError),
-    /// Scores of another shape than libtorch's.
-    #[error("ONNX Runtime gives {found:?} scores, libtorch {expected:?}")]
+    /// A CLIP's weights.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// An output of another shape than libtorch's.
+    #[error("ONNX Runtime gives {found:?}, libtorch {expected:?}")]
     Shape {
         /// ONNX Runtime's.
         found: Vec<usize>,
@@ -101,8 +108,56 @@ pub fn verify_clip_head(
     Ok(vec![difference(&found, &expected)?])
 }
 
-/// How far scores are from libtorch's.
+/// Random pictures and descriptions through a CLIP's towers and through their graphs: whatever the session has of them.
+///
+/// # Errors
+/// [`VerifyError`].
+pub fn verify_clip(
+    session: &mut Session,
+    weights: &Weights,
+) -> Result<Vec<Difference>, VerifyError> {
+    const ROWS: i64 = 2;
+    let config = ClipConfig::of(&Architecture::of_file(weights)?);
+    let variables = VarStore::new(Device::Cpu);
+    let clip = Clip::new(&variables.root(), &config);
+    clip::fill(&variables, weights)?;
+    tch::manual_seed(0);
+    let side = config.vision_cfg.image_size;
+    let pictures = Tensor::randn([ROWS, 3, side, side], (Kind::Float, Device::Cpu));
+    let tokens = descriptions(config.text_cfg.vocab_size);
+    let (picture_shape, values, ids) = (shape(&pictures), floats(&pictures), integers(&tokens));
+    let mut inputs = vec![
+        ("image", onnx::runtime::Input::Slice(&picture_shape, &values)),
+        ("tokens", (&ids).into()),
+    ];
+    inputs.retain(|(name, _)| session.inputs().iter().any(|(known, ..)| known == name));
+    let (image, text) =
+        tch::no_grad(|| (clip.image.forward(&pictures), clip.text.forward(&tokens)));
+    let cosines = normalised(&image).matmul(&normalised(&text).tr()) * clip.scale();
+    let per_text = cosines.tr();
+    let expected = [
+        ("image_features", &image),
+        ("text_features", &text),
+        ("logits_per_image", &cosines),
+        ("logits_per_text", &per_text),
+    ];
+    let found = session.run(&inputs)?;
+    let compared = found.iter().filter_map(|found| {
+        let (_, expected) = expected.iter().find(|(name, _)| *name == found.name())?;
+        Some(difference(found, expected))
+    });
+    compared.collect()
+}
+
+/// Two descriptions between start and end, the two largest ids; the second is padded with zeros.
+fn descriptions(vocabulary: i64) -> Tensor {
+    let (start, end) = (vocabulary - 2, vocabulary - 1);
+    Tensor::from_slice2(&[[start, 5, 17, 3, end], [start, 11, end, 0, 0]])
+}
+
+/// How far an output is from libtorch's.
 fn difference(found: &onnx::runtime::Tensor, expected: &Tensor) -> Result<Difference, VerifyError> {
+    let output = found.name().to_owned();
     let (shape, values) = (found.shape(), found.f32s()?);
     let found: Vec<i64> = shape.iter().map(|&side| side as i64).collect();
     if found != expected.size() {
@@ -112,7 +167,7 @@ fn difference(found: &onnx::runtime::Tensor, expected: &Tensor) -> Result<Differ
     let expected = expected.to_kind(Kind::Double);
     let absolute = (found - &expected).abs().max().double_value(&[]);
     let size = expected.abs().max().double_value(&[]);
-    Ok(Difference { output: "scores".into(), absolute, relative: absolute / size })
+    Ok(Difference { output, absolute, relative: absolute / size })
 }
 
 /// Scores of a batch, through ONNX Runtime: `[sets, candidates]` or `[pairs]`.

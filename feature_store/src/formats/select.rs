@@ -8,7 +8,6 @@ use regex_lite::Regex;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::{FeatureSource, FormatError, RecordError, Records, SourceInfo, SourceRecord};
-use crate::text::visible;
 use crate::{FeatureStore, Regions, dataset};
 
 /// How an id is changed.
@@ -216,6 +215,8 @@ pub struct Unmet {
     pub rules: BTreeSet<usize>,
     /// The source's first ids, renamed: what ids look like in it.
     pub examples: Vec<String>,
+    /// The first id that the rules have made of two, and those two.
+    pub merged: Option<[String; 3]>,
 }
 
 /// What is unmet, while and after a [`Selected`] is read.
@@ -258,6 +259,7 @@ impl Selected {
             prefixes: selection.prefixes.clone().unwrap_or_default(),
             rules: (0..selection.rename.len()).collect(),
             examples: Vec::new(),
+            merged: None,
         };
         Selected { source, selection, info, watch: Watch(Arc::new(Mutex::new(unmet))) }
     }
@@ -275,7 +277,6 @@ impl FeatureSource for Selected {
 
     fn records(self: Box<Self>) -> Result<Records, FormatError> {
         let Selected { source, selection, watch, .. } = *self;
-        let path = source.info().path.clone();
         let records = source.records()?;
         let mut names = Names::default();
         Ok(Box::new(records.filter_map(move |record| match record {
@@ -288,9 +289,7 @@ impl FeatureSource for Selected {
                 if !selection.rename.is_empty()
                     && let Some(other) = names.taken(&id, inner.id())
                 {
-                    let (one, two) = (visible(&other), visible(inner.id()));
-                    let what = format!("--rename makes one id of `{one}` and `{two}`");
-                    return Some(Err(RecordError::new(&path, id, what)));
+                    unmet.merged.get_or_insert_with(|| [id.clone(), other, inner.id().to_owned()]);
                 }
                 Some(Ok(Box::new(Renamed { id, inner }) as Box<dyn SourceRecord>))
             }

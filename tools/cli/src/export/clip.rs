@@ -4,6 +4,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
+#[cfg(feature = "torch")]
+use onnx::runtime::{Options, Session};
 use onnx::{Model, TensorData};
 use vision::clip::graph::{self, Towers};
 use vision::clip::{Architecture, image_tower_digest};
@@ -54,7 +56,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut exact = build(&weights, towers)?;
     exact.set_metadata(graph::IMAGE_TOWER, image_tower_digest(&weights)?);
     let model = args.file.rounded(exact.clone(), graph::half)?;
-    args.file.finish(&model, &args.weights, |file| compare(&exact, &weights, file))
+    args.file.finish(&model, &args.weights, |file| verify(&exact, &weights, file))
 }
 
 /// The f32 graph of a file of weights.
@@ -62,6 +64,19 @@ pub fn build(weights: &Weights, towers: Towers) -> anyhow::Result<Model> {
     let expected = Architecture::of_file(weights)?.expected();
     let loaded = weights.load(&expected, "CLIP")?;
     Ok(graph::build(&loaded, graph::Options { towers, outputs: &[] })?)
+}
+
+/// How far a file is from the same weights in libtorch.
+#[cfg(feature = "torch")]
+fn verify(_: &Model, weights: &Weights, file: &Path) -> anyhow::Result<Comparison> {
+    let mut session = Session::open(file, &Options::default())?;
+    Ok(Comparison::with_libtorch(crossencoders::export::verify_clip(&mut session, weights)?))
+}
+
+/// Without libtorch, how far it is from what it was before it was written.
+#[cfg(not(feature = "torch"))]
+fn verify(exact: &Model, weights: &Weights, file: &Path) -> anyhow::Result<Comparison> {
+    compare(exact, weights, file)
 }
 
 /// How far a file is from the f32 graph of the same weights, on two pictures of noise and two descriptions.

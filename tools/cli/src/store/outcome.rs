@@ -4,7 +4,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::anyhow;
+use feature_store::StoreError;
 use feature_store::convert::{ConvertError, Findings, OnError, SkippedRecord};
+use feature_store::formats::FormatError;
 use feature_store::text::visible;
 use feature_store::validate::Finding;
 use serde::Serialize;
@@ -90,13 +92,33 @@ pub fn interrupted(error: &ConvertError) -> ExitCode {
     interrupt::exit_code()
 }
 
-/// Why nothing was taken: perhaps nothing that was asked for is there.
+fn is_duplicate(error: &ConvertError) -> bool {
+    matches!(
+        error,
+        ConvertError::Store(StoreError::Duplicate { .. })
+            | ConvertError::Source(FormatError::Duplicate { .. })
+    )
+}
+
+/// Says that images were lost to others of one id only because a rule has made it one; whether it is so.
+pub fn say_merged(conflicts: u64, asked: &Asked) -> bool {
+    let merged = asked.merged().filter(|_| conflicts > 0);
+    if let Some(merged) = &merged {
+        errln!("{merged}; of images with different contents one was kept");
+    }
+    merged.is_some()
+}
+
+/// Why nothing was taken: perhaps nothing that was asked for is there; or why images are one.
 pub fn explain(error: ConvertError, asked: &Asked) -> anyhow::Error {
     match error {
         ConvertError::Empty { path, first } if asked.is_some() && first.is_empty() => {
             asked.say_unmet();
             anyhow!("{path} holds none of the images that were asked for")
         }
-        other => other.into(),
+        other => match (is_duplicate(&other), asked.merged()) {
+            (true, Some(merged)) => anyhow!("{other}; {merged}"),
+            _ => other.into(),
+        },
     }
 }

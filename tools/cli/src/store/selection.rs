@@ -122,6 +122,12 @@ impl Asked {
         self.unmet().ids.into_iter().collect()
     }
 
+    /// What says that the rules have made one id of two, if they have.
+    pub fn merged(&self) -> Option<String> {
+        let [id, one, other] = self.unmet().merged?.map(|id| visible(&id).into_owned());
+        Some(format!("--rename makes one id of several: `{id}` of `{one}` and `{other}`"))
+    }
+
     /// Whether only some images were asked for.
     pub fn is_some(&self) -> bool {
         self.ids + self.sets > 0

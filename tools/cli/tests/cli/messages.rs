@@ -81,7 +81,10 @@ fn what_an_interrupted_run_has_left_is_called_an_unfinished_store() {
     let (store, partial) = (place.path("s"), place.path(".s.partial"));
     let said = refused(&["store", "convert", &dump, &store]);
     assert!(said.contains("`broken`") && said.contains(&partial), "{said}");
-    assert!(said.contains("2 images are kept") && said.contains("the same command"), "{said}");
+    assert!(
+        said.contains("2 of the images, is kept") && said.contains("the same command"),
+        "{said}"
+    );
     assert_eq!(said.matches("3 columns").count(), 1, "{said}");
     for command in ["info", "validate", "ls"] {
         let said = refused(&["store", command, &partial]);

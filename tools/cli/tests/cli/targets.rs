@@ -190,6 +190,7 @@ fn images_of_one_id_are_refused_by_every_format_unless_they_are_the_same() {
         tsv(&source, &[("a", [1.0, 2.0]), ("b", [1.0, 3.0])]);
         let said = refused(&command);
         assert!(said.contains("`x` comes again") && said.contains("--on-conflict"), "{said}");
+        assert!(said.contains("`x` of `a` and `b`"), "{said}");
         assert!(!Path::new(&out).exists(), "{format}");
         tsv(&source, &[("a", [1.0, 2.0]), ("b", [1.0, 2.0])]);
         done(&command);
