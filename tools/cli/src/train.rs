@@ -1,9 +1,11 @@
 //! `xenc train`: a recipe becomes a trained model.
 
+use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use crossencoders::data::ImageSets;
 use crossencoders::device::Device;
 use crossencoders::train::distributed::{self, Launch, Ranks};
 use crossencoders::train::{Outcome, Recipe, Summary, Trainer};
@@ -91,6 +93,30 @@ fn train(
     }
 }
 
+/// Says that sets are trained on and validated with, and that descriptions say nothing.
+fn say_shared(train: &ImageSets, valid: &ImageSets) {
+    let trained: HashSet<&str> = train.examples.iter().map(|one| &*one.directory).collect();
+    let shared: BTreeSet<&str> = valid
+        .examples
+        .iter()
+        .map(|one| &*one.directory)
+        .filter(|set| trained.contains(set))
+        .collect();
+    if let Some(first) = shared.first() {
+        errln!(
+            "valid: {} of its sets are trained on, too (`{first}` first): its accuracy says little about others",
+            shared.len()
+        );
+    }
+    let blank =
+        |sets: &ImageSets| sets.examples.iter().filter(|one| one.text.trim().is_empty()).count();
+    for (split, blank) in [("train", blank(train)), ("valid", blank(valid))] {
+        if blank > 0 {
+            errln!("{split}: {blank} descriptions are empty (`xenc data check` names them)");
+        }
+    }
+}
+
 /// Says what the initial weights are, and what they are not.
 fn announce_weights(report: &LoadReport) {
     let LoadReport { path, loaded, missing, mis_shaped, unexpected, .. } = report;
@@ -123,6 +149,7 @@ fn announce(trainer: &Trainer, out: &Path) {
         );
         sets.remarks().iter().for_each(|remark| errln!("{split}: {remark}"));
     }
+    say_shared(train, valid);
     match millions(true) {
         0.0 => errln!("model: {:.1} million parameters", millions(false)),
         frozen => {

@@ -68,7 +68,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let Some(summary) = stages(&args, device, started)? else {
         // What its parts say of going on is not true of the whole.
-        errln!("the demo does not go on from here: --force begins it anew");
+        errln!(
+            "the demo as a whole does not go on, whatever its parts say: --force begins it anew"
+        );
         return Ok(interrupt::exit_code());
     };
     let json = serde_json::to_string_pretty(&summary)? + "\n";

@@ -59,6 +59,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Args { recipes, runs, device, .. } = &args;
     let _: crossencoders::device::Device = device.parse()?;
     let overrides = &args.overrides.values;
+    if !recipes.is_dir() {
+        bail!(
+            "{} is no folder: --recipes names the one with the rows' recipes, configs/recipes in xenc's repository",
+            recipes.display()
+        );
+    }
     let work = Work { recipes, runs, overrides, device, jobs: args.jobs.into() };
     let chosen: Vec<Row> = match args.all {
         true => Row::all().collect(),
