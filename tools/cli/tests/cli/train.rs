@@ -224,6 +224,35 @@ fn a_run_is_begun_with_what_another_has_learnt_and_not_made_longer() {
 }
 
 #[test]
+fn a_run_is_not_replaced_by_one_that_begins_with_it_nor_gone_on_with_other_data() {
+    let world = World::new();
+    assert!(world.train("first", &["train.epochs=1"]).status.success());
+    let best = weights(&world.path("first"), "best");
+    let own =
+        world.run(&["train", "recipe.toml", "--out", "first", "--force", "--set", "init=first"]);
+    assert_eq!(own.status.code(), Some(2));
+    assert!(stderr(&own).contains("the run that --force would replace"), "{}", stderr(&own));
+    assert_eq!(weights(&world.path("first"), "best"), best);
+    // The same file, and another target in it.
+    let split = world.path("data/valid_data.json");
+    let text = std::fs::read_to_string(&split).unwrap();
+    std::fs::write(&split, text.replacen("\"0\"", "\"9\"", 1)).unwrap();
+    assert_ne!(std::fs::read_to_string(&split).unwrap(), text);
+    let other = world.train("first", &["train.epochs=1"]);
+    assert_eq!(other.status.code(), Some(2), "{}", stderr(&other));
+    assert!(stderr(&other).contains("has begun with other data"), "{}", stderr(&other));
+    std::fs::write(&split, text).unwrap();
+    assert!(world.train("first", &["train.epochs=1"]).status.success());
+    // A word piece less shifts all numbers after it.
+    let vocabulary = world.path("first/checkpoints/best/vocab.txt");
+    let words = std::fs::read_to_string(&vocabulary).unwrap();
+    std::fs::write(&vocabulary, words.replacen('\n', "x\n", 1)).unwrap();
+    let damaged = world.run(&["eval", "first"]);
+    assert_eq!(damaged.status.code(), Some(2));
+    assert!(stderr(&damaged).contains("vocab.txt is not what was written"), "{}", stderr(&damaged));
+}
+
+#[test]
 fn pairs_have_an_accuracy_of_their_own_name() {
     let world = World::new();
     assert!(world.train("run", &["variant=non_contrastive", "train.epochs=1"]).status.success());
