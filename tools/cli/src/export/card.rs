@@ -121,10 +121,10 @@ impl Kind {
                 input: None,
             },
             Some("clip_head") => Kind {
-                what: "A head on CLIP's features that ranks pictures by how well a description fits each.",
+                what: "A head on what CLIP's towers put out: it ranks pictures by how well a description fits each.",
                 task: "feature-extraction",
                 tag: "clip",
-                command: "any ONNX runtime; its inputs are what CLIP's towers put out",
+                command: "onnxruntime.InferenceSession('FILE')",
                 input: None,
             },
             Some("clip") => Kind {
