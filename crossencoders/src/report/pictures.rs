@@ -69,7 +69,9 @@ fn read(folder: &Path, directory: &str, id: &str) -> Option<(&'static str, Vec<u
 
 /// What a file holds decides on its kind, not its name.
 fn picture(path: &Path) -> Option<(&'static str, Vec<u8>)> {
-    if path.metadata().ok()?.len() > LARGEST {
+    let metadata = path.metadata().ok()?;
+    // A pipe would wait for somebody at its other end.
+    if !metadata.is_file() || metadata.len() > LARGEST {
         return None;
     }
     let bytes = std::fs::read(path).ok()?;

@@ -89,6 +89,9 @@ fn lens_of(path: &Path, args: &Args) -> anyhow::Result<Lens> {
     Ok(Lens { ranker, images })
 }
 
+/// Bytes of a request's body, which is of no use to any page, at most: a browser sends none.
+const LONGEST_BODY: usize = 1 << 16;
+
 fn serve(explorer: &Explorer, port: u16) -> anyhow::Result<ExitCode> {
     let server = Server::http(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
         .map_err(|error| anyhow!("cannot listen on port {port}: {error}; --port names another"))?;
@@ -98,6 +101,11 @@ fn serve(explorer: &Explorer, port: u16) -> anyhow::Result<ExitCode> {
     while !interrupt::flag().load(Ordering::Relaxed) {
         let request = server.recv_timeout(Duration::from_millis(200));
         if let Some(request) = request.context("the server has failed")? {
+            if request.body_length().is_some_and(|bytes| bytes > LONGEST_BODY) {
+                // Dropped, it would first make room for all that is announced.
+                std::mem::forget(request);
+                continue;
+            }
             let reply = answer(explorer, &request, address);
             // Whoever asked may be gone.
             let _ = request.respond(response(reply));

@@ -4,16 +4,24 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
 use super::super::jsonl::{self, LineFault};
-use super::super::{Description, Fault, Kind, files, read_split};
+use super::super::split::{of_json, read_json};
+use super::super::{Description, Fault, Kind, files, volta};
 use super::{Checked, FileReport, unreadable};
 
 /// Checks one of ImageCoDe's splits.
 pub(super) fn check_split(file: &Path, checked: &mut Checked) {
     let name = files::name(file);
-    let split = match read_split(file) {
-        Ok(split) => split,
+    let json = match read_json(file) {
+        Ok(json) => json,
         Err(error) => return unreadable(file, &error, &mut checked.findings),
     };
+    if volta::is_questions(&json) {
+        let what =
+            "VOLTA's questions, which are not checked: `xenc data convert` makes of them what is";
+        checked.findings.add(Kind::Layout, name, what);
+        return;
+    }
+    let split = of_json(json);
     if split.descriptions.is_empty() && split.faults.is_empty() {
         checked.findings.add(Kind::Unreadable, name, "it holds no descriptions");
         return;
@@ -129,6 +137,11 @@ pub(super) fn check_examples(file: &Path, checked: &mut Checked) {
                 checked.candidates.insert(candidate.clone(), place.clone());
             }
         }
+    }
+    let labelled = lines.examples.iter().filter(|(_, example)| example.target.is_some()).count();
+    if (1..lines.examples.len()).contains(&labelled) {
+        let what = "some descriptions have a target, others have none";
+        checked.findings.add(Kind::Layout, &name, what);
     }
     let (sets, descriptions) = (sets.len() as u64, lines.examples.len() as u64);
     checked.reports.push(FileReport { file: name, layout: "jsonl", sets, descriptions });

@@ -34,8 +34,10 @@ impl Needs {
     pub fn of(row: Row, recipes: &Path, overrides: &[String]) -> anyhow::Result<Needs> {
         let load = |row: Row| {
             let path = row.recipe(recipes);
-            Recipe::load(&path, overrides)
-                .with_context(|| format!("there is no recipe of {row} in {}", recipes.display()))
+            Recipe::load(&path, overrides).with_context(|| match path.is_file() {
+                true => format!("the recipe of {row}, or what --set changes in it, cannot be used"),
+                false => format!("there is no recipe of {row} in {}", recipes.display()),
+            })
         };
         let recipe = load(row)?;
         let mut needs = Needs { begins_with: None, embeddings: None, missing: Vec::new(), recipe };
