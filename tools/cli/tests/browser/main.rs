@@ -112,6 +112,11 @@ fn only_this_machine_reads_and_nobody_writes() {
         let answer = explorer.raw(head);
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{head}: {answer}");
     }
+    // What a request announces is neither waited for nor made room for.
+    let address = explorer.url.trim_start_matches("http://").trim_end_matches('/');
+    let mut announced = TcpStream::connect(address).unwrap();
+    let head = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999\r\n\r\nabc";
+    announced.write_all(head.as_bytes()).unwrap();
     let page = explorer.raw("GET / HTTP/1.1\r\nHost: HERE");
     assert!(page.contains("Content-Security-Policy: default-src 'none'"), "{page}");
     assert!(!page.contains("<script"));
