@@ -10,21 +10,28 @@ use feature_store::export::{ForeignFormat, export};
 use feature_store::formats;
 use feature_store::validate::Options;
 use feature_store::{Labels, Regions, WriterOptions};
+use half::f16;
 use hdf5_pure::{Datatype, DatatypeByteOrder, FileBuilder, FloatingPointLayout};
 
 use foreign::{RUN, image, validated};
 
-fn half() -> Datatype {
+/// IEEE's numbers of some bytes, of which so many bits are the exponent.
+fn ieee(bytes: u32, exponent: u8, byte_order: DatatypeByteOrder) -> Datatype {
+    let mantissa = 8 * bytes as u8 - 1 - exponent;
     let layout = FloatingPointLayout {
         bit_offset: 0,
-        bit_precision: 16,
-        exponent_location: 10,
-        exponent_size: 5,
+        bit_precision: 8 * bytes as u16,
+        exponent_location: mantissa,
+        exponent_size: exponent,
         mantissa_location: 0,
-        mantissa_size: 10,
-        exponent_bias: 15,
+        mantissa_size: mantissa,
+        exponent_bias: (1 << (exponent - 1)) - 1,
     };
-    Datatype::FloatingPoint { size: 2, byte_order: DatatypeByteOrder::LittleEndian, layout }
+    Datatype::FloatingPoint { size: bytes, byte_order, layout }
+}
+
+fn half() -> Datatype {
+    ieee(2, 5, DatatypeByteOrder::LittleEndian)
 }
 
 /// An image's group in VOLTA's layout, of which a dataset is another.
@@ -87,6 +94,34 @@ fn hdf5_numbers_of_any_type_are_read_to_the_value() {
         true
     });
     assert_eq!(first(&path).unwrap(), labelled);
+}
+
+#[test]
+fn hdf5_numbers_are_read_in_either_byte_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.h5");
+    let little: [(u32, u8, Vec<u8>); 3] = [
+        (2, 5, image().features.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect()),
+        (4, 8, image().features.iter().flat_map(|x| x.to_le_bytes()).collect()),
+        (8, 11, image().features.iter().flat_map(|x| f64::from(*x).to_le_bytes()).collect()),
+    ];
+    for (size, exponent, little) in little {
+        let big = little.chunks(size as usize).flat_map(|x| x.iter().rev().copied()).collect();
+        let orders =
+            [(DatatypeByteOrder::LittleEndian, little), (DatatypeByteOrder::BigEndian, big)];
+        for (order, bytes) in orders {
+            grouped(&path, |name, group| {
+                if name == "features" {
+                    let datatype = ieee(size, exponent, order);
+                    let dataset = group.create_dataset(name);
+                    dataset.with_raw_data(datatype, bytes.clone(), 4).with_shape(&[2, 2]);
+                }
+                name == "features"
+            });
+            let read = first(&path).unwrap();
+            assert_eq!(read.features, image().features, "{size} bytes, {order:?}");
+        }
+    }
 }
 
 #[test]

@@ -24,6 +24,17 @@ macro_rules! read {
     };
 }
 
+/// Numbers of their bytes, in the order that the dataset has them in.
+macro_rules! ordered {
+    ($bytes:expr, $order:expr, $number:ty) => {{
+        let bytes = $bytes.as_chunks().0.iter();
+        match $order {
+            DatatypeByteOrder::BigEndian => bytes.map(|x| <$number>::from_be_bytes(*x)).collect(),
+            _ => bytes.map(|x| <$number>::from_le_bytes(*x)).collect(),
+        }
+    }};
+}
+
 /// What an error means for whoever has the file.
 pub(super) fn explain(error: &Error) -> String {
     match error {
@@ -49,12 +60,13 @@ fn said(name: &str) -> impl Fn(Error) -> String {
 pub(super) fn floats(dataset: &Dataset, rows: Rows, name: &str) -> Result<Vec<f32>, String> {
     let failed = said(name);
     match dataset.dtype().map_err(&failed)? {
-        DType::F32 => read!(dataset, rows, read_f32, read_f32_rows).map_err(failed),
-        DType::F64 => narrow(read!(dataset, rows, read_f64, read_f64_rows).map_err(failed)?, name),
-        DType::Other(datatype) => match half_order(&datatype) {
+        DType::F32 => singles(dataset, rows, name),
+        DType::F64 => narrow(doubles(dataset, rows, name)?, name),
+        DType::Other(datatype) => match ieee_order(&datatype, HALF) {
             Some(order) => {
                 let bytes = read!(dataset, rows, read_raw, read_raw_rows).map_err(failed)?;
-                Ok(halves(&bytes, order))
+                let halves: Vec<f16> = ordered!(bytes, order, f16);
+                Ok(halves.into_iter().map(f16::to_f32).collect())
             }
             None => Err(format!("its `{name}` are {}", foreign(&datatype))),
         },
@@ -75,9 +87,7 @@ pub(super) fn floats(dataset: &Dataset, rows: Rows, name: &str) -> Result<Vec<f3
 pub(super) fn features(dataset: &Dataset, rows: Rows, name: &str) -> Result<Measured, String> {
     let failed = said(name);
     match dataset.dtype().map_err(&failed)? {
-        DType::F64 => {
-            measured(&read!(dataset, rows, read_f64, read_f64_rows).map_err(failed)?, name)
-        }
+        DType::F64 => measured(&doubles(dataset, rows, name)?, name),
         _ => Ok((floats(dataset, rows, name)?, RoundingError::default())),
     }
 }
@@ -105,6 +115,26 @@ pub(super) fn integers(dataset: &Dataset, rows: Rows, name: &str) -> Result<Vec<
     }
 }
 
+/// f32 numbers. Their bytes are read as they are, which costs a copy; number by number the library takes longer.
+fn singles(dataset: &Dataset, rows: Rows, name: &str) -> Result<Vec<f32>, String> {
+    let failed = said(name);
+    let Some(order) = ieee_order(&dataset.datatype().map_err(&failed)?, SINGLE) else {
+        return read!(dataset, rows, read_f32, read_f32_rows).map_err(failed);
+    };
+    let bytes = read!(dataset, rows, read_raw, read_raw_rows).map_err(failed)?;
+    Ok(ordered!(bytes, order, f32))
+}
+
+/// f64 numbers, likewise.
+fn doubles(dataset: &Dataset, rows: Rows, name: &str) -> Result<Vec<f64>, String> {
+    let failed = said(name);
+    let Some(order) = ieee_order(&dataset.datatype().map_err(&failed)?, DOUBLE) else {
+        return read!(dataset, rows, read_f64, read_f64_rows).map_err(failed);
+    };
+    let bytes = read!(dataset, rows, read_raw, read_raw_rows).map_err(failed)?;
+    Ok(ordered!(bytes, order, f64))
+}
+
 /// What a type is that is not read.
 fn foreign(datatype: &Datatype) -> String {
     let Datatype::FloatingPoint { size, layout, .. } = datatype else {
@@ -124,25 +154,26 @@ fn foreign(datatype: &Datatype) -> String {
     )
 }
 
-/// The byte order of IEEE's half precision, if it is that.
-fn half_order(datatype: &Datatype) -> Option<DatatypeByteOrder> {
-    let Datatype::FloatingPoint { size: 2, byte_order, layout } = datatype else { return None };
-    let fields = [
-        (layout.exponent_location, 10),
-        (layout.exponent_size, 5),
-        (layout.mantissa_location, 0),
-        (layout.mantissa_size, 10),
-    ];
-    let is_half = fields.iter().all(|(is, of_half)| is == of_half) && layout.exponent_bias == 15;
-    is_half.then_some(*byte_order).filter(|order| *order != DatatypeByteOrder::Vax)
-}
+/// One of IEEE's formats: bytes, bits of the exponent and of the mantissa.
+type Ieee = (u32, u8, u8);
 
-fn halves(bytes: &[u8], order: DatatypeByteOrder) -> Vec<f32> {
-    let value = |bytes: &[u8; 2]| match order {
-        DatatypeByteOrder::BigEndian => f16::from_be_bytes(*bytes),
-        _ => f16::from_le_bytes(*bytes),
-    };
-    bytes.as_chunks().0.iter().map(|bytes| value(bytes).to_f32()).collect()
+const HALF: Ieee = (2, 5, 10);
+const SINGLE: Ieee = (4, 8, 23);
+const DOUBLE: Ieee = (8, 11, 52);
+
+/// The byte order of numbers in one of IEEE's formats, if they are that.
+fn ieee_order(datatype: &Datatype, (bytes, exponent, mantissa): Ieee) -> Option<DatatypeByteOrder> {
+    let Datatype::FloatingPoint { size, byte_order, layout } = datatype else { return None };
+    let fields = [
+        (layout.exponent_location, mantissa),
+        (layout.exponent_size, exponent),
+        (layout.mantissa_location, 0),
+        (layout.mantissa_size, mantissa),
+    ];
+    let is_ieee = *size == bytes
+        && fields.iter().all(|(is, of_ieee)| is == of_ieee)
+        && layout.exponent_bias == (1 << (exponent - 1)) - 1;
+    is_ieee.then_some(*byte_order).filter(|order| *order != DatatypeByteOrder::Vax)
 }
 
 #[cfg(test)]
