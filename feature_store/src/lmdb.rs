@@ -106,9 +106,10 @@ fn make_files(dir: &Path) -> Result<(), LmdbError> {
 /// LMDB reports a page that it could write only in part, which is what a full disk causes, as EIO.
 pub(crate) fn write_error(source: std::io::Error) -> std::io::Error {
     match source.raw_os_error() {
-        Some(libc::EIO) => {
-            std::io::Error::new(source.kind(), "cannot write: the disk is full or failing")
-        }
+        Some(libc::EIO) => std::io::Error::new(
+            source.kind(),
+            "cannot write: the disk is full (free some space there and try again) or failing",
+        ),
         _ => source,
     }
 }

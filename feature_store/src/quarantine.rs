@@ -66,6 +66,11 @@ impl Report {
     fn open(folder: &Path) -> Result<Report, StoreError> {
         fs::create_dir_all(folder).map_err(StoreError::io(folder))?;
         let path = folder.join("report.jsonl");
+        let is_new = path.symlink_metadata().is_err();
+        if is_new && fs::read_dir(folder).map_err(StoreError::io(folder))?.next().is_some() {
+            let what = "it holds something else than quarantined records; name another folder";
+            return Err(StoreError::io(folder)(std::io::Error::other(what)));
+        }
         let io = || StoreError::io(&path);
         // A pipe would wait for somebody at its other end, a link lead out of the folder.
         if path.symlink_metadata().is_ok_and(|there| !there.is_file()) {

@@ -1,5 +1,6 @@
 //! Outputs appear complete or not at all: written beside their target under a name of their own, then renamed.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -30,7 +31,12 @@ pub(crate) fn sibling(target: &Path, suffix: &str) -> Result<PathBuf, StoreError
         let source = io::Error::new(io::ErrorKind::InvalidInput, "it names no file or directory");
         return Err(StoreError::Io { path: target.to_owned(), source });
     };
-    Ok(target.with_file_name(format!(".{}.{suffix}", name.to_string_lossy())))
+    // Byte by byte: names that are no UTF-8 may look alike.
+    let mut sibling = OsString::from(".");
+    sibling.push(name);
+    sibling.push(".");
+    sibling.push(suffix);
+    Ok(target.with_file_name(sibling))
 }
 
 /// Refuses a target that cannot be written, before any work: one inside a store; one that is or holds one of the

@@ -164,6 +164,23 @@ fn a_quarantine_is_written_through_no_link_and_into_no_pipe() {
     assert!(quarantined().is_err());
 }
 
+#[test]
+fn a_quarantine_mixes_with_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let [dump, bad, target] = ["dump", "bad", "store"].map(|name| folder.path().join(name));
+    let mut sink = VoltaSink::create(&dump, VoltaEncoding::Raw).unwrap();
+    sink.append("a", &image()).unwrap();
+    sink.append("b", &Regions { features: vec![0.5; 8], dim: 4, ..image() }).unwrap();
+    Box::new(sink).finish().unwrap();
+    std::fs::create_dir(&bad).unwrap();
+    std::fs::write(bad.join("notes.txt"), "mine").unwrap();
+    let (source, on_error) = (formats::open(&dump).unwrap(), OnError::Quarantine(bad.clone()));
+    let done = convert(source, &target, WriterOptions::default(), &on_error, &RUN, &mut |_| {});
+    let said = done.unwrap_err().to_string();
+    assert!(said.contains("something else than quarantined records"), "{said}");
+    assert_eq!(std::fs::read_dir(&bad).unwrap().count(), 1);
+}
+
 /// A store of one image, and an export of it.
 fn exported(folder: &Path, image: &Regions, format: ForeignFormat) -> Result<PathBuf, String> {
     let (store, target) = (folder.join("store"), folder.join("target"));
