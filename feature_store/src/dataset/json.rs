@@ -37,7 +37,8 @@ impl Json {
             Json::Int(number) => number.to_string(),
             Json::Bool(value) => value.to_string(),
             Json::Null => "null".into(),
-            Json::Number(number) => number.to_string(),
+            // With its point: `1.0` is no `1`.
+            Json::Number(number) => format!("{number:?}"),
         }
     }
 

@@ -298,6 +298,7 @@ mod tests {
             ("\"target\":0", "\"target\":\"c\"", "line 2: `target`: \"c\" is none of"),
             ("\"target\":0", "\"target\":-1", "line 2: `target` should be a position"),
             ("\"target\":0", "\"target\":0.5", "not 0.5"),
+            ("\"target\":0", "\"target\":1.0", "not 1.0"),
             ("\"target\":0", "\"targets\":0", "unknown key `targets`; known are id, desc"),
             ("\"target\":0", "\"id\":\"z\"", "line 2: `id` comes twice"),
             ("\"a\",\"b\"", "\"a\"", "`candidates` should be 2 to 1024, not 1"),

@@ -30,7 +30,7 @@ pub struct StatisticsOptions<'a> {
 pub struct SplitStatistics {
     /// The file's name.
     pub file: String,
-    /// Different sets; of JSON Lines, different values of `set`.
+    /// Different sets; of JSON Lines, different values of `set`, and examples without one, each a set of its own.
     pub sets: u64,
     /// Sets of frames of a video.
     pub video_sets: u64,
@@ -201,9 +201,7 @@ fn of_examples(file: &Path) -> Result<SplitStatistics, DatasetError> {
             *counted.targets.entry(target).or_default() += 1;
         }
         lengths.push(words(&example.description));
-        if let Some(set) = example.set
-            && sets.insert(set)
-        {
+        if example.set.is_none_or(|set| sets.insert(set)) {
             counted.sets += 1;
             counted.video_sets += u64::from(video);
         }

@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use evaluation::analysis::{Agreement, Analysis, Margins, Pair, Quantiles, agreement, plot};
+use evaluation::analysis::{
+    Agreement, Analysis, Margins, Pair, Quantiles, Scaled, agreement, plot,
+};
 use evaluation::{Prediction, read_predictions, write_whole};
 use feature_store::text::visible;
 use serde::Serialize;
 
-use crate::results::{EvaluationArgs, check_output, print_evaluation};
+use crate::results::{EvaluationArgs, check_output, distinct_names, print_evaluation};
 
 /// Look into predictions: positions, margins, calibration, length, and what several models have in common
 ///
@@ -55,7 +57,7 @@ struct Model {
 /// Reads, prints, plots.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let evaluator = args.evaluation.load()?;
-    let names = names(&args.files);
+    let names = distinct_names(&args.files)?;
     let folders: Vec<PathBuf> =
         args.plots.iter().flat_map(|folder| folders(folder, &names)).collect();
     for folder in &folders {
@@ -87,19 +89,6 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         print(&report);
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// What models are called: the names of their files, with as much of the path as tells them apart.
-fn names(files: &[PathBuf]) -> Vec<String> {
-    let stem = |file: &Path| file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let whole = |file: &Path| file.with_extension("").to_string_lossy().replace(['/', '\\'], "_");
-    let stems: Vec<String> = files.iter().map(|file| stem(file)).collect();
-    let is_one = |name: &String| stems.iter().filter(|other| *other == name).count() == 1;
-    files
-        .iter()
-        .zip(&stems)
-        .map(|(file, name)| if is_one(name) { name.clone() } else { whole(file) })
-        .collect()
 }
 
 /// Where the plots of each model go.
@@ -178,14 +167,17 @@ fn print_analysis(analysis: &Analysis) {
         }
     }
     let calibration = &analysis.calibration;
-    outln!(
-        "calibration error   {}, at temperature {:.2} {}; log-likelihood -{:.3}, then -{:.3}",
-        percent(calibration.expected_error),
-        calibration.temperature,
-        percent(calibration.expected_error_scaled),
-        calibration.negative_log_likelihood,
-        calibration.negative_log_likelihood_scaled
-    );
+    let (error, loss) = (percent(calibration.expected_error), calibration.negative_log_likelihood);
+    match calibration.scaled {
+        Some(Scaled { temperature, expected_error, negative_log_likelihood }) => outln!(
+            "calibration error   {error}, at temperature {temperature:.2} {}; log-likelihood -{loss:.3}, then \
+             -{negative_log_likelihood:.3}",
+            percent(expected_error)
+        ),
+        None => {
+            outln!("calibration error   {error}, no temperature is best; log-likelihood -{loss:.3}")
+        }
+    }
     for group in &analysis.lengths {
         outln!(
             "{:>3} to {:>3} words     {} of {} descriptions",

@@ -1,5 +1,6 @@
 //! `xenc explore`: what models make of a split, in a browser.
 
+use std::collections::VecDeque;
 use std::io::Cursor;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use tiny_http::{Header, Method, Request, Response, Server};
 
 use crate::interrupt;
 use crate::rank::{RankOptions, is_predictions, ranked_predictions};
+use crate::results::distinct_names;
 
 /// Look at image sets, descriptions, scores and attention in a browser
 ///
@@ -48,33 +50,25 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(images) = args.images.as_ref().filter(|images| !images.is_dir()) {
         bail!("{} is no folder with pictures (DIR/SET/imgN.jpg)", images.display());
     }
-    let [first, second] = match &args.runs[..] {
-        [first] => [Some(first), None],
-        [first, second] => [Some(first), Some(second)],
-        _ => bail!("--run is given once or twice: two runs can stand side by side"),
-    };
+    if args.runs.len() > 2 {
+        bail!("--run is given once or twice: two runs can stand side by side");
+    }
+    let names = distinct_names(&args.runs)?;
     let phenomena = args.phenomena.as_deref().map(Phenomena::load).transpose()?;
-    let load = |path: Option<&PathBuf>| path.map(|path| predict(path, &args)).transpose();
-    let (Some(Some(first_run)), second_run) = (load(first)?, load(second)?) else {
-        return Ok(interrupt::exit_code());
-    };
-    let second_run = match second_run {
-        Some(None) => return Ok(interrupt::exit_code()),
-        Some(run) => run,
-        None => None,
-    };
-    let lens = first.filter(|path| !is_predictions(path) && !is_onnx(path));
+    let mut runs = VecDeque::new();
+    for (path, name) in args.runs.iter().zip(names) {
+        let Some(predictions) = ranked_predictions(path, &args.options, &args.split)? else {
+            return Ok(interrupt::exit_code());
+        };
+        runs.push_back(Run { name, predictions });
+    }
+    let Some(first_run) = runs.pop_front() else { bail!("--run is missing") };
+    let second_run = runs.pop_front();
+    let lens = args.runs.first().filter(|path| !is_predictions(path) && !is_onnx(path));
     let lens = lens.map(|path| lens_of(path, &args)).transpose()?;
     let explorer =
         Explorer::new(first_run, second_run, lens, args.images.clone(), phenomena.as_ref())?;
     serve(&explorer, args.port)
-}
-
-/// What a run makes of the split; `None` if interrupted.
-fn predict(path: &Path, args: &Args) -> anyhow::Result<Option<Run>> {
-    let predictions = ranked_predictions(path, &args.options, &args.split)?;
-    let name = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-    Ok(predictions.map(|predictions| Run { name, predictions }))
 }
 
 fn is_onnx(path: &Path) -> bool {

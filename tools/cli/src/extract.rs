@@ -90,7 +90,6 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let boxes =
         args.boxes.as_deref().map(Boxes::open).transpose().context("cannot read --boxes")?;
     let pictures = args.pictures.open()?;
-    let described = format!("{preprocess:?} {settings:?} {:?}", args.boxes);
     let mut detector = args.open(settings, preprocess.sizing, boxes.is_some())?;
     let [objects, attributes] = detector.classes();
     let names = Names {
@@ -103,7 +102,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         workers: args.pictures.workers(),
         show: args.show.map(|count| (count, args.show_folder())),
         names,
-        writer: args.pictures.writer("detector", &args.detector, &described)?,
+        writer: args.pictures.writer("detector", &args.detector, &args.described())?,
         boxes,
     };
     let (progress, show) = show_progress("extract", pictures.len());
@@ -122,6 +121,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             Ok(interrupt::exit_code())
         }
     }
+}
+
+/// What a value is called on the command line.
+fn name(value: &impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
 fn names(file: Option<&Path>, classes: usize) -> anyhow::Result<Vec<String>> {
@@ -155,6 +159,25 @@ impl Args {
         };
         let selection = SelectionRule { min, max, ..rule };
         Ok(Settings { selection, accept_fewer: self.accept_fewer })
+    }
+
+    /// All that the numbers depend on beside detector and pictures.
+    fn described(&self) -> String {
+        let swapped = if self.swap_colours { ", red and blue exchanged" } else { "" };
+        let chosen = match &self.boxes {
+            Some(boxes) => format!("boxes of {}", boxes.display()),
+            None => {
+                let fewer = if self.accept_fewer { " or fewer" } else { "" };
+                let (min, max, rule) = (self.min_regions, self.max_regions, name(&self.rule));
+                format!("{min} to {max} regions{fewer} by the rule `{rule}`")
+            }
+        };
+        format!(
+            "{} preprocessing to {} x {} pixels{swapped}, {chosen}",
+            name(&self.preprocessing),
+            self.short,
+            self.longest
+        )
     }
 
     fn show_folder(&self) -> PathBuf {

@@ -50,7 +50,7 @@ pub struct FileArgs {
     /// The file to write (*.onnx, *.ort), with its card (*.onnx.md) beside it; constants of more than 1.5 GiB lie in a
     /// file of their own beside an .onnx
     out: PathBuf,
-    /// For whom: by default what the file's name ends with
+    /// For whom, which the file's name has to end with; by default what it ends with
     #[arg(long = "target", value_enum)]
     format: Option<Format>,
     /// Weights and arithmetic in half precision; normalisation stays in f32

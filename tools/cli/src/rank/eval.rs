@@ -57,7 +57,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(file) = &args.predictions {
         write_predictions(file, &ranked.predictions)?;
     }
-    let evaluation = evaluator.evaluate(&ranked.predictions.list)?;
+    let evaluation = evaluator
+        .evaluate(&ranked.predictions.list)
+        .with_context(|| format!("cannot evaluate {}", ranked.name(&args.model)))?;
     if let Some(file) = &args.csv {
         evaluation.write_csv(file).with_context(|| format!("cannot write {}", file.display()))?;
     }

@@ -75,6 +75,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let ready = ready(&work, &chosen)?;
     if args.check {
+        ready.iter().for_each(|row| outln!("{row} has all it needs"));
         return Ok(ExitCode::from(u8::from(ready.len() < chosen.len())));
     }
     if work.make_all(&ready)?.is_none() {

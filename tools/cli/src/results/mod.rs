@@ -1,5 +1,6 @@
 //! What commands that rank have in common, whatever ranks: intervals, tables, files.
 
+mod names;
 mod table;
 
 use std::path::Path;
@@ -11,6 +12,7 @@ use evaluation::{
     AnnotationsError, Annotators, Bootstrap, Evaluation, EvaluationError, Phenomena, Prediction,
 };
 
+pub use names::distinct_names;
 pub use table::print_evaluation;
 #[cfg(feature = "torch")]
 pub use table::{print_comparison, print_ties};

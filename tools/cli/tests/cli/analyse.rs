@@ -53,6 +53,14 @@ fn one_model_and_several_are_looked_into_and_plotted() {
     assert_eq!((&pair["only_first"], &pair["only_second"]), (&json!(1), &json!(1)));
     assert_eq!(report["agreement"]["ensemble"]["oracle"], json!(1.0));
     assert!(Path::new(&format!("{plots}/b/recall.svg")).exists());
+    // Files of one name are called by their folders, too.
+    std::fs::create_dir(path("x")).unwrap();
+    let alike = path("x/a.jsonl");
+    std::fs::copy(&a, &alike).unwrap();
+    let output = xenc(&["analyse", &a, &alike, "--plots", &plots, "--json"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["models"][1]["name"], json!("x/a"));
+    assert!(Path::new(&format!("{plots}/x/a/recall.svg")).exists());
     let said = text(&xenc(&["analyse", &a, &b]).stdout);
     assert!(said.contains("only a 1, only b 1") && !said.contains('\u{1b}'), "{said}");
 }
@@ -72,6 +80,7 @@ fn what_cannot_be_analysed_is_said() {
         (vec![unlabelled.as_str()], "not labelled"),
         (vec![empty.as_str()], "no predictions"),
         (vec!["absent.jsonl"], "No such file"),
+        (vec![a.as_str(), &a], "is given twice"),
         (vec![a.as_str(), "--plots", &a], "no folder"),
     ] {
         let output = xenc(&[&["analyse"], &files[..]].concat());

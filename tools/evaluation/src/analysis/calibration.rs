@@ -10,6 +10,8 @@ use super::Labelled;
 const BINS: usize = 10;
 /// Temperatures that are looked at, as logarithms.
 const TEMPERATURES: [f64; 2] = [-5.0, 5.0];
+/// What is so near to a limit lies beyond.
+const AT_LIMIT: f64 = 1e-3;
 /// Steps of the search, each of which leaves 0.618 of the interval.
 const STEPS: usize = 60;
 
@@ -33,26 +35,36 @@ pub struct Calibration {
     pub expected_error: f64,
     /// Mean negative logarithm of the described candidate's share, in nats.
     pub negative_log_likelihood: f64,
-    /// What scores are to be divided by so that this is least: above 1 for a model that is too sure. Fitted to the very
-    /// descriptions that are measured, so that what follows is as good as it gets.
+    /// What dividing the scores makes better; `None` if there is no best divisor: where all choices are right, the smaller the
+    /// better, and where scores tell nothing, the larger.
+    pub scaled: Option<Scaled>,
+}
+
+/// Scores divided by a temperature.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Scaled {
+    /// What makes the negative log-likelihood least: above 1 for a model that is too sure. Fitted to the very descriptions that
+    /// are measured, so that what follows is as good as it gets.
     pub temperature: f64,
     /// The expected error at that temperature.
-    pub expected_error_scaled: f64,
+    pub expected_error: f64,
     /// The negative log-likelihood at that temperature.
-    pub negative_log_likelihood_scaled: f64,
+    pub negative_log_likelihood: f64,
 }
 
 impl Calibration {
     pub(super) fn new(labelled: &[Labelled]) -> Calibration {
-        let temperature = best_temperature(labelled);
         let bins = bins(labelled, 1.0);
+        let scaled = |temperature| Scaled {
+            temperature,
+            expected_error: expected_error(&self::bins(labelled, temperature)),
+            negative_log_likelihood: loss(labelled, temperature),
+        };
         Calibration {
             expected_error: expected_error(&bins),
             bins,
             negative_log_likelihood: loss(labelled, 1.0),
-            temperature,
-            expected_error_scaled: expected_error(&self::bins(labelled, temperature)),
-            negative_log_likelihood_scaled: loss(labelled, temperature),
+            scaled: best_temperature(labelled).map(scaled),
         }
     }
 }
@@ -87,8 +99,8 @@ fn loss(labelled: &[Labelled], temperature: f64) -> f64 {
     labelled.iter().map(of).sum::<f64>() / labelled.len().max(1) as f64
 }
 
-/// Golden-section search over the logarithm, in which the loss has one minimum.
-fn best_temperature(labelled: &[Labelled]) -> f64 {
+/// Golden-section search over the logarithm, in which the loss has one minimum; `None` if that is beyond the limits.
+fn best_temperature(labelled: &[Labelled]) -> Option<f64> {
     let golden = (5.0f64.sqrt() - 1.0) / 2.0;
     let [mut low, mut high] = TEMPERATURES;
     let at = |log: f64| loss(labelled, log.exp());
@@ -106,7 +118,8 @@ fn best_temperature(labelled: &[Labelled]) -> f64 {
             at_right = at(right);
         }
     }
-    ((low + high) / 2.0).exp()
+    let best = (low + high) / 2.0;
+    TEMPERATURES.iter().all(|limit| (best - limit).abs() > AT_LIMIT).then(|| best.exp())
 }
 
 #[cfg(test)]
@@ -125,10 +138,22 @@ mod tests {
         let expected = -(3.0 * 0.9f64.ln() + 0.1f64.ln()) / 4.0;
         assert!((calibration.negative_log_likelihood - expected).abs() < 1e-6);
         // At the best temperature the share of the first is 0.75: 9^(1/T) = 3.
-        assert!((calibration.temperature - 2.0).abs() < 1e-4, "{}", calibration.temperature);
-        assert!(calibration.expected_error_scaled < 1e-4);
-        assert!(calibration.negative_log_likelihood_scaled < calibration.negative_log_likelihood);
+        let scaled = calibration.scaled.unwrap();
+        assert!((scaled.temperature - 2.0).abs() < 1e-4, "{scaled:?}");
+        assert!(scaled.expected_error < 1e-4);
+        assert!(scaled.negative_log_likelihood < calibration.negative_log_likelihood);
         assert_eq!(calibration.bins.iter().map(|bin| bin.descriptions).sum::<u64>(), 4);
+    }
+
+    #[test]
+    fn where_every_choice_is_right_or_scores_tell_nothing_no_temperature_is_best() {
+        for targets in [[0, 0, 0, 0], [1, 1, 1, 1]] {
+            let list: Vec<(usize, &[f32])> =
+                targets.iter().map(|&target| (target, [1.0, 0.0].as_slice())).collect();
+            let list = predictions(&list);
+            let labelled: Vec<Labelled> = list.iter().filter_map(Labelled::new).collect();
+            assert_eq!(Calibration::new(&labelled).scaled, None, "{targets:?}");
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::{Evaluation, EvaluationError, Prediction};
 
 pub use agreement::{Agreement, Ensemble, Hard, Pair, agreement};
-pub use calibration::{Bin, Calibration};
+pub use calibration::{Bin, Calibration, Scaled};
 pub use lengths::LengthGroup;
 pub use margins::{Margins, Quantiles};
 pub use positions::Positions;

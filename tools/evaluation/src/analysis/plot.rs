@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Analysis, Calibration, LengthGroup, Positions};
+use super::{Analysis, Calibration, LengthGroup, Positions, Scaled};
 use crate::Row;
 
 /// Size of a plot and of the area in it.
@@ -148,12 +148,10 @@ fn reliability(model: &str, calibration: &Calibration) -> String {
     }
     plot.text([RIGHT, BOTTOM + 16.0], "end", "soft", "100 %");
     plot.line([LEFT, BOTTOM, RIGHT, TOP], "mark");
-    let says = format!(
-        "expected error {}, {} at temperature {:.2}",
-        percent(calibration.expected_error),
-        percent(calibration.expected_error_scaled),
-        calibration.temperature
-    );
+    let mut says = format!("expected error {}", percent(calibration.expected_error));
+    if let Some(Scaled { temperature, expected_error, .. }) = calibration.scaled {
+        says += &format!(", {} at temperature {temperature:.2}", percent(expected_error));
+    }
     plot.text([RIGHT, TOP - 8.0], "end", "soft", &says);
     plot.end()
 }

@@ -43,6 +43,18 @@ pub enum EncodeError {
         /// Shape of what it gave.
         found: Vec<usize>,
     },
+    /// Texts of another tokenizer.
+    #[error(
+        "{model} knows the {vocabulary} tokens from 0 on, the tokenizer gave {token}: name the vocabulary that belongs to it"
+    )]
+    OtherVocabulary {
+        /// The file.
+        model: String,
+        /// Tokens of its text tower.
+        vocabulary: i64,
+        /// A token beyond.
+        token: i64,
+    },
     /// Features that are not numbers.
     #[error("the network gave NaN or infinite features: its weights are broken")]
     NotFinite,
@@ -153,6 +165,7 @@ impl ClipEncoder {
                 what: "a text tower",
             });
         }
+        self.check_tokens(tokens)?;
         let ends =
             tokens.iter().map(|ids| ids.iter().rposition(|&id| id != 0).map_or(1, |n| n + 1));
         let longest = ends.max().unwrap_or(1);
@@ -165,6 +178,18 @@ impl ClipEncoder {
             inputs.push(("image", Input::Host(&image)));
         }
         self.run("text_features", &inputs, tokens.len())
+    }
+
+    /// Refuses tokens beyond the text tower's, where an exported model says how many those are.
+    fn check_tokens(&self, tokens: &[[i64; CONTEXT]]) -> Result<(), EncodeError> {
+        let known = self.session.metadata(graph::VOCABULARY).and_then(|count| count.parse().ok());
+        let Some(vocabulary) = known else { return Ok(()) };
+        match tokens.as_flattened().iter().find(|&&token| token >= vocabulary) {
+            Some(&token) => {
+                Err(EncodeError::OtherVocabulary { model: self.model.clone(), vocabulary, token })
+            }
+            None => Ok(()),
+        }
     }
 
     fn run(

@@ -85,6 +85,17 @@ pub enum ExtractError {
         "the embedding of a text or an image of {0} has no length: the model's weights are broken"
     )]
     NoLength(String),
+    /// An interrupted run of other pictures: of more than there are now, or of another part.
+    #[error(
+        "{target}: the interrupted run has done {count} pictures that are not among these; take the same pictures, or \
+         start anew with --force"
+    )]
+    OtherPictures {
+        /// The store that was to be made.
+        target: PathBuf,
+        /// How many.
+        count: u64,
+    },
     /// Not one picture could be used.
     #[error("none of the {count} pictures could be used; the first: {first}")]
     Nothing {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use feature_store::{MAX_ID_BYTES, text};
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::xxh3_64;
 use zip::ZipArchive;
 
 use super::IdRule;
@@ -191,14 +191,10 @@ impl Pictures {
         image::decode(&bytes.map_err(|fault| fault.of(name))?, name, limits)
     }
 
-    /// Changes when the list of pictures does.
+    /// Changes when they are looked for somewhere else.
     pub(super) fn fingerprint(&self) -> u64 {
-        let mut digest = Xxh3::new();
-        for entry in &self.entries {
-            digest.update(entry.id.as_bytes());
-            digest.update(&[0]);
-        }
-        digest.digest()
+        let root = self.root.canonicalize().unwrap_or_else(|_| self.root.clone());
+        xxh3_64(root.as_os_str().as_encoded_bytes())
     }
 }
 

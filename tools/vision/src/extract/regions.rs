@@ -1,5 +1,6 @@
 //! Regions of many pictures into a store.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -55,6 +56,7 @@ pub fn extract(
         _ => {}
     }
     let mut run = Run::begin(pictures, target, options.writer.clone(), progress)?;
+    let mut shown = shown_before(pictures, &run.todo, options.show.as_ref());
     let prepare = |n: usize| prepare(pictures, n, &options);
     let todo = std::mem::take(&mut run.todo);
     let waited = ahead(&todo, options.workers, stop, prepare, |n, prepared| {
@@ -71,7 +73,7 @@ pub fn extract(
         match regions {
             Ok(regions) => {
                 run.keep(n, &regions)?;
-                show(pictures, n, &regions, &options, &mut run.shown)
+                show(pictures, n, &regions, &options, &mut shown)
             }
             Err(Opinion::OfPicture(reason)) => {
                 run.leave_out(n, format!("{}: {reason}", pictures.name(n)));
@@ -120,6 +122,20 @@ fn detect(
     })
 }
 
+/// How many of the pictures that an interrupted run has done it has drawn, too.
+fn shown_before(pictures: &Pictures, todo: &[usize], show: Option<&(usize, PathBuf)>) -> usize {
+    let Some((_, folder)) = show else { return 0 };
+    let todo: HashSet<usize> = todo.iter().copied().collect();
+    let done = (0..pictures.len()).filter(|n| !todo.contains(n));
+    done.filter(|&n| drawing(folder, pictures.id(n)).is_file()).count()
+}
+
+/// The file of a picture's drawing.
+fn drawing(folder: &Path, id: &str) -> PathBuf {
+    let name: String = id.chars().map(|c| if c == '/' { '_' } else { c }).collect();
+    folder.join(format!("{name}.jpg"))
+}
+
 fn show(
     pictures: &Pictures,
     n: usize,
@@ -132,8 +148,7 @@ fn show(
         return Ok(());
     }
     *shown += 1;
-    let name: String = pictures.id(n).chars().map(|c| if c == '/' { '_' } else { c }).collect();
-    let path = folder.join(format!("{name}.jpg"));
+    let path = drawing(folder, pictures.id(n));
     let failed = |reason: String| ExtractError::Show { path: path.clone(), reason };
     let image = pictures.read(n, &options.limits).map_err(|error| failed(error.to_string()))?;
     std::fs::create_dir_all(folder).map_err(|error| failed(error.to_string()))?;
@@ -152,7 +167,6 @@ pub(super) struct Run<'a> {
     broken: Vec<Broken>,
     pub(super) timing: Timing,
     started: Instant,
-    shown: usize,
     progress: &'a mut dyn FnMut(Progress),
 }
 
@@ -174,6 +188,12 @@ impl<'a> Run<'a> {
             }
         }
         let resumed = pictures.len() - todo.len();
+        // Pictures that have come since, or that were taken away before they were done, make no difference.
+        let others = writer.committed() - resumed as u64;
+        if others > 0 {
+            let target = target.to_owned();
+            return Err(ExtractError::OtherPictures { target, count: others });
+        }
         let (broken, timing) = (Vec::new(), Timing::default());
         let target = target.to_owned();
         let started = Instant::now();
@@ -187,7 +207,6 @@ impl<'a> Run<'a> {
             broken,
             timing,
             started,
-            shown: 0,
             progress,
         })
     }

@@ -77,6 +77,16 @@ fn fault(error: DecodingError) -> ImageFault {
         DecodingError::IoError(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
             ImageFault::Truncated
         }
-        other => ImageFault::Damaged(other.to_string()),
+        other => ImageFault::Damaged(plain(&other.to_string())),
     }
+}
+
+/// A message in which kinds of chunks are spelt by their four letters: the library spells them as a programmer would see
+/// them.
+fn plain(message: &str) -> String {
+    let Some((before, rest)) = message.split_once("ChunkType { type: ") else {
+        return message.to_owned();
+    };
+    let Some((kind, after)) = rest.split_once('}') else { return message.to_owned() };
+    format!("{before}{}{after}", kind.split(',').next().unwrap_or_default())
 }

@@ -160,6 +160,36 @@ fn an_interrupted_run_goes_on_where_it_stopped_and_parts_merge() {
 }
 
 #[test]
+fn a_picture_less_does_not_undo_an_interrupted_run_but_other_pictures_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let photos = photographs(folder.path());
+    let (target, shown) = (folder.path().join("store"), folder.path().join("shown"));
+    let mut detector = tiny_detector(WEIGHTS, settings(), false);
+    let stop = AtomicBool::new(false);
+    let with_drawings = || RegionOptions { show: Some((3, shown.clone())), ..options() };
+    let mut pictures = Pictures::open(&photos, IdRule::Stem).unwrap();
+    let outcome = extract(&pictures, &target, &mut detector, with_drawings(), &stop, &mut |at| {
+        stop.store(at.done == 2, Ordering::Relaxed);
+    });
+    assert!(outcome.unwrap().is_none());
+    stop.store(false, Ordering::Relaxed);
+    let part = |part, detector: &mut _| {
+        let pictures = Pictures::open(&photos, IdRule::Stem).unwrap().shard(part, 2);
+        extract(&pictures, &target, detector, options(), &stop, &mut |_| ())
+    };
+    for number in 1..=2 {
+        let refused = part(number, &mut detector);
+        assert!(matches!(refused, Err(ExtractError::OtherPictures { .. })), "part {number}");
+    }
+    fs::remove_file(photos.join("broken.jpg")).unwrap();
+    pictures = Pictures::open(&photos, IdRule::Stem).unwrap();
+    let report = extract(&pictures, &target, &mut detector, with_drawings(), &stop, &mut |_| ());
+    let report = report.unwrap().unwrap();
+    assert_eq!((report.resumed, report.schema.count, report.broken.len()), (2, 4, 0));
+    assert_eq!(fs::read_dir(&shown).unwrap().count(), 3, "two before, and one more");
+}
+
+#[test]
 fn given_boxes_are_described_and_pictures_are_drawn() {
     let folder = tempfile::tempdir().unwrap();
     let photos = photographs(folder.path());

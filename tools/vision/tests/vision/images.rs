@@ -144,6 +144,14 @@ fn crc32(bytes: &[u8]) -> u32 {
 }
 
 #[test]
+fn chunks_of_a_png_are_spelt_as_png_spells_them() {
+    let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\0IDAT".to_vec();
+    png.extend(crc32(b"IDAT").to_be_bytes());
+    let error = decode(&png).unwrap_err().to_string();
+    assert!(error.contains("IDAT chunk appeared before IHDR"), "{error}");
+}
+
+#[test]
 fn other_files_are_named_for_what_they_are_not() {
     let text = |fault: &str| decode(fault.as_bytes()).unwrap_err().to_string();
     assert!(text("GIF89a").contains("neither JPEG, PNG nor WebP"));

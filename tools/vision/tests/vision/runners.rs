@@ -139,6 +139,21 @@ fn parity_clips_embeddings_equal_the_originals() {
 }
 
 #[test]
+fn texts_of_a_larger_vocabulary_are_refused_by_name() {
+    let weights = Weights::open(&path("clip/vit_weights.safetensors")).unwrap();
+    let mut encoder =
+        ClipEncoder::from_weights(&weights, clip::graph::Towers::Text, &Options::default())
+            .unwrap();
+    let known = weights.read("token_embedding.weight").unwrap().shape[0] as i64;
+    let mut text = [0; 77];
+    text[0] = known - 1;
+    encoder.texts(&[text]).unwrap();
+    text[0] = known;
+    let error = encoder.texts(&[text]).unwrap_err().to_string();
+    assert!(error.contains(&format!("knows the {known} tokens from 0 on")), "{error}");
+}
+
+#[test]
 fn a_model_of_something_else_is_told_so() {
     let weights = Weights::open(&path("clip/vit_weights.safetensors")).unwrap();
     let expected = clip::Architecture::of_file(&weights).unwrap().expected();

@@ -23,6 +23,8 @@ use crate::network::{NetworkError, Taps, Tensors, Weights, constant};
 /// Under what key an exported model says which image tower its text tower goes with; see
 /// [`image_tower_digest`](super::image_tower_digest).
 pub const IMAGE_TOWER: &str = "image_tower";
+/// Under which a model says how many tokens its text tower knows.
+pub(super) const VOCABULARY: &str = "vocabulary";
 
 /// Which towers a graph holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -69,6 +71,7 @@ pub fn build(weights: &Weights, options: Options) -> Result<Model, NetworkError>
     graph.metadata("embed", architecture.embed.to_string());
     graph.metadata("image_size", architecture.image.size().to_string());
     graph.metadata("context", architecture.text.context.to_string());
+    graph.metadata(VOCABULARY, architecture.text.vocabulary.to_string());
     Ok(graph.finish()?)
 }
 
