@@ -6,7 +6,7 @@
 
 FROM rust:1.92-bookworm AS build
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends g++ make python3-pip \
+    && apt-get install --yes --no-install-recommends g++ make nasm python3-pip \
     && rm -rf /var/lib/apt/lists/*
 # The program looks for libtorch where it was linked with it: the cache has the same place in both stages.
 ENV XDG_CACHE_HOME=/opt

@@ -29,6 +29,17 @@ need_tools() {
         die "$python with pip is missing (Debian: apt-get install python3-pip), or set PYTHON"
 }
 
+# With an assembler JPEGs decode two and a half times as fast; the pixels are the same.
+want_assembler() {
+    case $(uname -m) in x86_64 | i?86) ;; *) return ;; esac
+    command -v nasm >/dev/null && return
+    if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
+        say "apt-get install nasm"
+        { apt-get install -y -qq nasm || { apt-get update -qq && apt-get install -y -qq nasm; }; } >/dev/null 2>&1 && return
+    fi
+    say "nasm is missing, JPEGs will decode more slowly (Debian: apt-get install nasm, before the first build)"
+}
+
 # install_wheels FOLDER PIP-ARGUMENT...   does nothing when the folder is there already
 install_wheels() {
     local folder=$1 partial
@@ -105,6 +116,7 @@ setup_clip() {
 }
 
 need_tools
+want_assembler
 setup_torch
 setup_onnxruntime
 setup_clip

@@ -70,7 +70,7 @@ pub enum TrainError {
     AllFrozen,
     /// The loss or a gradient is no number any more. Weights are those before the step.
     #[error(
-        "the loss at step {step} is {loss} and the norm of its gradients {grad_norm}{}: {cause}; the last checkpoint is as it was. The step learnt from {rows}",
+        "the loss at step {step} is {loss} and the norm of its gradients {grad_norm}{}: {cause}; checkpoints saved before it stay as they are. The step learnt from {rows}",
         first(parameter)
     )]
     Diverged {
@@ -89,7 +89,7 @@ pub enum TrainError {
     },
     /// Weights that are no numbers any more: they are neither saved nor validated.
     #[error(
-        "after step {step} the weights are not finite (first: {parameter}): lower train.learning_rate; the last checkpoint is as it was"
+        "after step {step} the weights are not finite (first: {parameter}): lower train.learning_rate; checkpoints saved before it stay as they are"
     )]
     NotFiniteWeights {
         /// Steps done.
@@ -99,7 +99,7 @@ pub enum TrainError {
     },
     /// The loss of captions for validation is no number.
     #[error(
-        "validation after step {step}: the loss is {loss}: {cause}; the last checkpoint is as it was. It is the loss of {rows}"
+        "validation after step {step}: the loss is {loss}: {cause}; checkpoints saved before it stay as they are. It is the loss of {rows}"
     )]
     NotFinite {
         /// Steps done.

@@ -21,6 +21,8 @@ use crate::store::target::check_store;
 const TRANSACTION: usize = 8 << 20;
 /// Pictures that are told one by one; more are only counted.
 const TOLD: usize = 20;
+/// Threads at most: each costs memory, and ten times the cores of any machine help nobody.
+const MOST_THREADS: i64 = 1024;
 
 /// Which pictures, and how they become a store.
 #[derive(clap::Args)]
@@ -38,8 +40,8 @@ pub struct PictureArgs {
     #[arg(long, value_name = "I/N")]
     shard: Option<Shard>,
     /// Threads that decode and preprocess pictures ahead of the network; as many as cores by default
-    #[arg(long, value_name = "N")]
-    workers: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MOST_THREADS))]
+    workers: Option<u16>,
     /// Most pixels of a picture: a larger one may be a decompression bomb
     #[arg(long, value_name = "N", default_value_t = Limits::default().pixels)]
     max_pixels: u64,
@@ -65,14 +67,14 @@ pub struct DeviceArgs {
     #[arg(long, default_value = "cpu")]
     device: Device,
     /// Threads of the network on the processor; all cores by default
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MOST_THREADS))]
+    threads: Option<u16>,
 }
 
 impl DeviceArgs {
     /// How a session is opened. Idle threads of the network leave the cores to the decoding of pictures.
     pub fn options(&self) -> Options {
-        Options { threads: self.threads, quiet: true, ..Options::on(self.device) }
+        Options { threads: self.threads.map(usize::from), quiet: true, ..Options::on(self.device) }
     }
 }
 
@@ -131,7 +133,7 @@ impl PictureArgs {
     /// Threads that prepare pictures.
     pub fn workers(&self) -> usize {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-        self.workers.unwrap_or_else(cores).max(1)
+        self.workers.map_or_else(cores, usize::from)
     }
 
     /// How the store is written; `made_by` and `settings` tell all that the numbers depend on.

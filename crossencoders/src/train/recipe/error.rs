@@ -35,6 +35,14 @@ pub enum RecipeError {
     /// `--set` with something that is not `key=value`, or a key inside something that is no table.
     #[error("`{0}` sets nothing: key=value is expected, such as train.epochs=3")]
     Override(String),
+    /// `--set` with a key or a value that no recipe has.
+    #[error("`--set {change}`: {reason}")]
+    Misfit {
+        /// What was given.
+        change: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// `--set` with a value that a trained model does not leave open.
     #[error(
         "`--set {change}` changes nothing about how a trained model ranks; what can be set is {}",

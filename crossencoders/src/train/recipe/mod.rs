@@ -265,7 +265,10 @@ mod tests {
     #[test]
     fn faults_are_named() {
         let message = |text: &str, overrides: &[&str]| load(text, overrides).unwrap_err();
-        assert!(message(RECIPE, &["train.epoch=3"]).contains("epoch"));
+        let blamed = message(RECIPE, &["train.epochs=4", "train.epoch=3", "train.ema=0.9"]);
+        assert!(blamed.starts_with("`--set train.epoch=3`: unknown field `epoch`"), "{blamed}");
+        let blamed = message(&RECIPE.replace("epochs = 3", "epoch = 3"), &["train.ema=0.9"]);
+        assert!(blamed.contains("recipe.toml: unknown field `epoch`"), "{blamed}");
         assert!(message(RECIPE, &["epochs"]).contains("key=value"));
         assert!(message(RECIPE, &["model.x=3"]).contains("model.x=3"));
         assert!(message(RECIPE, &["variant=contextual"]).contains("[context]"));

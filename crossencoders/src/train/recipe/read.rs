@@ -51,12 +51,32 @@ pub(super) fn parse<T: Kind>(
     for change in overrides {
         apply(&mut table, change).ok_or_else(|| RecipeError::Override(change.clone()))?;
     }
-    let recipe: T = table.try_into().map_err(|e| match plain.try_into::<T::Other>() {
-        Ok(_) => RecipeError::OtherKind { path: path.to_owned(), what: T::Other::WHAT },
-        Err(_) => error(e.to_string().trim().to_owned()),
+    let recipe: T = table.try_into().map_err(|e| {
+        if plain.clone().try_into::<T::Other>().is_ok() {
+            return RecipeError::OtherKind { path: path.to_owned(), what: T::Other::WHAT };
+        }
+        misfit::<T>(plain, overrides).unwrap_or_else(|| error(e.to_string().trim().to_owned()))
     })?;
     recipe.check().map_err(|what| RecipeError::Contradiction { path: path.to_owned(), what })?;
     Ok(recipe)
+}
+
+/// The override after which there is no recipe any more; `None` if there is none without them either.
+fn misfit<T: Kind>(mut table: Table, overrides: &[String]) -> Option<RecipeError> {
+    table.clone().try_into::<T>().ok()?;
+    let mut misfit = None;
+    for change in overrides {
+        apply(&mut table, change)?;
+        match table.clone().try_into::<T>() {
+            // Two may be of use only together.
+            Ok(_) => misfit = None,
+            Err(fault) => {
+                let reason = fault.to_string().trim().to_owned();
+                misfit.get_or_insert(RecipeError::Misfit { change: change.clone(), reason });
+            }
+        }
+    }
+    misfit
 }
 
 /// Fails for overrides of other keys than those that are open.
