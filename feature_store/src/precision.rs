@@ -80,6 +80,11 @@ impl RoundingError {
         RoundingError { values: values as u64, ..RoundingError::default() }
     }
 
+    /// Whether it can be the record of any rounding.
+    pub(crate) fn is_possible(&self) -> bool {
+        self.largest >= 0.0 && self.sum >= 0.0
+    }
+
     /// Whether it is known.
     pub fn is_known(&self) -> bool {
         self.largest.is_finite()

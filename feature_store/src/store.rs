@@ -156,6 +156,16 @@ impl FeatureStore {
         })
     }
 
+    /// The most regions that one of the images has; records are checked to be as long as they say.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] for the first missing image, [`StoreError::Damaged`].
+    pub fn most_regions<I: AsRef<str> + Sync>(&self, ids: &[I]) -> Result<usize, StoreError> {
+        let count = |stored: &[u8]| RecordView::parse(stored).map(|record| record.regions);
+        let counts = ids.par_iter().map(|id| self.with_stored(id.as_ref(), count));
+        counts.try_reduce(|| 0, |a, b| Ok(a.max(b)))
+    }
+
     /// How many of the images have more than `most` regions, told from the headers of their records alone; none is looked at
     /// where the schema says that there are no such images.
     ///

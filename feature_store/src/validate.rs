@@ -183,6 +183,10 @@ pub fn validate_store(
     if digest != schema.digest && report.bad_images == 0 {
         report.store_findings.push("its contents are not those that were written (digest)".into());
     }
+    if !schema.rounding.is_possible() {
+        let what = "its record of rounding is no possible one: its schema was changed";
+        report.store_findings.push(what.into());
+    }
     report.schema = Some(schema.clone());
     Ok(Some(report))
 }

@@ -242,6 +242,13 @@ impl StoreWriter {
         if full { self.commit() } else { Ok(()) }
     }
 
+    /// Takes into account that a salvaged record is compressed, of which the schema may know nothing.
+    pub(crate) fn admit(&mut self, compression: Compression) {
+        if self.schema.compression == Compression::None {
+            self.schema.compression = compression;
+        }
+    }
+
     /// Takes over what the schema of a damaged store says of its origin; of the rounding only if that was the last one.
     pub(crate) fn inherit(&mut self, old: &Schema) {
         self.schema.provenance = old.provenance.clone();

@@ -11,7 +11,8 @@ use feature_store::formats::volta::{VoltaEncoding, VoltaSink};
 use feature_store::merge::merge;
 use feature_store::repair::{RepairReport, repair};
 use feature_store::{
-    Conflict, FeatureStore, Regions, Schema, StoreError, StoreWriter, WriterOptions, pages,
+    Compression, Conflict, FeatureStore, Regions, Schema, StoreError, StoreWriter, WriterOptions,
+    pages,
 };
 
 static RUN: AtomicBool = AtomicBool::new(false);
@@ -359,6 +360,29 @@ fn repair_salvages_all_but_what_was_damaged() {
     assert!((380..400).contains(&salvaged), "{salvaged}");
     assert_eq!(report.expected, Some(400));
     assert!(damage("nothing", &[0; 100_000]).is_err());
+}
+
+#[test]
+fn a_repaired_store_is_compressed_as_it_was_whatever_its_first_record_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let options = WriterOptions { compression: Compression::Lz4, ..WriterOptions::default() };
+    let mut writer = StoreWriter::create(&path, options).unwrap();
+    // Of the first image nothing is gained by compressing it.
+    writer.append("a", &Regions { features: vec![0.37; 2], dim: 1, ..image(0, 1) }).unwrap();
+    writer.append("b", &Regions { features: vec![0.5; 2], dim: 1, ..image(0, 1) }).unwrap();
+    let large = Regions {
+        boxes: vec![[0.0, 0.0, 9.0, 9.0]; 4096],
+        features: vec![0.0; 4096],
+        dim: 1,
+        ..image(0, 1)
+    };
+    writer.append("c", &large).unwrap();
+    let schema = writer.finish().unwrap();
+    let (report, store) = repaired(&path);
+    assert!(report.is_whole);
+    assert_eq!(store.schema().compression, Compression::Lz4);
+    assert_eq!(*store.schema(), schema);
 }
 
 #[test]

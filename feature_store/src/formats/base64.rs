@@ -25,6 +25,12 @@ pub(super) fn decode<T: Pod>(text: &[u8], name: &str) -> Result<Vec<T>, String> 
 /// The slower decoder says where the text is wrong.
 fn refusal<T>(text: &[u8], name: &str) -> String {
     match STANDARD.decode(text) {
+        Err(_) if text.starts_with(b"b'") => format!(
+            "its {name} are Python's spelling of bytes, b'…', not base64: write b64encode(…).decode()"
+        ),
+        Err(_) if text.starts_with(b"\"") => format!(
+            "its {name} are in quotes, which these files do not have: write them with csv.QUOTE_NONE"
+        ),
         Err(error) => format!("its {name} are not base64: {error}"),
         Ok(bytes) => {
             format!("its {name} are {} bytes, no multiple of {}", bytes.len(), size_of::<T>())

@@ -18,6 +18,9 @@ const MAX_VALUE: usize = 4 * super::MAX_ARRAY_BYTES;
 /// Bytes that are collected before a transaction is made of them.
 const TRANSACTION_BYTES: usize = 16 << 20;
 
+/// Records about the whole that a dump may begin with.
+const ABOUT_THE_WHOLE: usize = 4;
+
 /// Key and value.
 pub(super) type Entry = (Vec<u8>, Vec<u8>);
 
@@ -69,10 +72,20 @@ impl DumpReader {
         transaction.is_some_and(|transaction| names.iter().all(|name| open(&transaction, name)))
     }
 
-    /// The first record whose key is none of `without`.
+    /// The first record whose key is none of `without`, before all one whose key is not `__LIKE_THIS__`, as records about the
+    /// whole are called.
     pub(super) fn first(&self, without: &[&[u8]]) -> Result<Option<Entry>, FormatError> {
-        let page = self.page(&[], without, 1);
-        match page.and_then(|page| page.entries.into_iter().next().transpose()) {
+        let page = self.page(&[], without, ABOUT_THE_WHOLE);
+        let is_an_image = |entry: &Result<Entry, RecordError>| match entry {
+            Ok((key, _)) => !key.starts_with(b"__"),
+            Err(_) => true,
+        };
+        let first = page.and_then(|page| {
+            let mut entries = page.entries;
+            let at = entries.iter().position(is_an_image).unwrap_or(0);
+            (at < entries.len()).then(|| entries.swap_remove(at)).transpose()
+        });
+        match first {
             Ok(first) => Ok(first),
             Err(RecordError { path, key, reason, .. }) => {
                 let what = format!("record `{key}`: {reason}");

@@ -16,6 +16,9 @@ use super::{Records, SourceInfo, SourceRecord, npy, numbers};
 use crate::precision::check_range;
 use crate::{Labels, Precision, Regions};
 
+/// Arrays of other names that are told, at most.
+const NAMED: usize = 8;
+
 /// The arrays of one image as UNITER's files have them.
 #[derive(Debug, Default)]
 pub(super) struct UniterArrays {
@@ -23,6 +26,16 @@ pub(super) struct UniterArrays {
     pub(super) features: Option<NdArray>,
     pub(super) conf: Option<NdArray>,
     pub(super) soft_labels: Option<NdArray>,
+    /// What else there is, by name.
+    pub(super) others: Vec<String>,
+}
+
+/// What is missing, and what is there instead.
+fn lacks(name: &str, others: &[String]) -> String {
+    match others.is_empty() {
+        true => format!("it has no `{name}`"),
+        false => format!("it has no `{name}`, as UNITER's have, but `{}`", others.join("`, `")),
+    }
 }
 
 impl UniterArrays {
@@ -39,7 +52,7 @@ impl UniterArrays {
 
     /// The regions, of which only the first `keep` are taken if it is given.
     pub(super) fn into_regions(self, keep: Option<usize>) -> Result<Regions, String> {
-        let norm_bb = self.norm_bb.ok_or("it has no `norm_bb`")?;
+        let norm_bb = self.norm_bb.ok_or_else(|| lacks("norm_bb", &self.others))?;
         let features = self.features.ok_or("it has no `features`")?;
         let [rows, columns @ (4 | 6 | 7)] = *norm_bb.shape() else {
             return Err(format!("its `norm_bb` has the shape {:?}", norm_bb.shape()));
@@ -110,7 +123,12 @@ pub(super) fn parse(bytes: &[u8]) -> Result<UniterArrays, String> {
         let entry = archive.by_index(index).map_err(|error| error.to_string())?;
         let name = entry.name().map_err(|error| error.to_string())?;
         let name = name.trim_end_matches(".npy").to_owned();
-        let Some(slot) = arrays.slot(&name) else { continue };
+        let Some(slot) = arrays.slot(&name) else {
+            if arrays.others.len() < NAMED {
+                arrays.others.push(name);
+            }
+            continue;
+        };
         if slot.is_some() {
             return Err(format!("it has `{name}` twice"));
         }

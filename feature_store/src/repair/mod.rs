@@ -237,10 +237,14 @@ impl<'a> Salvage<'a> {
         let writer = match &mut self.writer {
             Some(writer) => writer,
             none => {
+                // Only what gains by it is compressed: the first record tells less than the schema.
+                let said = self.index.schema.as_ref().map(|schema| schema.compression);
+                let found = Found { compression: said.unwrap_or(found.compression), ..found };
                 let options = options(self.damaged, &self.fingerprint, found, self.overwrite);
                 none.insert(StoreWriter::create(self.target, options)?)
             }
         };
+        writer.admit(found.compression);
         writer.append_salvaged(id, record)?;
         self.taken.insert(id.to_owned());
         if !(is_current && self.index.is_certain) {

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::formats::{RecordError, SourceRecord};
 use crate::record::RecordView;
 use crate::schema::image_digest;
-use crate::{FeatureStore, Regions, Schema, StoreError};
+use crate::{Compression, FeatureStore, Regions, Schema, StoreError};
 
 /// An image's part of the digest, and its regions; the bytes of a bad record go with the error if they are to be kept.
 pub(super) fn check_stored(
@@ -32,6 +32,14 @@ fn check_record(record: &RecordView, schema: &Schema) -> Result<Regions, String>
     }
     if record.dim != schema.dim as usize {
         return Err(format!("{} values per region; the store says {}", record.dim, schema.dim));
+    }
+    if record.precision != schema.precision {
+        let (is, said) = (record.precision.name(), schema.precision.name());
+        return Err(format!("its features are {is}; the store says {said}"));
+    }
+    if record.compression != Compression::None && record.compression != schema.compression {
+        let (is, said) = (record.compression.name(), schema.compression.name());
+        return Err(format!("it is compressed by {is}; the store says {said}"));
     }
     let (count, range) = (record.regions as u32, schema.min_regions..=schema.max_regions);
     if !range.contains(&count) {
@@ -155,5 +163,36 @@ pub(crate) fn check_regions(regions: &Regions) -> Result<(), String> {
     match confidences.copied().find(|c| !(0.0..=1.0).contains(c)) {
         Some(confidence) => Err(format!("a confidence of {confidence}")),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Precision, Provenance, record};
+
+    #[test]
+    fn a_record_that_is_encoded_otherwise_than_the_store_says_is_a_finding() {
+        let regions = Regions {
+            width: 10,
+            height: 10,
+            boxes: vec![[0.0, 0.0, 5.0, 5.0]; 4],
+            features: vec![0.0; 4 * 512],
+            dim: 512,
+            ..Regions::default()
+        };
+        let said = |precision, compression| {
+            let stored = record::encode(&regions, Precision::F32, Compression::Lz4).unwrap();
+            let record = RecordView::parse(&stored.bytes).unwrap();
+            assert_eq!(record.compression, Compression::Lz4);
+            let mut schema = Schema::empty(precision, compression, Provenance::default());
+            schema.add("a", &record, &stored.error);
+            check_record(&record, &schema).err()
+        };
+        assert_eq!(said(Precision::F32, Compression::Lz4), None);
+        let wrong = said(Precision::F16, Compression::Lz4).unwrap();
+        assert_eq!(wrong, "its features are f32; the store says f16");
+        let wrong = said(Precision::F32, Compression::None).unwrap();
+        assert!(wrong.starts_with("it is compressed by lz4"), "{wrong}");
     }
 }

@@ -36,6 +36,8 @@ const LXMERT: [&str; 10] = [
 const BYTE_ORDER_MARK: &str = "\u{feff}";
 const GZIP: &[u8] = b"\x1f\x8b";
 const ZSTANDARD: &[u8] = b"\x28\xb5\x2f\xfd";
+/// A frame of Zstandard that holds no data, with which seekable files may begin; its first byte counts from 0x50 to 0x5f.
+const ZSTANDARD_SKIPPED: &[u8] = b"\x2a\x4d\x18";
 /// Longest line that is read: a line of base64 is a third longer than its bytes.
 const MAX_LINE: u64 = MAX_ARRAY_BYTES as u64 * 3 / 2;
 
@@ -76,7 +78,7 @@ impl Column {
 /// Whether a file that begins so may be a TSV: text, or one of the compressions.
 pub(super) fn may_be_text(head: &[u8]) -> bool {
     head.starts_with(GZIP)
-        || head.starts_with(ZSTANDARD)
+        || is_zstandard(head)
         || !head.iter().any(|&byte| byte < b' ' && !matches!(byte, b'\t' | b'\n' | b'\r'))
 }
 
@@ -185,7 +187,7 @@ impl Lines {
         let file = File::open(path).map_err(FormatError::io(path))?;
         let mut reader = BufReader::with_capacity(1 << 20, file);
         let head = reader.fill_buf().map_err(FormatError::io(path))?;
-        let (gzip, zstandard) = (head.starts_with(GZIP), head.starts_with(ZSTANDARD));
+        let (gzip, zstandard) = (head.starts_with(GZIP), is_zstandard(&head));
         let reader: Box<dyn BufRead + Send> = if gzip {
             let inner = flate2::bufread::MultiGzDecoder::new(reader);
             Box::new(BufReader::with_capacity(1 << 20, inner))
@@ -272,6 +274,12 @@ fn fields(line: &[u8]) -> Vec<&[u8]> {
     tabs.scan(0, |start, end| Some(&line[std::mem::replace(start, end + 1)..end])).collect()
 }
 
+fn is_zstandard(head: &[u8]) -> bool {
+    let is_skipped = |rest: &[u8]| rest.starts_with(ZSTANDARD_SKIPPED);
+    head.starts_with(ZSTANDARD)
+        || matches!(head.split_first(), Some((0x50..=0x5f, rest)) if is_skipped(rest))
+}
+
 /// The regions in a line.
 fn parse(line: &[u8], columns: &[Column]) -> Result<Regions, String> {
     let fields = fields(line);
@@ -283,7 +291,9 @@ fn parse(line: &[u8], columns: &[Column]) -> Result<Regions, String> {
     let number = |wanted: Column, name: &str| -> Result<u32, String> {
         let text = str::from_utf8(field(wanted).ok_or_else(|| format!("it has no {name}"))?);
         let text = text.unwrap_or("").trim();
-        text.parse().map_err(|_| format!("its {name} `{text}` is no whole number"))
+        // As pandas writes whole numbers of a column with gaps.
+        let digits = text.strip_suffix(".0").unwrap_or(text);
+        digits.parse().map_err(|_| format!("its {name} `{text}` is no whole number"))
     };
     let boxes = decode::<f32>(field(Column::Boxes).unwrap_or(&[]), "boxes")?;
     let features = decode::<f32>(field(Column::Features).unwrap_or(&[]), "features")?;

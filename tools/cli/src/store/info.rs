@@ -37,7 +37,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     match () {
         _ if args.json => outln!("{}", crate::console::json(&value)?),
         _ if args.card => outln!("{}", card(&args.store, &lines)),
-        _ => lines.iter().for_each(|(label, value)| outln!("{label:<12} {value}")),
+        _ => lines.iter().for_each(|(label, value)| outln!("{label:<12} {}", visible(value))),
     }
     Ok(ExitCode::SUCCESS)
 }
