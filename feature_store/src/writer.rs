@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use heed::types::{Bytes, Str};
 use heed::{Database, MdbError, PutFlags};
@@ -79,6 +79,7 @@ impl WriterOptions {
 /// Writes one store. Dropped before [`finish`](StoreWriter::finish), it leaves a partial that the next run takes up.
 pub struct StoreWriter {
     partial: PathBuf,
+    left_at: Option<SystemTime>,
     overwrite: bool,
     conflict: Conflict,
     /// Images so far of which the rule had to choose one.
@@ -132,6 +133,8 @@ impl StoreWriter {
         let target = claim.target();
         target::check(target, StoreSource::FORMAT, options.overwrite, &[])?;
         let partial = claim.partial()?;
+        let data = std::fs::metadata(partial.join("data.mdb"));
+        let left_at = data.and_then(|data| data.modified()).ok();
         let Begun { env, meta, regions, mut schema, relative } =
             partial::open(target, &partial, &options)?;
         if let Some(differs) = difference(&schema, &options) {
@@ -141,6 +144,7 @@ impl StoreWriter {
         schema.provenance = options.provenance;
         Ok(StoreWriter {
             partial,
+            left_at,
             overwrite: options.overwrite,
             conflict: options.conflict,
             conflicts: 0,
@@ -162,6 +166,11 @@ impl StoreWriter {
     /// Images committed so far, those of an interrupted run included.
     pub fn committed(&self) -> u64 {
         self.schema.count
+    }
+
+    /// When an interrupted run wrote last, whose images are taken over.
+    pub fn left_at(&self) -> Option<SystemTime> {
+        self.left_at
     }
 
     /// Where it lies until it is finished.

@@ -13,6 +13,7 @@ use crossencoders::device::Device;
 use crossencoders::explore::{Explorer, Lens, POLICY, Reply, Run};
 use crossencoders::ranker::Ranker;
 use evaluation::Phenomena;
+use onnx::runtime::names_a_model;
 use tiny_http::{Header, Method, Request, Response, Server};
 
 use crate::interrupt;
@@ -64,15 +65,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let Some(first_run) = runs.pop_front() else { bail!("--run is missing") };
     let second_run = runs.pop_front();
-    let lens = args.runs.first().filter(|path| !is_predictions(path) && !is_onnx(path));
+    let lens = args.runs.first().filter(|path| !is_predictions(path) && !names_a_model(path));
     let lens = lens.map(|path| lens_of(path, &args)).transpose()?;
     let explorer =
         Explorer::new(first_run, second_run, lens, args.images.clone(), phenomena.as_ref())?;
     serve(&explorer, args.port)
-}
-
-fn is_onnx(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "onnx")
 }
 
 /// The model of a run, to ask what it attends to.

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::ValueEnum;
+use clap::builder::RangedU64ValueParser;
+use onnx::runtime::names_a_model;
 use vision::detector::{
     Detector, Preprocess, SelectionRule, Settings, Sizing, Variant, random_weights, read_names,
 };
@@ -29,10 +31,10 @@ pub struct Args {
     #[command(flatten)]
     device: DeviceArgs,
     /// Pixels of the shorter side of the network's image (600 is Caffe's)
-    #[arg(long, value_name = "PIXELS", default_value_t = Sizing::default().short)]
+    #[arg(long, value_name = "PIXELS", default_value_t = Sizing::default().short, value_parser = side())]
     short: usize,
     /// Most pixels of its longer side (1000 is Caffe's)
-    #[arg(long, value_name = "PIXELS", default_value_t = Sizing::default().longest)]
+    #[arg(long, value_name = "PIXELS", default_value_t = Sizing::default().longest, value_parser = side())]
     longest: usize,
     /// Whose preprocessing
     #[arg(long, value_enum, default_value_t = PreprocessingArg::Detectron2)]
@@ -123,6 +125,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// Pixels of a side of the network's image.
+fn side() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(16..=16_384)
+}
+
 /// What a value is called on the command line.
 fn name(value: &impl ValueEnum) -> String {
     value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
@@ -138,7 +145,7 @@ fn names(file: Option<&Path>, classes: usize) -> anyhow::Result<Vec<String>> {
 impl Args {
     fn preprocess(&self) -> Preprocess {
         Preprocess {
-            sizing: Sizing { short: self.short.max(1), longest: self.longest.max(1) },
+            sizing: Sizing { short: self.short, longest: self.longest },
             variant: match self.preprocessing {
                 PreprocessingArg::Detectron2 => Variant::Detectron2,
                 PreprocessingArg::HuggingFace => Variant::HuggingFace,
@@ -198,7 +205,7 @@ impl Args {
             return Ok(from(&random_weights(seed))?);
         }
         let path = Path::new(&self.detector);
-        if path.extension().is_some_and(|extension| extension == "onnx" || extension == "ort") {
+        if names_a_model(path) {
             return Ok(Detector::open(path, settings, &options)?);
         }
         Ok(from(&Weights::open(path)?)?)

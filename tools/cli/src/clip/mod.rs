@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Subcommand;
-use onnx::runtime::Options;
+use onnx::runtime::{Options, names_a_model};
 use vision::clip::graph::Towers;
 use vision::clip::{Architecture, ClipEncoder, Tokenizer, image_tower_digest, random_weights};
 use vision::weights::Weights;
@@ -61,7 +61,7 @@ impl Model {
     /// with.
     pub fn find(name: &str) -> anyhow::Result<Model> {
         let path = Path::new(name);
-        if path.extension().is_some_and(|extension| extension == "onnx" || extension == "ort") {
+        if names_a_model(path) {
             return Ok(Model::Exported(path.to_owned()));
         }
         Ok(Model::Weights(weights(name)?))

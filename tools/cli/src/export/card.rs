@@ -112,6 +112,7 @@ struct Kind {
 impl Kind {
     fn of(model: &Model) -> Kind {
         let Sizing { short, longest } = Sizing::default();
+        let takes = |wanted: &str| model.inputs().iter().any(|(name, ..)| name == wanted);
         match model.metadata("network") {
             Some("crossencoder") => Kind {
                 what: "A cross-encoder that ranks images, given as region features, by how well a description fits each.",
@@ -131,7 +132,10 @@ impl Kind {
                 what: "CLIP: pictures and descriptions to features of one space.",
                 task: "zero-shot-image-classification",
                 tag: "clip",
-                command: "xenc clip embed PICTURES STORE --model FILE",
+                command: match takes("image") {
+                    true => "xenc clip embed PICTURES STORE --model FILE",
+                    false => "xenc clip rank ANNOTATIONS --images EMBEDDINGS --model FILE",
+                },
                 input: Some(format!(
                     "Pictures: the shorter side resized to that of `image` (Pillow's bicubic), its middle cut out, red, green, \
                      blue from 0 to 1, less {MEAN:?}, divided by {STD:?}; EXIF orientation is not applied. Descriptions: \
@@ -142,11 +146,20 @@ impl Kind {
                 what: "The bottom-up-attention detector: a picture to regions with features, classes and attributes.",
                 task: "object-detection",
                 tag: "region-features",
-                command: "xenc extract PICTURES STORE --detector FILE",
+                command: match takes("boxes") {
+                    true => "xenc extract PICTURES STORE --detector FILE --boxes BOXES",
+                    false => "xenc extract PICTURES STORE --detector FILE",
+                },
                 input: Some(format!(
                     "One picture, upright (EXIF orientation applied): the shorter side resized to {short}, or the longer to \
                      {longest} if that would be longer (Pillow's bilinear), blue, green, red from 0 to 255, less \
-                     {PIXEL_MEANS:?}. Proposals, not regions, come out: `xenc extract` chooses among them."
+                     {PIXEL_MEANS:?}. {}",
+                    match takes("boxes") {
+                        true =>
+                            "And boxes, in pixels of that picture: what comes out describes each of them.",
+                        false =>
+                            "Proposals, not regions, come out: `xenc extract` chooses among them.",
+                    }
                 )),
             },
         }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::ValueEnum;
+use clap::builder::RangedU64ValueParser;
 use onnx::runtime::Device;
 use onnx::{Model, TensorData};
 use vision::detector::{ProposalRule, Sizing, build, graph, random_weights};
@@ -33,7 +34,8 @@ pub struct Args {
     #[arg(long)]
     given_boxes: bool,
     /// Longest side of a picture that it is asked about, in pixels
-    #[arg(long, value_name = "PIXELS", default_value_t = Sizing::default().longest)]
+    #[arg(long, value_name = "PIXELS", default_value_t = Sizing::default().longest,
+        value_parser = RangedU64ValueParser::<usize>::new().range(16..=16_384))]
     longest: usize,
 }
 
@@ -46,11 +48,14 @@ enum Target {
 /// Exports.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     args.file.check()?;
+    if args.device == Target::Cuda {
+        args.file.check_gpu()?;
+    }
     let weights = match args.weights.strip_prefix("random:") {
         Some(seed) => random_weights(seed.parse().context("a seed is a whole number: random:1")?),
         None => Weights::open(Path::new(&args.weights))?,
     };
-    let sizing = Sizing { longest: args.longest.max(1), ..Sizing::default() };
+    let sizing = Sizing { longest: args.longest, ..Sizing::default() };
     let device = match args.device {
         Target::Cpu => Device::Cpu,
         Target::Cuda => Device::Cuda(0),

@@ -19,6 +19,7 @@ use onnx::passes::QuantizeOptions;
 use onnx::runtime::{ORT_ENDING, write_ort};
 use onnx::{Model, file, passes};
 use serde_json::json;
+use tempfile::TempDir;
 
 use crate::interrupt;
 use card::Card;
@@ -64,7 +65,7 @@ pub struct FileArgs {
     #[arg(long)]
     verify: bool,
     /// Largest difference, as a part of the largest value [default: 0.0001; 0.02 with --fp16, 0.2 with --int8]
-    #[arg(long, value_name = "PART", requires = "verify")]
+    #[arg(long, value_name = "PART", requires = "verify", value_parser = part)]
     tolerance: Option<f64>,
     /// Replace the file if it is there
     #[arg(long)]
@@ -98,7 +99,27 @@ impl Format {
     }
 }
 
+fn part(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(part) if (0.0..=1e3).contains(&part) => Ok(part),
+        _ => Err("a number from 0 on is expected".into()),
+    }
+}
+
 impl FileArgs {
+    /// Fails for a file for a GPU that no GPU runs.
+    fn check_gpu(&self) -> anyhow::Result<()> {
+        match (Format::of(&self.out), self.int8) {
+            (Some(Format::Ort), _) => {
+                bail!("ONNX Runtime's own format is for processors: write an .onnx for a GPU")
+            }
+            (_, true) => {
+                bail!("8-bit products are for processors: --fp16 makes a smaller file for a GPU")
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Fails before the work if the file cannot take its place.
     fn check(&self) -> anyhow::Result<()> {
         let out = &self.out;
@@ -165,11 +186,19 @@ impl FileArgs {
         if interrupt::flag().load(Ordering::Relaxed) {
             return Ok(interrupt::exit_code());
         }
-        write(model, &self.out)?;
-        let bytes = std::fs::metadata(&self.out)?.len();
+        // A file that turns out not to run takes no other's place.
+        let staged = self.verify.then(|| self.stage()).transpose()?;
+        let written = staged.as_ref().map_or(self.out.clone(), |folder| {
+            folder.path().join(self.out.file_name().unwrap_or_default())
+        });
+        write(model, &written)?;
+        let bytes = std::fs::metadata(&written)?.len();
         let is_stopped = interrupt::flag().load(Ordering::Relaxed);
         let compared = self.verify && !is_stopped;
-        let comparison = compared.then(|| compare(&self.out)).transpose()?;
+        let comparison = compared.then(|| compare(&written)).transpose()?;
+        if staged.is_some() {
+            file::replace(&written, &self.out)?;
+        }
         let tolerance = self.tolerance();
         let (file, precision) = (&*self.out, self.precision());
         let card = Card { file, bytes, weights, precision, comparison: comparison.as_ref() };
@@ -201,6 +230,15 @@ impl FileArgs {
             errln!("the difference is beyond the tolerance of {tolerance} (--tolerance)");
         }
         Ok(ExitCode::from(u8::from(!within)))
+    }
+
+    /// A folder beside the file, which goes when the program does.
+    fn stage(&self) -> anyhow::Result<TempDir> {
+        let beside = self.out.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = tempfile::Builder::new()
+            .prefix(".export-")
+            .tempdir_in(beside.unwrap_or(Path::new(".")));
+        folder.with_context(|| format!("cannot write beside {}", self.out.display()))
     }
 
     fn print(&self, model: &Model, bytes: u64, comparison: Option<&Comparison>) {

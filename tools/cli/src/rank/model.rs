@@ -8,7 +8,7 @@ use crossencoders::eval::Scorer;
 use crossencoders::export::ExportedRanker;
 use crossencoders::ranker::{Ranker, RankerError};
 use crossencoders::train::Recipe;
-use onnx::runtime::Options;
+use onnx::runtime::{Options, names_a_model};
 
 /// What ranks.
 pub enum Model {
@@ -19,7 +19,7 @@ pub enum Model {
 impl Model {
     /// Opens what a path names, with overrides of its recipe.
     pub fn open(path: &Path, overrides: &[String], device: &str) -> anyhow::Result<Model> {
-        if path.extension().is_some_and(|extension| extension == "onnx") && !path.is_dir() {
+        if names_a_model(path) && !path.is_dir() {
             let options = Options::on(device.parse()?);
             return Ok(Model::Onnx(Box::new(ExportedRanker::open(path, overrides, &options)?)));
         }

@@ -40,12 +40,14 @@ fn every_variant_trains_evaluates_and_predicts() {
         assert_eq!(metrics["all"]["accuracy"], state["best"][1]["all"]["accuracy"], "{sets:?}");
         assert!(metrics["all"]["descriptions"].as_u64().unwrap() > 6);
 
-        let graph = format!("{out}.onnx");
-        let exported = world.run(&["export", "crossencoder", &out, &graph, "--verify"]);
-        assert!(exported.status.success(), "{sets:?}: {}", stderr(&exported));
-        let by_graph = world.run(&["eval", &graph, "--json"]);
-        let by_graph: serde_json::Value = serde_json::from_slice(&by_graph.stdout).unwrap();
-        assert_eq!(metrics["all"], by_graph["all"], "{sets:?}");
+        for ending in ["onnx", "ort"] {
+            let graph = format!("{out}.{ending}");
+            let exported = world.run(&["export", "crossencoder", &out, &graph, "--verify"]);
+            assert!(exported.status.success(), "{sets:?}: {}", stderr(&exported));
+            let by_graph = world.run(&["eval", &graph, "--json"]);
+            let by_graph: serde_json::Value = serde_json::from_slice(&by_graph.stdout).unwrap();
+            assert_eq!(metrics["all"], by_graph["all"], "{sets:?}, {ending}");
+        }
 
         let test = "data/test_data_unlabeled.json";
         let predict = ["predict", &out, "--split", test, "--out", "answers.json"];

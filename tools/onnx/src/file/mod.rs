@@ -6,7 +6,7 @@ mod write;
 use std::path::PathBuf;
 
 pub use read::{outside, read};
-pub use write::{Placement, write};
+pub use write::{Placement, replace, write};
 
 use crate::tensor::TensorError;
 

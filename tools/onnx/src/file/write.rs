@@ -66,6 +66,25 @@ pub fn write(model: &Model, path: &Path, placement: Placement) -> Result<(), Fil
     Ok(())
 }
 
+/// Moves a model, in whatever format, with its second file to where another of the same name may be, which it replaces.
+///
+/// # Errors
+/// [`FileError::Io`].
+pub fn replace(from: &Path, to: &Path) -> Result<(), FileError> {
+    let replaced = if to.exists() { second_files(to) } else { Vec::new() };
+    let mut kept = Vec::new();
+    for second in second_files(from) {
+        let target = to.with_file_name(second.file_name().unwrap_or_default());
+        fs::rename(&second, &target).map_err(FileError::io(&target))?;
+        kept.push(target);
+    }
+    fs::rename(from, to).map_err(FileError::io(to))?;
+    for old in replaced.into_iter().filter(|old| !kept.contains(old)) {
+        let _ = fs::remove_file(old);
+    }
+    Ok(())
+}
+
 /// Moves large constants out of the message into a file of their own, if there are any.
 fn write_constants(proto: &mut ModelProto, path: &Path) -> Result<Option<PathBuf>, FileError> {
     let partial = sibling(path, "data.partial");

@@ -39,6 +39,7 @@ pub fn quantize(model: &Model, options: QuantizeOptions) -> Result<Model, PassEr
             types: model.types(),
             options,
             rounded: HashSet::new(),
+            uses: HashMap::new(),
             nodes: Vec::new(),
             infos: Vec::new(),
         };
@@ -52,6 +53,8 @@ struct Quantize<'a> {
     options: QuantizeOptions<'a>,
     /// Values that are there as 8 bits already.
     rounded: HashSet<String>,
+    /// How many products have had a weight so far.
+    uses: HashMap<String, usize>,
     nodes: Vec<NodeProto>,
     infos: Vec<ValueInfoProto>,
 }
@@ -115,7 +118,7 @@ impl Quantize<'_> {
                 .map(|(_, shape)| shape.clone())
                 .ok_or_else(|| PassError::Untyped(name.clone()))
         };
-        let (x_shape, shape) = (shape_of(x)?, shape_of(output)?);
+        let (x_shape, w_shape, shape) = (shape_of(x)?, shape_of(weight)?, shape_of(output)?);
         let [q, scale, zero] = ["q", "scale", "zero"].map(|part| format!("{x}/{part}"));
         if self.rounded.insert(x.clone()) {
             self.push(
@@ -129,16 +132,11 @@ impl Quantize<'_> {
             self.tell(&scale, Dtype::F32, Shape::default());
             self.tell(&zero, Dtype::U8, Shape::default());
         }
-        let [w_q, w_scale, w_zero] = column_names(weight);
+        let [w_q, w_scale] = column_names(weight);
+        let w_q = self.own(w_q, w_shape);
         let [sums, floats, scales] =
             ["sums", "floats", "scales"].map(|part| format!("{}/{part}", node.name));
-        self.push(
-            "MatMulInteger",
-            node.name.clone(),
-            &[&q, &w_q, &zero, &w_zero],
-            &[&sums],
-            Vec::new(),
-        );
+        self.push("MatMulInteger", node.name.clone(), &[&q, &w_q, &zero], &[&sums], Vec::new());
         self.push("Cast", format!("{floats}/Cast"), &[&sums], &[&floats], vec![to_f32()]);
         self.push("Mul", format!("{scales}/Mul"), &[&scale, &w_scale], &[&scales], Vec::new());
         self.push("Mul", format!("{}/Mul", node.name), &[&floats, &scales], &[output], Vec::new());
@@ -147,6 +145,26 @@ impl Quantize<'_> {
         self.tell(&floats, Dtype::F32, shape);
         self.tell(&scales, Dtype::F32, width);
         Ok(())
+    }
+
+    /// A weight for one more product. ONNX Runtime replaces the weights of products whose sums would overflow, and fails if
+    /// it has replaced one already; what goes through a node before, which it computes when it loads the file, is another.
+    fn own(&mut self, weight: String, shape: Shape) -> String {
+        let uses = self.uses.entry(weight.clone()).or_default();
+        *uses += 1;
+        if *uses == 1 {
+            return weight;
+        }
+        let again = format!("{weight}/{uses}");
+        let axis = AttributeProto {
+            name: "axis".into(),
+            i: Some(0),
+            r#type: attribute_type::INT,
+            ..AttributeProto::default()
+        };
+        self.push("Concat", format!("{again}/Concat"), &[&weight], &[&again], vec![axis]);
+        self.tell(&again, Dtype::I8, shape);
+        again
     }
 
     fn push(
@@ -172,12 +190,12 @@ impl Quantize<'_> {
     }
 }
 
-fn column_names(weight: &str) -> [String; 3] {
-    ["q", "scale", "zero"].map(|part| format!("{weight}/{part}"))
+fn column_names(weight: &str) -> [String; 2] {
+    ["q", "scale"].map(|part| format!("{weight}/{part}"))
 }
 
-/// A matrix as i8, with a scale and a zero point (0) per column.
-fn rounded_columns(weight: &TensorProto) -> Result<[TensorProto; 3], PassError> {
+/// A matrix as i8, with a scale per column; 0 stays 0.
+fn rounded_columns(weight: &TensorProto) -> Result<[TensorProto; 2], PassError> {
     let fault = |source| PassError::Constant { name: weight.name.clone(), source };
     let data = TensorData::from_proto(weight).map_err(fault)?;
     let (shape, values) = (data.shape(), data.f32s().map_err(fault)?);
@@ -195,11 +213,10 @@ fn rounded_columns(weight: &TensorProto) -> Result<[TensorProto; 3], PassError> 
     let round = |(value, scale): (&f32, &f32)| (value / scale).round().clamp(-127.0, 127.0) as i8;
     let rounded: Vec<i8> =
         values.chunks_exact(columns).flat_map(|row| row.iter().zip(&scales).map(round)).collect();
-    let [q, scale, zero] = column_names(&weight.name);
+    let [q, scale] = column_names(&weight.name);
     Ok([
         TensorData::new(shape.to_vec(), rounded).map_err(fault)?.into_proto(q),
         TensorData::new([columns], scales).map_err(fault)?.into_proto(scale),
-        TensorData::new([columns], vec![0i8; columns]).map_err(fault)?.into_proto(zero),
     ])
 }
 

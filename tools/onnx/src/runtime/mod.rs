@@ -15,7 +15,7 @@ pub use cuda::{CudaLibrary, cuda_libraries, driver_version};
 pub use device::{Device, DeviceError};
 pub use library::{Library, Provider, find, library};
 pub use options::Options;
-pub use ort_format::{ORT_ENDING, write_ort};
+pub use ort_format::{ORT_ENDING, names_a_model, write_ort};
 pub use session::{Input, Session, probe};
 pub use tensor::Tensor;
 

@@ -1,6 +1,7 @@
 //! ONNX Runtime's own file format: a graph that is optimised already.
 
 use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use ort::session::builder::GraphOptimizationLevel::Level2;
@@ -12,6 +13,21 @@ use crate::Model;
 
 /// What the names of such files end with.
 pub const ORT_ENDING: &str = "ort";
+
+/// Where such files say what they are, and what they say.
+const MARK: (usize, &[u8]) = (4, b"ORTM");
+
+/// Whether a path names an exported model, in either format: by its end, as [`Session::open`](super::Session::open) tells them.
+pub fn names_a_model(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending == "onnx" || ending == ORT_ENDING)
+}
+
+/// Whether a file is in ONNX Runtime's own format, whatever it is called.
+pub(super) fn is_ort(path: &Path) -> bool {
+    let mut start = [0; 8];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut start));
+    read.is_ok() && start[MARK.0..].starts_with(MARK.1)
+}
 
 /// Writes a model in ONNX Runtime's own format: with its fused operators, but arranged for no processor in particular, so
 /// that other machines can run it. [`Session::open`](super::Session::open) takes it, on the CPU. The file appears when it is
@@ -34,6 +50,9 @@ pub fn write_ort(model: &Model, path: &Path) -> Result<(), RuntimeError> {
     written
 }
 
+/// What ONNX Runtime says, besides nothing that helps, if it cannot write.
+const NOT_SAVED: &str = "SaveToOrtFormat";
+
 fn save(model: &Model, path: &Path) -> Result<(), RuntimeError> {
     let builder = Options::default().builder(library()?)?;
     let commit = || -> ort::Result<()> {
@@ -45,7 +64,10 @@ fn save(model: &Model, path: &Path) -> Result<(), RuntimeError> {
         drop(session);
         Ok(())
     };
-    commit().map_err(|error| not_loaded("the model", Device::Cpu, &error, || None))
+    commit().map_err(|error| match error.to_string().contains(NOT_SAVED) {
+        true => io(path)(io::Error::other("it cannot be written: is there room on the disk?")),
+        false => not_loaded("the model", Device::Cpu, &error, || None),
+    })
 }
 
 fn io(path: &Path) -> impl FnOnce(std::io::Error) -> RuntimeError + use<> {

@@ -8,6 +8,7 @@ use ort::session::{Session as OrtSession, SessionInputValue};
 use ort::value::{Outlet, TensorRef, ValueType};
 use prost::Message;
 
+use super::ort_format::is_ort;
 use super::tensor::from_ort;
 use super::{Device, ORT_ENDING, Options, RuntimeError, Tensor, cache, library};
 use crate::shape::{Dim, Shape};
@@ -95,6 +96,10 @@ impl Session {
         let library = library()?;
         if !path.is_file() {
             return Err(RuntimeError::Model { model: name, what: "there is no such file".into() });
+        }
+        if is_ort(path) && path.extension().is_none_or(|ending| ending != ORT_ENDING) {
+            let what = "it is in ONNX Runtime's own format: let its name end with .ort".into();
+            return Err(RuntimeError::Model { model: name, what });
         }
         let inner = match &options.cache {
             Some(folder) if path.extension().is_none_or(|ending| ending != ORT_ENDING) => {

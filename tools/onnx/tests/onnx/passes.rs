@@ -106,6 +106,32 @@ fn eight_bits_come_close_and_round_each_operand_once() {
 }
 
 #[test]
+fn a_weight_of_two_products_is_there_once_and_runs_in_both() {
+    let mut graph = GraphBuilder::new("shared");
+    let [a, b] = ["a", "b"].map(|name| {
+        let value = graph.input(name, Dtype::F32, &[2.into(), 64.into()]).unwrap();
+        (name, value)
+    });
+    let values: Vec<f32> = (0..64 * 64).map(|at| ((at * 37) % 101) as f32 / 50.0 - 1.0).collect();
+    let weight = graph.constant("weight", TensorData::new([64, 64], values).unwrap()).unwrap();
+    for (name, value) in [a, b] {
+        let y = graph.scope(name, |graph| graph.matmul(value, weight)).unwrap();
+        graph.output(&format!("{name}_out"), y).unwrap();
+    }
+    let whole = graph.finish().unwrap();
+    let rounded = quantize(&whole, QuantizeOptions::default()).unwrap();
+    assert!(rounded.constant_bytes() * 3 < whole.constant_bytes());
+    let x = TensorData::new([2, 64], (0..128).map(|at| at as f32 / 64.0 - 1.0).collect::<Vec<_>>());
+    let x = x.unwrap();
+    let inputs = [("a", &x), ("b", &x)];
+    let (exact, close) = (run(&whole, &inputs), run(&rounded, &inputs));
+    let largest = exact[0].f32s().unwrap().iter().fold(0.0f32, |most, value| most.max(value.abs()));
+    for (one, two) in exact.iter().zip(&close) {
+        assert!(largest_difference(one, two) < 0.05 * largest);
+    }
+}
+
+#[test]
 fn small_and_named_products_stay_whole() {
     let none = quantize(&model(), QuantizeOptions { smallest: 1 << 20, kept: &[] }).unwrap();
     assert_eq!(none.nodes(), model().nodes());

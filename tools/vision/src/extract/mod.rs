@@ -96,6 +96,19 @@ pub enum ExtractError {
         /// How many.
         count: u64,
     },
+    /// An interrupted run of pictures that are others by now.
+    #[error(
+        "{target}: {count} pictures have changed since the interrupted run that has done them, {first} among them; start \
+         anew with --force"
+    )]
+    ChangedPictures {
+        /// The store that was to be made.
+        target: PathBuf,
+        /// How many.
+        count: usize,
+        /// One of them.
+        first: String,
+    },
     /// Not one picture could be used.
     #[error("none of the {count} pictures could be used; the first: {first}")]
     Nothing {

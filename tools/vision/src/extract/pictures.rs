@@ -1,10 +1,12 @@
 //! Where the pictures are: a folder, a list, a zip or tar archive, or one file.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
 use std::sync::Mutex;
+use std::time::{Duration, SystemTime};
 
 use feature_store::{MAX_ID_BYTES, text};
 use xxhash_rust::xxh3::xxh3_64;
@@ -44,7 +46,10 @@ pub enum PicturesError {
     #[error("{0} is listed twice; take one of the lines out")]
     Twice(String),
     /// Two pictures with one id.
-    #[error("{first} and {second} would both have the id `{id}`; choose another rule: --ids path")]
+    #[error(
+        "{first} and {second} would both have the id `{id}`; choose another rule (--ids path), or give each an id in a list \
+         (a line each: id, tab, path)"
+    )]
     SameId {
         /// The id.
         id: String,
@@ -86,6 +91,8 @@ enum Place {
         offset: u64,
         length: u64,
     },
+    /// A link in an archive, and why it leads to no picture.
+    Lost(String),
 }
 
 /// The archive that the pictures are in, if they are in one. Reading is serial, decoding is not.
@@ -181,6 +188,7 @@ impl Pictures {
     pub fn read(&self, n: usize, limits: &Limits) -> Result<Image, ImageError> {
         let Entry { name, place, .. } = &self.entries[n];
         let bytes = match (place, &self.archive) {
+            (Place::Lost(why), _) => Err(ImageFault::Damaged(why.clone())),
             (Place::File(path), _) => return image::read(path, limits),
             (Place::Zip(index), Archive::Zip(zip)) => zipped(zip, *index, limits),
             (Place::Tar { offset, length }, Archive::Tar(tar)) => {
@@ -189,6 +197,22 @@ impl Pictures {
             _ => Err(ImageFault::Damaged("its archive is closed".to_owned())),
         };
         image::decode(&bytes.map_err(|fault| fault.of(name))?, name, limits)
+    }
+
+    /// When the n-th picture's file, or the archive that it is in, was last written, moved there or linked.
+    pub(super) fn changed_at(&self, n: usize) -> Option<SystemTime> {
+        let path = match &self.entries[n].place {
+            Place::File(path) => path,
+            _ => &self.root,
+        };
+        let changed = |metadata: Metadata| {
+            let since =
+                Duration::new(metadata.ctime().try_into().ok()?, metadata.ctime_nsec() as u32);
+            SystemTime::UNIX_EPOCH.checked_add(since)
+        };
+        let file = path.metadata().ok().and_then(changed);
+        // A link may lead elsewhere since.
+        file.max(path.symlink_metadata().ok().and_then(changed))
     }
 
     /// Changes when they are looked for somewhere else.
@@ -294,7 +318,8 @@ fn in_tar(path: &Path, file: File) -> Result<(Vec<Found>, Archive), PicturesErro
     let failed = |error: io::Error| malformed(format!("truncated or damaged: {error}"));
     let bytes = file.metadata().map_err(failed)?.len();
     let mut archive = tar::Archive::new(file);
-    let mut found = Vec::new();
+    let (mut found, mut links) = (Vec::new(), Vec::new());
+    let mut files = HashMap::new();
     for entry in archive.entries_with_seek().map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let name = entry.path().map_err(failed)?.to_string_lossy().into_owned();
@@ -302,12 +327,41 @@ fn in_tar(path: &Path, file: File) -> Result<(Vec<Found>, Archive), PicturesErro
         if offset.saturating_add(length) > bytes {
             return Err(malformed(format!("truncated or damaged: it ends before {name} does")));
         }
-        if entry.header().entry_type().is_file() && is_picture(&name) {
-            found.push((name, None, Place::Tar { offset, length }));
+        let kind = entry.header().entry_type();
+        if kind.is_file() {
+            files.insert(normal(Path::new(&name)), (offset, length));
         }
+        if kind.is_file() && is_picture(&name) {
+            found.push((name, None, Place::Tar { offset, length }));
+        } else if (kind.is_hard_link() || kind.is_symlink()) && is_picture(&name) {
+            let to = entry.link_name().map_err(failed)?.unwrap_or_default().into_owned();
+            links.push((name, to, kind.is_symlink()));
+        }
+    }
+    for (name, to, is_symbolic) in links {
+        // Hard links are named from the archive's beginning, symbolic ones from the folder that they are in.
+        let from = Path::new(&name).parent().filter(|_| is_symbolic).unwrap_or(Path::new(""));
+        let place = match files.get(&normal(&from.join(&to))) {
+            Some(&(offset, length)) => Place::Tar { offset, length },
+            None => Place::Lost(format!("a link to {}, which is not in the archive", to.display())),
+        };
+        found.push((name, None, place));
     }
     found.sort_by(|a, b| a.0.cmp(&b.0));
     Ok((found, Archive::Tar(Mutex::new(archive.into_inner()))))
+}
+
+/// A path without `.` and, where there is something before them, `..`.
+fn normal(path: &Path) -> PathBuf {
+    let mut normal = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir if normal.pop() => {}
+            other => normal.push(other),
+        }
+    }
+    normal
 }
 
 fn with_ids(root: &Path, found: Vec<Found>, rule: IdRule) -> Result<Vec<Entry>, PicturesError> {

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use feature_store::{Regions, StoreWriter, WriterOptions, validate};
 
@@ -155,6 +155,28 @@ fn show(
     draw(image, regions, &options.names, &path).map_err(failed)
 }
 
+/// Fails if pictures that are done have changed since.
+fn check_unchanged(
+    pictures: &Pictures,
+    todo: &[usize],
+    done_at: Option<SystemTime>,
+    target: &Path,
+) -> Result<(), ExtractError> {
+    let Some(done_at) = done_at else { return Ok(()) };
+    let todo: HashSet<usize> = todo.iter().copied().collect();
+    let done = (0..pictures.len()).filter(|n| !todo.contains(n));
+    let mut changed =
+        done.filter(|&n| pictures.changed_at(n).is_some_and(|changed| changed > done_at));
+    match changed.next() {
+        None => Ok(()),
+        Some(first) => Err(ExtractError::ChangedPictures {
+            target: target.to_owned(),
+            first: pictures.name(first).to_owned(),
+            count: 1 + changed.count(),
+        }),
+    }
+}
+
 /// A store in the making: what extracting regions and embedding have in common.
 pub(super) struct Run<'a> {
     pub(super) pictures: &'a Pictures,
@@ -194,6 +216,7 @@ impl<'a> Run<'a> {
             let target = target.to_owned();
             return Err(ExtractError::OtherPictures { target, count: others });
         }
+        check_unchanged(pictures, &todo, writer.left_at(), target)?;
         let (broken, timing) = (Vec::new(), Timing::default());
         let target = target.to_owned();
         let started = Instant::now();

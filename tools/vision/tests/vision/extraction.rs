@@ -190,6 +190,66 @@ fn a_picture_less_does_not_undo_an_interrupted_run_but_other_pictures_are_refuse
 }
 
 #[test]
+fn pictures_that_have_changed_since_an_interrupted_run_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let photos = photographs(folder.path());
+    let target = folder.path().join("store");
+    let mut detector = tiny_detector(WEIGHTS, settings(), false);
+    let stop = AtomicBool::new(false);
+    let pictures = Pictures::open(&photos, IdRule::Stem).unwrap();
+    let mut first_run = |stop_after: usize, stop: &AtomicBool| {
+        extract(&pictures, &target, &mut detector, options(), stop, &mut |at| {
+            stop.store(at.done == stop_after, Ordering::Relaxed);
+        })
+    };
+    assert!(first_run(2, &stop).unwrap().is_none());
+    // Another picture under the name of one that is done, as old as it may look.
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    let done = photos.join("gray.png");
+    fs::rename(photos.join("portrait.png"), folder.path().join("other")).unwrap();
+    fs::rename(folder.path().join("other"), &done).unwrap();
+    stop.store(false, Ordering::Relaxed);
+    let said = first_run(usize::MAX, &stop).unwrap_err().to_string();
+    assert!(
+        said.contains("changed since the interrupted run") && said.contains("gray.png"),
+        "{said}"
+    );
+}
+
+#[test]
+fn links_in_a_tar_are_followed_within_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let archive = folder.path().join("links.tar");
+    let photo = fs::read(path("detector/photos/landscape.jpg")).unwrap();
+    let mut tar = tar::Builder::new(fs::File::create(&archive).unwrap());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(photo.len() as u64);
+    header.set_mode(0o644);
+    tar.append_data(&mut header, "x/a.jpg", &photo[..]).unwrap();
+    let links = [
+        (tar::EntryType::Link, "x/hard.jpg", "x/a.jpg"),
+        (tar::EntryType::Symlink, "y/soft.jpg", "../x/./a.jpg"),
+        (tar::EntryType::Symlink, "y/lost.jpg", "../../etc/a.jpg"),
+    ];
+    for (kind, name, to) in links {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_size(0);
+        tar.append_link(&mut header, name, to).unwrap();
+    }
+    tar.finish().unwrap();
+    let pictures = Pictures::open(&archive, IdRule::Stem).unwrap();
+    let read: Vec<_> = (0..pictures.len())
+        .map(|n| (pictures.id(n), pictures.read(n, &Limits::default()).map_err(|e| e.to_string())))
+        .collect();
+    assert_eq!(read.iter().map(|(id, _)| *id).collect::<Vec<_>>(), ["a", "hard", "lost", "soft"]);
+    let width = |n: usize| read[n].1.as_ref().unwrap().width;
+    assert_eq!([width(1), width(3)], [width(0); 2]);
+    let said = read[2].1.as_ref().unwrap_err();
+    assert!(said.contains("lost.jpg") && said.contains("not in the archive"), "{said}");
+}
+
+#[test]
 fn given_boxes_are_described_and_pictures_are_drawn() {
     let folder = tempfile::tempdir().unwrap();
     let photos = photographs(folder.path());
