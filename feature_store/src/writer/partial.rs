@@ -101,6 +101,8 @@ pub(super) fn difference(there: &Schema, options: &WriterOptions) -> Option<Stri
         format!("compression ({})", there.compression.name())
     } else if old.source != new.source {
         format!("source ({})", old.source)
+    } else if old.source_format != new.source_format {
+        format!("origin ({})", old.source_format)
     } else if old.fingerprint != new.fingerprint {
         "choice, naming or --on-conflict of images, or from a source that has changed since,".into()
     } else {

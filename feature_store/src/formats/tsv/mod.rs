@@ -187,7 +187,7 @@ impl Lines {
         let file = File::open(path).map_err(FormatError::io(path))?;
         let mut reader = BufReader::with_capacity(1 << 20, file);
         let head = reader.fill_buf().map_err(FormatError::io(path))?;
-        let (gzip, zstandard) = (head.starts_with(GZIP), is_zstandard(&head));
+        let (gzip, zstandard) = (head.starts_with(GZIP), is_zstandard(head));
         let reader: Box<dyn BufRead + Send> = if gzip {
             let inner = flate2::bufread::MultiGzDecoder::new(reader);
             Box::new(BufReader::with_capacity(1 << 20, inner))

@@ -150,7 +150,8 @@ impl Libtorch {
         let linked = linked.into_iter().flatten().flat_map(|folder| {
             folder.ancestors().map(|above| above.join(".runtime/torch")).collect::<Vec<_>>()
         });
-        let path = named.into_iter().chain(linked).find(|folder| holds_libtorch(folder));
+        let path =
+            in_use().into_iter().chain(named).chain(linked).find(|folder| holds_libtorch(folder));
         let version = path.as_deref().and_then(torch_version);
         Libtorch { built_in: cfg!(feature = "torch"), path, version }
     }
@@ -169,6 +170,16 @@ impl Libtorch {
             None => line("libtorch", &format!("not found; run `make setup`{built}")),
         }
     }
+}
+
+/// The one that this very process has loaded, wherever it was found.
+fn in_use() -> Option<PathBuf> {
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    let library = maps.lines().find_map(|line| {
+        let path = Path::new(line.get(line.find('/')?..)?);
+        path.file_name()?.to_str()?.starts_with("libtorch_cpu.").then_some(path)
+    });
+    Some(library?.parent()?.parent()?.to_owned())
 }
 
 fn holds_libtorch(folder: &Path) -> bool {

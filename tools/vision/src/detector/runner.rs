@@ -64,6 +64,9 @@ pub enum DetectError {
         "box {0} has no area, or lies outside the picture: corners are left, top, right, bottom"
     )]
     EmptyBox(usize),
+    /// A given box of which a part is of no picture.
+    #[error("box {0} reaches out of the picture by more than a pixel")]
+    OuterBox(usize),
     /// A network image larger than the graph was made for.
     #[error(
         "an image of {height}x{width} pixels; the model was exported for at most {longest} a side"
@@ -231,7 +234,7 @@ impl Detector {
     ///
     /// # Errors
     /// [`DetectError::Nothing`] without boxes, [`DetectError::EmptyBox`] for one outside the picture,
-    /// [`DetectError::NotFinite`]; [`DetectError::OtherShape`], [`DetectError::Runtime`].
+    /// [`DetectError::OuterBox`] for one that reaches out of it, [`DetectError::NotFinite`]; [`DetectError::OtherShape`], [`DetectError::Runtime`].
     pub fn describe(
         &mut self,
         image: &NetworkImage,
@@ -246,6 +249,9 @@ impl Detector {
         }
         if let Some(empty) = scaled.iter().position(|of| is_empty(*of)) {
             return Err(DetectError::EmptyBox(empty));
+        }
+        if let Some(outer) = boxes.iter().position(|of| reaches_out(*of, raw)) {
+            return Err(DetectError::OuterBox(outer));
         }
         let shape = [1, 3, image.height, image.width];
         let flat = scaled.as_flattened();
@@ -269,6 +275,11 @@ impl Detector {
         }
         Ok(())
     }
+}
+
+/// Whether a box reaches out of a picture of this height and width, but for the pixel that detectors round outwards.
+fn reaches_out([x1, y1, x2, y2]: Box4, (height, width): (usize, usize)) -> bool {
+    !(x1 >= -1.0 && y1 >= -1.0 && x2 <= width as f32 + 1.0 && y2 <= height as f32 + 1.0)
 }
 
 /// The graph of a detector with VOLTA's settings: for the CPU with its own operator for pooling regions, for a GPU with

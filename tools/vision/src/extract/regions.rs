@@ -117,6 +117,7 @@ fn detect(
         DetectError::Nothing
         | DetectError::TooFew { .. }
         | DetectError::EmptyBox(_)
+        | DetectError::OuterBox(_)
         | DetectError::NotFinite => Opinion::OfPicture(error.to_string()),
         error => Opinion::OfDetector(error),
     })

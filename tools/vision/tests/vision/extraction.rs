@@ -282,6 +282,15 @@ fn given_boxes_are_described_and_pictures_are_drawn() {
         run(&photos, &folder.path().join("one"), RegionOptions { boxes: Some(boxes), ..options() });
     assert_eq!((report.schema.count, report.broken.len()), (1, 4));
     assert!(report.broken.iter().any(|broken| broken.reason.contains("no boxes are given")));
+    fs::write(
+        &listed,
+        r#"{"gray": [[1, 2, 30.5, 40], [0, 0, 1e9, 40]], "landscape": [[0, 0, 9, 9]]}"#,
+    )
+    .unwrap();
+    let boxes = Boxes::open(&listed).unwrap();
+    let options = RegionOptions { boxes: Some(boxes), ..options() };
+    let report = run(&photos, &folder.path().join("outer"), options);
+    assert!(report.broken.iter().any(|broken| broken.reason.contains("box 1 reaches out")));
     fs::write(&listed, "[]").unwrap();
     assert!(Boxes::open(&listed).err().unwrap().to_string().contains("boxes.json"));
 }
