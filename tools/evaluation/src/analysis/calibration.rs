@@ -10,8 +10,8 @@ use super::Labelled;
 const BINS: usize = 10;
 /// Temperatures that are looked at, as logarithms.
 const TEMPERATURES: [f64; 2] = [-5.0, 5.0];
-/// What is so near to a limit lies beyond.
-const AT_LIMIT: f64 = 1e-3;
+/// A minimum lies within the limits if the loss at both is larger by more than this.
+const TOLERANCE: f64 = 1e-9;
 /// Steps of the search, each of which leaves 0.618 of the interval.
 const STEPS: usize = 60;
 
@@ -119,7 +119,8 @@ fn best_temperature(labelled: &[Labelled]) -> Option<f64> {
         }
     }
     let best = (low + high) / 2.0;
-    TEMPERATURES.iter().all(|limit| (best - limit).abs() > AT_LIMIT).then(|| best.exp())
+    let least = at(best);
+    TEMPERATURES.iter().all(|&limit| at(limit) > least + TOLERANCE).then(|| best.exp())
 }
 
 #[cfg(test)]
