@@ -132,14 +132,19 @@ fn exports_say_what_their_validation_will_say() {
     assert_eq!(validated(&target, &Options::default()).bad_images, 1);
 }
 
+/// A dump of an image and of one whose features are wider, which no store takes beside it.
+fn of_two_widths(path: &Path) {
+    let mut sink = VoltaSink::create(path, VoltaEncoding::Raw).unwrap();
+    sink.append("a", &image()).unwrap();
+    sink.append("b", &Regions { features: vec![0.5; 8], dim: 4, ..image() }).unwrap();
+    Box::new(sink).finish().unwrap();
+}
+
 #[test]
 fn a_quarantine_is_written_through_no_link_and_into_no_pipe() {
     let folder = tempfile::tempdir().unwrap();
     let [dump, bad, precious] = ["dump", "bad", "precious"].map(|name| folder.path().join(name));
-    let mut sink = VoltaSink::create(&dump, VoltaEncoding::Raw).unwrap();
-    sink.append("a", &image()).unwrap();
-    sink.append("b", &Regions { features: vec![0.5; 8], dim: 4, ..image() }).unwrap();
-    Box::new(sink).finish().unwrap();
+    of_two_widths(&dump);
     let quarantined = || {
         let on_error = OnError::Quarantine(bad.clone());
         let source = formats::open(&dump).unwrap();
@@ -168,10 +173,7 @@ fn a_quarantine_is_written_through_no_link_and_into_no_pipe() {
 fn a_quarantine_mixes_with_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let [dump, bad, target] = ["dump", "bad", "store"].map(|name| folder.path().join(name));
-    let mut sink = VoltaSink::create(&dump, VoltaEncoding::Raw).unwrap();
-    sink.append("a", &image()).unwrap();
-    sink.append("b", &Regions { features: vec![0.5; 8], dim: 4, ..image() }).unwrap();
-    Box::new(sink).finish().unwrap();
+    of_two_widths(&dump);
     std::fs::create_dir(&bad).unwrap();
     std::fs::write(bad.join("notes.txt"), "mine").unwrap();
     let (source, on_error) = (formats::open(&dump).unwrap(), OnError::Quarantine(bad.clone()));
