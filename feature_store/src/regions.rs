@@ -72,6 +72,17 @@ impl Regions {
         (self.width, self.height) == (1, 1)
     }
 
+    /// The mean of the regions' features, `[dim]`: what stands for the image as a whole. Zeros if there are no regions.
+    pub fn mean(&self) -> Vec<f64> {
+        let mut mean = vec![0.0; self.dim];
+        for row in self.features.chunks_exact(self.dim.max(1)) {
+            mean.iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(*value));
+        }
+        let count = self.len().max(1) as f64;
+        mean.iter_mut().for_each(|sum| *sum /= count);
+        mean
+    }
+
     /// Bytes that its values take, about.
     pub(crate) fn bytes(&self) -> usize {
         let probabilities = self.class_probabilities.as_ref().map_or(0, Vec::len);

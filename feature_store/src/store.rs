@@ -245,8 +245,12 @@ impl FeatureStore {
         Ok(copy)
     }
 
-    /// As [`get`](FeatureStore::get), for one pass over a store of any size.
-    pub(crate) fn get_once(&self, id: &str) -> Result<Regions, StoreError> {
+    /// As [`get`](FeatureStore::get), for one pass over a store of any size: the record's pages do not stay in memory, and
+    /// its checksum is always verified.
+    ///
+    /// # Errors
+    /// Those of [`get`](FeatureStore::get).
+    pub fn get_once(&self, id: &str) -> Result<Regions, StoreError> {
         Ok(self.record_once(id)?.1)
     }
 

@@ -13,7 +13,7 @@ mod claim;
 mod journal;
 mod output;
 
-pub(crate) use claim::Claim;
+pub use claim::Claim;
 
 /// What a target is called for as long as its successor takes its place.
 const REPLACED: &str = "replaced";
@@ -91,7 +91,10 @@ pub(crate) fn check_quarantine(folder: &Path, others: &[&Path]) -> Result<(), St
 
 /// Refuses a path below a folder that holds an LMDB environment: nothing else belongs there, and a successor would take
 /// it along.
-pub(crate) fn outside_of_stores(path: &Path, what: &'static str) -> Result<(), StoreError> {
+///
+/// # Errors
+/// [`StoreError::Inside`].
+pub fn outside_of_stores(path: &Path, what: &'static str) -> Result<(), StoreError> {
     match real(path).ancestors().skip(1).find(|folder| folder.join(DATA).exists()) {
         Some(store) => {
             let (path, inside) = (path.to_owned(), store.to_owned());

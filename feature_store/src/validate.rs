@@ -11,7 +11,7 @@ use crate::chunks::Chunks;
 use crate::convert::ConvertError;
 use crate::formats::{FeatureSource, Listings, RecordError, StoreSource};
 use crate::quarantine::Quarantine;
-use crate::{FeatureStore, Regions, Schema, StoreError, dataset, target};
+use crate::{FeatureStore, Regions, Schema, StoreError, image_sets, target};
 
 mod check;
 mod statistics;
@@ -179,7 +179,7 @@ pub fn validate_store(
             _ => break,
         }
     }
-    let mut report = walk.finish(&|set| Ok(dataset::set_images(&store, set)?.len()))?;
+    let mut report = walk.finish(&|set| Ok(image_sets::set_images(&store, set)?.len()))?;
     if digest != schema.digest && report.bad_images == 0 {
         report.store_findings.push("its contents are not those that were written (digest)".into());
     }
@@ -237,7 +237,7 @@ pub fn validate_source(
         progress(walk.report.images);
     }
     let prefix_count = |set: &str| {
-        let prefix = dataset::id_prefix(set);
+        let prefix = image_sets::id_prefix(set);
         let of_the_set = ids.range(prefix.clone()..).take_while(|id| id.starts_with(&prefix));
         Ok(of_the_set.filter(|id| id[prefix.len()..].parse::<u64>().is_ok()).count())
     };
@@ -272,7 +272,7 @@ impl<'a> Walk<'a> {
             quarantine: options.quarantine.as_deref().map(Quarantine::new),
             statistics: Statistics::default(),
             contents: HashMap::new(),
-            prefixes: sets.map(|set| dataset::id_prefix(set)).collect(),
+            prefixes: sets.map(|set| image_sets::id_prefix(set)).collect(),
             of_a_set: 0,
             boxes: [0; 2],
         }
@@ -350,10 +350,10 @@ fn cover(
     for set in &coverage.sets {
         let images = images_of(set)?;
         if images == 0 {
-            looked_for.get_or_insert_with(|| dataset::id_prefix(set));
+            looked_for.get_or_insert_with(|| image_sets::id_prefix(set));
         }
-        if images < dataset::SET_SIZE {
-            incomplete.push(IncompleteSet { set: set.clone(), images, of: dataset::SET_SIZE });
+        if images < image_sets::SET_SIZE {
+            incomplete.push(IncompleteSet { set: set.clone(), images, of: image_sets::SET_SIZE });
         }
     }
     // Of a set that is there in part something was lost; others may never have been meant to be there.

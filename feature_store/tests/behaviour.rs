@@ -13,7 +13,7 @@ use feature_store::formats::{self, FeatureSink as _};
 use feature_store::lmdb::LmdbError;
 use feature_store::validate::{Coverage, Options, validate_source, validate_store};
 use feature_store::{
-    FeatureStore, Regions, Schema, StoreError, StoreWriter, WriterOptions, dataset,
+    FeatureStore, Regions, Schema, StoreError, StoreWriter, WriterOptions, image_sets,
 };
 use unpickle::Value;
 
@@ -223,7 +223,7 @@ fn validation_reports_boxes_values_and_coverage() {
     let path = folder.path().join("store");
     let mut writer = StoreWriter::create(&path, WriterOptions::default()).unwrap();
     (0..10).for_each(|n| {
-        writer.append(&dataset::image_id("open-images-1_a", n), &regions(1)).unwrap()
+        writer.append(&image_sets::image_id("open-images-1_a", n), &regions(1)).unwrap()
     });
     writer
         .append("outside", &Regions { boxes: vec![[0.0, 0.0, 200.0, 80.0]; 2], ..regions(1) })

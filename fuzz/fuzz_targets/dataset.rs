@@ -4,7 +4,7 @@
 
 use std::sync::atomic::AtomicBool;
 
-use feature_store::dataset::{CheckOptions, Format, KnownSets, Request, check, convert};
+use dataset::{CheckOptions, Format, KnownSets, Request, check, convert};
 
 const FILES: [&str; 5] =
     ["valid_data.json", "own.jsonl", "manual_annotation.yaml", "val.json", "val_target.pkl"];

@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
+use dataset::{Description, SET_SIZE};
 use evaluation::{Question, SkippedSet, SubmissionError};
-use feature_store::dataset::{self, Description, SET_SIZE};
 use rand::SeedableRng;
 use rand::seq::index;
 use rand_chacha::ChaCha8Rng;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use feature_store::dataset::{self, SET_SIZE};
+use dataset::SET_SIZE;
 use feature_store::{BatchSpec, FeatureStore, RegionBatch, StoreError};
 use rayon::prelude::*;
 use tch::Tensor;

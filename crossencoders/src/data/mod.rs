@@ -14,9 +14,9 @@ mod tokenizer;
 
 use std::path::PathBuf;
 
+use dataset::DatasetError;
 use evaluation::SkippedSet;
 use feature_store::StoreError;
-use feature_store::dataset::DatasetError;
 
 pub use batcher::{by_length, shuffled};
 pub use captions::{Caption, Captions};

@@ -5,7 +5,6 @@ use std::path::{Component, Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use feature_store::dataset;
 
 /// Kinds of pictures that every browser shows: file name extensions, and what the files begin with. No SVG: it is a
 /// document of its own.

@@ -255,7 +255,7 @@ impl Task for Ranking {
 fn eval_batch_size(ranker: &Ranker) -> usize {
     let batch_size = ranker.recipe.train.batch_size;
     match ranker.learns_from_pairs() {
-        true => batch_size.div_ceil(feature_store::dataset::SET_SIZE),
+        true => batch_size.div_ceil(dataset::SET_SIZE),
         false => batch_size,
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicBool;
 
 use crossencoders::train::{Cause, Event, TrainError};
-use feature_store::dataset::set_images;
+use dataset::set_images;
 use feature_store::{FeatureStore, Regions, StoreWriter, WriterOptions};
 
 use crate::{DIM, REGIONS, World};

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use half::f16;
 use unpickle::NdArray;
+use zip::result::ZipResult;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
@@ -109,15 +110,25 @@ impl UniterArrays {
     }
 }
 
+/// Archives in files and in memory are one type, so that what reads them is compiled once.
+trait Seekable: Read + Seek {}
+
+impl<T: Read + Seek> Seekable for T {}
+
+fn open(archive: &mut dyn Seekable) -> ZipResult<ZipArchive<&mut dyn Seekable>> {
+    ZipArchive::new(archive)
+}
+
 /// Bytes that the entries of an `.npz` file say they unpack to; [`parse`] takes no more.
-pub(super) fn unpacked_size(archive: impl Read + Seek) -> usize {
-    let declared = ZipArchive::new(archive).ok().and_then(|archive| archive.decompressed_size());
+pub(super) fn unpacked_size(mut archive: impl Read + Seek) -> usize {
+    let declared = open(&mut archive).ok().and_then(|archive| archive.decompressed_size());
     declared.map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX))
 }
 
 /// Reads the arrays out of the bytes of an `.npz` file; unknown ones are passed over.
 pub(super) fn parse(bytes: &[u8]) -> Result<UniterArrays, String> {
-    let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(|error| error.to_string())?;
+    let mut bytes = Cursor::new(bytes);
+    let mut archive = open(&mut bytes).map_err(|error| error.to_string())?;
     let mut arrays = UniterArrays::default();
     for index in 0..archive.len() {
         let entry = archive.by_index(index).map_err(|error| error.to_string())?;
@@ -210,7 +221,7 @@ pub(super) fn serialise(
     arrays: &[NamedArray],
     half: bool,
     method: CompressionMethod,
-) -> zip::result::ZipResult<Vec<u8>> {
+) -> ZipResult<Vec<u8>> {
     let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
     let options = SimpleFileOptions::default().compression_method(method);
     for (name, shape, items) in arrays {

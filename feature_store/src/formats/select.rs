@@ -8,7 +8,7 @@ use regex_lite::Regex;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::{FeatureSource, FormatError, RecordError, Records, SourceInfo, SourceRecord};
-use crate::{FeatureStore, Regions, dataset};
+use crate::{FeatureStore, Regions, image_sets};
 
 /// How an id is changed.
 #[derive(Debug, Clone)]
@@ -139,7 +139,7 @@ impl Rename {
                 }
                 let directory = folders.rsplit(['/', '\\']).next().unwrap_or("");
                 let number = stem.strip_prefix("img").unwrap_or(stem);
-                dataset::id_prefix(directory) + number
+                image_sets::id_prefix(directory) + number
             }
         }
     }

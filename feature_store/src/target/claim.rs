@@ -19,7 +19,7 @@ const LONGEST_LIST: u64 = 1 << 12;
 /// The lock's file lists what its holder has made beside the target, for whoever comes after a kill: what is not listed is
 /// somebody's, and never touched.
 #[derive(Debug)]
-pub(crate) struct Claim {
+pub struct Claim {
     target: PathBuf,
     path: PathBuf,
     file: File,
@@ -35,7 +35,7 @@ impl Claim {
     /// # Errors
     /// [`StoreError::Locked`] if another process writes the target, [`StoreError::InTheWay`] if what is called like the lock's
     /// file is something else, [`StoreError::Io`].
-    pub(crate) fn take(target: &Path) -> Result<Claim, StoreError> {
+    pub fn take(target: &Path) -> Result<Claim, StoreError> {
         let target = plain(target)?;
         let path = sibling(&target, "lock")?;
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
@@ -61,7 +61,7 @@ impl Claim {
     }
 
     /// What is written.
-    pub(crate) fn target(&self) -> &Path {
+    pub fn target(&self) -> &Path {
         &self.target
     }
 
@@ -69,7 +69,7 @@ impl Claim {
     ///
     /// # Errors
     /// [`StoreError::InTheWay`] if something is there, [`StoreError::Io`].
-    pub(crate) fn beside(&self, suffix: &str) -> Result<PathBuf, StoreError> {
+    pub fn beside(&self, suffix: &str) -> Result<PathBuf, StoreError> {
         let path = sibling(&self.target, suffix)?;
         if path.symlink_metadata().is_ok() {
             return Err(StoreError::InTheWay(path));

@@ -12,7 +12,6 @@ use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
-use feature_store::dataset;
 use serde::{Deserialize, Serialize};
 
 use super::digest::digest;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use feature_store::dataset::SET_SIZE;
+use dataset::SET_SIZE;
 use serde::Serialize;
 use serde_json::{Map, Value};
 

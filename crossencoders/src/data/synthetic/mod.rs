@@ -22,8 +22,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use dataset::{SET_SIZE, image_id};
 use feature_store::Regions;
-use feature_store::dataset::{SET_SIZE, image_id};
 use feature_store::formats::FeatureSink as _;
 use feature_store::formats::FormatError;
 use feature_store::formats::volta::{VoltaEncoding, VoltaSink};

@@ -8,7 +8,7 @@ use evaluation::{
     Evaluation, Origin, Predictions, SkippedSet, check_submission, write_predictions,
     write_submission,
 };
-use feature_store::{FeatureStore, dataset};
+use feature_store::FeatureStore;
 use serde::Serialize;
 use vision::clip::check_embedded_by;
 use vision::clip::graph::Towers;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use feature_store::dataset::{CheckOptions, CheckReport, ImagesReport, check};
+use dataset::{CheckOptions, CheckReport, ImagesReport, check};
 use feature_store::text::visible;
 
 use crate::interrupt;

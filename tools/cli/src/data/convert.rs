@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use feature_store::dataset::{
+use dataset::{
     Converted, DatasetFiles, Format, Key, KnownSets, PictureTree, Request, convert, load_split,
 };
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use feature_store::dataset::{
+use dataset::{
     Lengths, Phenomena, PhenomenaCounts, Similarity, SplitStatistics, StatisticsOptions,
     phenomenon_name, statistics,
 };

@@ -6,7 +6,7 @@ use anyhow::bail;
 use crossencoders::data::synthetic::{self, SyntheticConfig};
 use feature_store::convert::{ConvertError, OnError, convert};
 use feature_store::validate::{Coverage, Options, validate_store};
-use feature_store::{Precision, WriterOptions, dataset, formats};
+use feature_store::{Precision, WriterOptions, formats};
 
 use crate::interrupt;
 use crate::progress::Progress;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use evaluation::Metrics;
-use feature_store::{FeatureStore, WriterOptions, dataset};
+use feature_store::{FeatureStore, WriterOptions};
 use onnx::runtime::{Device, Options};
 use onnx::{Model, file};
 use serde::Serialize;

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::Context;
+use dataset::{load_split, set_images};
 use feature_store::FeatureStore;
-use feature_store::dataset::{load_split, set_images};
 use serde_json::json;
 use toml::{Table, Value};
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use feature_store::dataset::{self, DatasetError, Description};
+use dataset::{DatasetError, Description};
 use feature_store::formats::select::{Rename, Selected, Selection, Unmet, Watch};
 use feature_store::formats::{FeatureSource, Listings};
 use feature_store::text::{read_list, visible};

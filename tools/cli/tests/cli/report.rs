@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use feature_store::{FeatureStore, dataset};
+use feature_store::FeatureStore;
 use serde_json::{Value, json};
 
 use crate::world::{World, stderr};

@@ -8,7 +8,7 @@ mod phenomena;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use feature_store::dataset::DatasetError;
+use dataset::DatasetError;
 
 pub use annotators::{Annotator, Annotators};
 pub use phenomena::{Phenomena, phenomenon_name};

@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use feature_store::dataset::{self, DatasetError};
+use dataset::DatasetError;
 
 use super::AnnotationsError;
 use crate::Prediction;
 
-pub use feature_store::dataset::phenomenon_name;
+pub use dataset::phenomenon_name;
 
 /// The phenomena of descriptions.
 #[derive(Debug, Clone, PartialEq)]

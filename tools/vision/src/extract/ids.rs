@@ -2,8 +2,6 @@
 
 use std::str::FromStr;
 
-use feature_store::dataset;
-
 /// How a picture's path, below what was given, becomes its id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum IdRule {

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use dataset::{Description, SET_SIZE, is_static, set_images};
 use evaluation::{Prediction, Question, SkippedSet};
-use feature_store::dataset::{Description, SET_SIZE, is_static, set_images};
 use feature_store::{FeatureStore, Regions, StoreError};
 
 use super::ExtractError;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use feature_store::dataset::Description;
+use dataset::Description;
 use feature_store::{FeatureStore, WriterOptions};
 use vision::clip::graph::{ImageTower, TextTower, Towers, Vit};
 use vision::clip::{self, ClipEncoder};

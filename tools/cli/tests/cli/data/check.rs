@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use feature_store::dataset::image_id;
+use dataset::image_id;
 use serde_json::{Value, json};
 
 use super::{Data, OTHER, STATIC, VIDEO, frame};

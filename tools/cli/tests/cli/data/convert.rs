@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use feature_store::dataset::image_id;
+use dataset::image_id;
 use serde_json::{Value, json};
 
 use super::{Data, STATIC, VIDEO};

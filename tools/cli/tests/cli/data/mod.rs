@@ -7,7 +7,7 @@ mod stats;
 use std::fs;
 use std::path::Path;
 
-use feature_store::dataset::image_id;
+use dataset::image_id;
 use feature_store::{Regions, StoreWriter, WriterOptions};
 use serde_json::{Value, json};
 

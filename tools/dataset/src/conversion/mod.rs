@@ -17,7 +17,7 @@ use super::known_sets::KnownSets;
 use super::publish::{Output, publish};
 use super::split::{self, read_json};
 use super::{DatasetError, Description, Example, SET_SIZE, is_jsonl, jsonl, volta};
-use crate::StoreError;
+use feature_store::StoreError;
 
 /// Formats of data sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

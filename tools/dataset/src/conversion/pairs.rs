@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::sets::directory;
 use super::{ConversionError, Placed, Request};
-use crate::dataset::SET_SIZE;
+use crate::SET_SIZE;
 
 /// `[{directory, pos_idx, neg_idx, caption}]`.
 pub(super) fn pairs(request: &Request, sources: &[Placed]) -> Result<Value, ConversionError> {

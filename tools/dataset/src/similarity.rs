@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::{DatasetError, SET_SIZE, is_static, set_images};
-use crate::{FeatureStore, StoreError};
+use feature_store::{FeatureStore, StoreError};
 
 /// Sets that are read in parallel at a time.
 const PAGE: usize = 32;
@@ -78,11 +78,7 @@ fn unit_means(store: &FeatureStore, set: &str) -> Result<Option<Vec<Vec<f64>>>, 
     }
     let mut units = Vec::with_capacity(SET_SIZE);
     for id in &ids {
-        let regions = store.get_once(id)?;
-        let mut mean = vec![0.0; regions.dim];
-        for row in regions.features.chunks_exact(regions.dim.max(1)) {
-            mean.iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(*value));
-        }
+        let mut mean = store.get_once(id)?.mean();
         let length = dot(&mean, &mean).sqrt();
         if !length.is_finite() {
             return Ok(None);
@@ -156,7 +152,8 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Regions, StoreWriter, WriterOptions, dataset::image_id};
+    use crate::image_id;
+    use feature_store::{Regions, StoreWriter, WriterOptions};
 
     #[test]
     fn means_of_cosines_are_those_of_all_pairs() {

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use super::json::Json;
 use super::{DatasetError, Example, Kind};
-use crate::{MAX_ID_BYTES, text};
+use feature_store::{MAX_ID_BYTES, text};
 
 /// Candidates of a description, at most.
 pub const MAX_CANDIDATES: usize = 1024;
@@ -280,7 +280,7 @@ mod tests {
 
     #[test]
     fn the_documented_lines_are_read() {
-        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/datasets.md");
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/datasets.md");
         let docs = std::fs::read_to_string(docs).unwrap();
         let start = docs.find("{\"id\":").unwrap();
         let lines = &docs[start..start + docs[start..].find("```").unwrap()];

@@ -97,7 +97,7 @@ pub fn read_split(path: &Path) -> Result<Split, DatasetError> {
 /// # Errors
 /// As [`read_split`].
 pub(super) fn read_json(path: &Path) -> Result<Json, DatasetError> {
-    let text = crate::text::read(path).map_err(DatasetError::io(path))?;
+    let text = feature_store::text::read(path).map_err(DatasetError::io(path))?;
     serde_json::from_slice(&text)
         .map_err(|source| DatasetError::Json { path: path.to_owned(), source })
 }

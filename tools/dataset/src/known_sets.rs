@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::{PictureTree, SET_SIZE, id_prefix, image_id, is_static, set_images};
-use crate::{FeatureStore, StoreError};
+use feature_store::{FeatureStore, StoreError};
 
 /// Sets and their images, as far as pictures, a store or other annotation files tell.
 #[derive(Debug, Default)]

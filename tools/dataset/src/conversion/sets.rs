@@ -6,7 +6,7 @@ use serde_json::Value;
 use serde_json::map::{Entry, Map};
 
 use super::{ConversionError, Placed, Request};
-use crate::dataset::{Example, SET_SIZE, id_prefix, is_static};
+use crate::{Example, SET_SIZE, id_prefix, is_static};
 
 /// `{directory: {target: text}}`, or `{directory: [text]}` if there are no targets.
 pub(super) fn sets(request: &Request, sources: &[Placed]) -> Result<Value, ConversionError> {

@@ -11,10 +11,8 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use serde::Deserialize;
-use serde_saphyr::Spanned;
-
 use super::DatasetError;
+use super::yaml::{self, Key, Reader};
 
 const LAYOUT: &str = "YAML of set directories, description numbers, `description` and `annotation` (codes with commas between)";
 
@@ -49,13 +47,6 @@ struct Entry {
     codes: Vec<String>,
 }
 
-#[derive(Deserialize)]
-struct YamlEntry {
-    description: String,
-    #[serde(default)]
-    annotation: String,
-}
-
 impl Phenomena {
     /// Reads a file.
     ///
@@ -63,21 +54,21 @@ impl Phenomena {
     /// [`DatasetError::Io`], [`DatasetError::Phenomena`]; the latter also if a set or a description occurs twice.
     pub fn load(path: &Path) -> Result<Phenomena, DatasetError> {
         let layout = |what| DatasetError::Phenomena { path: path.to_owned(), what, layout: LAYOUT };
-        let text = crate::text::read_text(path).map_err(DatasetError::io(path))?;
-        let yaml: HashMap<String, HashMap<Spanned<String>, YamlEntry>> =
-            serde_saphyr::from_str(&text)
-                .map_err(|error| layout(error.without_snippet().to_string()))?;
+        let text = feature_store::text::read_text(path).map_err(DatasetError::io(path))?;
         let mut entries: HashMap<String, HashMap<usize, Entry>> = HashMap::new();
-        for (directory, descriptions) in yaml {
-            let set = entries.entry(directory).or_default();
-            for (number, YamlEntry { description, annotation }) in descriptions {
-                let line = number.referenced.line();
-                let key = number.value.parse().map_err(|_| {
-                    layout(format!("line {line}: `{}` is no number of a description", number.value))
+        yaml::read_mapping(&text, |reader, set| {
+            let descriptions = entries.entry(set.text).or_default();
+            reader.mapping(|reader, number| {
+                let key = number.text.parse().map_err(|_| {
+                    format!("line {}: `{}` is no number of a description", number.line, number.text)
                 })?;
-                set.insert(key, Entry { text: description, codes: codes(&annotation) });
-            }
-        }
+                match descriptions.insert(key, entry(reader, &number)?) {
+                    None => Ok(()),
+                    Some(_) => Err(format!("line {}: description {key} occurs twice", number.line)),
+                }
+            })
+        })
+        .map_err(layout)?;
         Ok(Phenomena { entries })
     }
 
@@ -110,6 +101,22 @@ impl Phenomena {
     }
 }
 
+fn entry(reader: &mut Reader, number: &Key) -> Result<Entry, String> {
+    let (mut text, mut annotation) = (None, None);
+    reader.mapping(|reader, field| {
+        match field.text.as_str() {
+            "description" => text = Some(reader.text()?),
+            "annotation" => annotation = Some(reader.text()?),
+            _ => reader.skip()?,
+        }
+        Ok(())
+    })?;
+    let text = text.ok_or_else(|| {
+        format!("line {}: description {} has no `description`", number.line, number.text)
+    })?;
+    Ok(Entry { text, codes: codes(&annotation.unwrap_or_default()) })
+}
+
 fn codes(annotation: &str) -> Vec<String> {
     let mut codes: Vec<String> = Vec::new();
     for code in annotation.split(',').map(str::trim).filter(|code| !code.is_empty()) {
@@ -138,5 +145,11 @@ mod tests {
         std::fs::write(file.path(), yaml.replace("\"7\"", "\"seven\"")).unwrap();
         let error = Phenomena::load(file.path()).unwrap_err().to_string();
         assert!(error.contains("line 2: `seven` is no number"), "{error}");
+        std::fs::write(file.path(), yaml.replace("\"description\"", "\"text\"")).unwrap();
+        let error = Phenomena::load(file.path()).unwrap_err().to_string();
+        assert!(error.contains("line 2: description 7 has no `description`"), "{error}");
+        std::fs::write(file.path(), yaml.to_owned() + "  \"07\": {description: grass}\n").unwrap();
+        let error = Phenomena::load(file.path()).unwrap_err().to_string();
+        assert!(error.contains("line 5: description 7 occurs twice"), "{error}");
     }
 }

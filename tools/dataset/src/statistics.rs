@@ -11,7 +11,7 @@ use super::{
     DatasetError, DatasetFiles, Description, Phenomena, SET_SIZE, files, is_static, load_examples,
     load_split,
 };
-use crate::FeatureStore;
+use feature_store::FeatureStore;
 
 /// Words that a class of the distribution of lengths spans.
 const CLASS: usize = 5;

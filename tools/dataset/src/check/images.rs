@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::super::{DatasetError, Findings, Kind, PictureTree, SET_SIZE, id_prefix, is_static};
 use super::{CheckOptions, Checked, ImagesReport};
-use crate::{FeatureStore, StoreError};
+use feature_store::{FeatureStore, StoreError};
 
 /// Sets whose pictures are read in parallel at a time.
 const PAGE: usize = 64;

@@ -154,7 +154,7 @@ fn number(name: &str) -> Option<u64> {
 }
 
 fn hash(path: &Path) -> io::Result<u128> {
-    let mut file = crate::text::open(path)?;
+    let mut file = feature_store::text::open(path)?;
     let mut hasher = Xxh3::new();
     copy(&mut file, &mut hasher)?;
     Ok(hasher.digest128())

@@ -152,7 +152,7 @@ pub(super) fn is_video(prefix: &str) -> bool {
 /// For each question id whether its image is the described one.
 fn load_answers(path: &Path) -> Result<HashMap<i64, bool>, DatasetError> {
     let fault = |what: String| DatasetError::Pickle { path: path.to_owned(), what };
-    let bytes = crate::text::read(path).map_err(DatasetError::io(path))?;
+    let bytes = feature_store::text::read(path).map_err(DatasetError::io(path))?;
     let Value::List(items) = unpickle::read(&bytes).map_err(|error| fault(error.to_string()))?
     else {
         return Err(fault("a list of answers is expected".into()));
@@ -223,7 +223,7 @@ pub(super) fn outputs(path: &Path, examples: &[Example]) -> Result<Vec<Output>, 
         let bytes = pickle(&Value::Dict(pairs))?;
         let path = path.with_file_name(name);
         // All splits of a folder share the tables: those of an earlier one stay.
-        if crate::text::read(&path).ok().as_deref() != Some(bytes.as_slice()) {
+        if feature_store::text::read(&path).ok().as_deref() != Some(bytes.as_slice()) {
             outputs.push(Output { path, bytes });
         }
     }

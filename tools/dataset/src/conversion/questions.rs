@@ -1,7 +1,7 @@
 //! What VOLTA's questions can say.
 
 use super::{ConversionError, Key, Request};
-use crate::dataset::{Example, SET_SIZE, volta};
+use crate::{Example, SET_SIZE, volta};
 
 /// An example as VOLTA's writer takes it: ten candidates, a target, and nothing that a question has no place for.
 pub(super) fn ten(

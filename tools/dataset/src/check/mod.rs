@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use serde::Serialize;
 
 use super::{DatasetError, DatasetFiles, Findings, Kind, files, id_prefix};
-use crate::FeatureStore;
+use feature_store::FeatureStore;
 
 mod annotations;
 mod descriptions;

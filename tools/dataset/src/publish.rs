@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::conversion::ConversionError;
-use crate::target::{Claim, outside_of_stores};
+use feature_store::target::{Claim, outside_of_stores};
 
 /// A file that is going to be written.
 pub(super) struct Output {

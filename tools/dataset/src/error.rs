@@ -66,7 +66,7 @@ pub enum DatasetError {
     NoDataSet(PathBuf),
     /// A store of features that images are looked for in.
     #[error(transparent)]
-    Store(#[from] crate::StoreError),
+    Store(#[from] feature_store::StoreError),
     /// No description at all.
     #[error("{0} holds no descriptions")]
     Empty(PathBuf),
