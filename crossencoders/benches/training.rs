@@ -15,7 +15,7 @@ use std::time::Instant;
 use crossencoders::data::{ImageSets, ImageSource, Item, Labels, Loader, by_length, shuffled};
 use crossencoders::ranker::Ranker;
 use crossencoders::train::{AdamW, Recipe, contrastive};
-use feature_store::{Regions, StoreWriter, WriterOptions, dataset};
+use feature_store::{Regions, StoreWriter, WriterOptions};
 use tch::Device;
 
 /// The program's own.
