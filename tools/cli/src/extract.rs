@@ -95,8 +95,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut detector = args.open(settings, preprocess.sizing, boxes.is_some())?;
     let [objects, attributes] = detector.classes();
     let names = Names {
-        objects: names(args.objects.as_deref(), objects.unwrap_or(1600))?,
-        attributes: names(args.attributes.as_deref(), attributes.unwrap_or(400))?,
+        objects: names(args.objects.as_deref(), "objects", objects.unwrap_or(1600))?,
+        attributes: names(args.attributes.as_deref(), "attributes", attributes.unwrap_or(400))?,
     };
     let options = RegionOptions {
         preprocess,
@@ -135,9 +135,9 @@ fn name(value: &impl ValueEnum) -> String {
     value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
-fn names(file: Option<&Path>, classes: usize) -> anyhow::Result<Vec<String>> {
+fn names(file: Option<&Path>, of: &'static str, count: usize) -> anyhow::Result<Vec<String>> {
     match file {
-        Some(file) => Ok(read_names(file, classes)?),
+        Some(file) => Ok(read_names(file, of, count)?),
         None => Ok(Vec::new()),
     }
 }

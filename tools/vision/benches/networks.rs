@@ -3,7 +3,7 @@
 //! With `cache=1` the optimised graph is kept in the system's folder for temporary files, and read from there later.
 //!
 //! Sides are those that the file names: `images=8`, `texts=64 tokens=77`, `height=800 width=1067`, `boxes=300`. Prints the
-//! median and the least of the runs and the processor time of one, in milliseconds. benches/networks.sh compares with PyTorch.
+//! median and the least of the runs and the processor time of one, in milliseconds. benches/peers/networks.py is PyTorch's side.
 
 use std::collections::HashMap;
 use std::path::Path;

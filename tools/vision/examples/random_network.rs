@@ -2,8 +2,8 @@
 //!
 //!     cargo run --release -p vision --example random_network -- NETWORK OUT.onnx [fp16|int8]
 //!
-//! NETWORK: `detector`, `detector-given`, `detector-backbone`, `detector-heads`; `pooling` and `pooling-cpu` (the pooling
-//! of regions alone, in both forms); `clip:NAME`, `clip-image:NAME`, `clip-text:NAME` with NAME one of ViT-B/32, ViT-B/16,
+//! NETWORK: `detector`, `detector-given`, `detector-backbone`, `detector-heads`; `pooling` (of regions alone); each with
+//! `-cpu` for the form that `xenc` runs on a processor; `clip:NAME`, `clip-image:NAME`, `clip-text:NAME` with NAME one of ViT-B/32, ViT-B/16,
 //! ViT-L/14, RN50.
 
 use std::path::Path;
@@ -35,16 +35,19 @@ fn main() -> ExitCode {
 
 fn run(network: &str, out: &Path, precision: Option<&str>) -> Result<(), Failure> {
     let (kind, name) = network.split_once(':').unwrap_or((network, ""));
+    let (kind, pooling) = match kind.strip_suffix("-cpu") {
+        Some(kind) => (kind, Pooling::MaxRoiPool),
+        None => (kind, Pooling::Gathers),
+    };
     let model = match kind {
         "clip" => clip_model(name, Towers::Both, precision)?,
         "clip-image" => clip_model(name, Towers::Image, precision)?,
         "clip-text" => clip_model(name, Towers::Text, precision)?,
-        "detector" => detector_model(Part::Whole, precision)?,
-        "detector-given" => detector_model(Part::Given, precision)?,
-        "detector-backbone" => detector_model(Part::Backbone, precision)?,
-        "detector-heads" => detector_model(Part::Heads, precision)?,
-        "pooling" => pooling_graph(1024, 14, 1333, Pooling::Gathers)?,
-        "pooling-cpu" => pooling_graph(1024, 14, 1333, Pooling::MaxRoiPool)?,
+        "detector" => detector_model(Part::Whole, pooling, precision)?,
+        "detector-given" => detector_model(Part::Given, pooling, precision)?,
+        "detector-backbone" => detector_model(Part::Backbone, pooling, precision)?,
+        "detector-heads" => detector_model(Part::Heads, pooling, precision)?,
+        "pooling" => pooling_graph(1024, 14, 1333, pooling)?,
         _ => return Err(format!("no network `{network}`").into()),
     };
     let model = if precision == Some("int8") {
@@ -75,9 +78,9 @@ fn clip_model(name: &str, towers: Towers, precision: Option<&str>) -> Result<Mod
     Ok(if precision == Some("fp16") { clip::half(&model)? } else { model })
 }
 
-fn detector_model(part: Part, precision: Option<&str>) -> Result<Model, Failure> {
+fn detector_model(part: Part, pooling: Pooling, precision: Option<&str>) -> Result<Model, Failure> {
     let anchors = Anchors::default().cell();
-    let options = detector::Options { part, ..detector::Options::new(&anchors) };
+    let options = detector::Options { part, pooling, ..detector::Options::new(&anchors) };
     let weights = vision::detector::random_weights(1);
     let weights =
         weights.load(&vision::detector::Architecture::default().expected(), "detector")?;

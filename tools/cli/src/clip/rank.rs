@@ -107,7 +107,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             None if list.is_empty() => {
                 outln!("no set has all of its images in the store: nothing is ranked")
             }
-            None => outln!("the split is not labelled: no accuracy"),
+            None => {
+                outln!("the split is not labelled: no accuracy");
+                if args.predictions.is_none() && args.leaderboard.is_none() {
+                    outln!("--predictions FILE.jsonl or --leaderboard FILE.json keeps the ranking");
+                }
+            }
         }
     }
     Ok(ExitCode::from(u8::from(!skipped.is_empty())))

@@ -48,13 +48,25 @@ impl GraphBuilder {
             let wanted = "a matrix of f32 is needed".to_owned();
             self.fault("MatMul", BuildFault::Rank { wanted, found: Shape::fixed(weight.shape()) })
         })?;
+        let outputs = weight.shape()[0];
         let name = self.place("weight");
         let weight = self.constant(&name, transposed)?;
-        let product = self.matmul(x, weight)?;
-        let Some(bias) = bias else { return Ok(product) };
+        let Some(bias) = bias else { return self.matmul(x, weight) };
         let name = self.place("bias");
         let bias = self.constant(&name, bias.clone())?;
-        self.add(product, bias)
+        let [batch, Dim::Fixed(rows), Dim::Fixed(width)] = &self.shape(x).clone().0[..] else {
+            let product = self.matmul(x, weight)?;
+            return self.add(product, bias);
+        };
+        // Of matrices, ONNX Runtime makes product and bias one operation; of three axes two.
+        let matrix = self.reshape(x, &[-1, *width as i64])?;
+        let product = self.matmul(matrix, weight)?;
+        let sum = self.add(product, bias)?;
+        let sides = self.int_list(&[-1, *rows as i64, outputs as i64])?;
+        // Given here, for a reshape would not know the name of the side that it finds out.
+        let shape = Shape(vec![batch.clone(), (*rows).into(), outputs.into()]);
+        let dtype = self.dtype(sum);
+        Ok(self.node("Reshape", &[sum, sides], Vec::new(), dtype, shape))
     }
 
     /// (x - mean) / √(variance + ε) × scale + bias over the last axis; scale and bias are f32 `[width]`.

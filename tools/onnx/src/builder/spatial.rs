@@ -104,6 +104,19 @@ impl GraphBuilder {
         self.pool("AveragePool", x, options)
     }
 
+    /// Mean of each map, `[N, C, 1, 1]`. On a processor this reads what convolutions write as they leave it, where a mean over
+    /// two axes has it laid out anew first.
+    ///
+    /// # Errors
+    /// A map that is not floating point `[N, C, H, W]`.
+    pub fn global_average_pool(&mut self, x: Value) -> Result<Value, BuildError> {
+        const OP: &str = "GlobalAveragePool";
+        let dtype = self.need_float(OP, x)?;
+        let map = self.need_rank(OP, x, 4)?;
+        let shape = Shape(vec![map.0[0].clone(), map.0[1].clone(), 1.into(), 1.into()]);
+        Ok(self.node(OP, &[x], Vec::new(), dtype, shape))
+    }
+
     fn pool(
         &mut self,
         op: &'static str,

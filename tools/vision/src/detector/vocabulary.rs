@@ -14,32 +14,32 @@ pub enum NamesError {
         source: std::io::Error,
     },
     /// Another number of names than the detector has classes.
-    #[error("{path} has {found} names, and the detector {expected} classes")]
+    #[error("{path} has {found} names, and the detector {expected} {of}")]
     Count {
         /// The file.
         path: PathBuf,
+        /// What is named: `objects` or `attributes`.
+        of: &'static str,
         /// Names in it.
         found: usize,
-        /// Classes.
+        /// What the detector has of them.
         expected: usize,
     },
 }
 
-/// Reads `objects_vocab.txt` or `attributes_vocab.txt`: the name of class n on line n, of synonyms the first.
+/// Reads `objects_vocab.txt` or `attributes_vocab.txt`: the name of class n on line n, of synonyms the first. `of` says what
+/// they name (`objects`, `attributes`).
 ///
 /// # Errors
-/// [`NamesError`] with the path; another number of names than `classes`.
-pub fn read_names(path: &Path, classes: usize) -> Result<Vec<String>, NamesError> {
+/// [`NamesError`] with the path; another number of names than `count`.
+pub fn read_names(path: &Path, of: &'static str, count: usize) -> Result<Vec<String>, NamesError> {
     let text = feature_store::text::read_text(path)
         .map_err(|source| NamesError::Io { path: path.to_owned(), source })?;
     let name = |line: &str| line.split(',').next().unwrap_or_default().trim().to_lowercase();
     let names: Vec<String> = text.lines().map(name).collect();
-    if names.len() != classes {
-        return Err(NamesError::Count {
-            path: path.to_owned(),
-            found: names.len(),
-            expected: classes,
-        });
+    if names.len() != count {
+        let (path, found, expected) = (path.to_owned(), names.len(), count);
+        return Err(NamesError::Count { path, of, found, expected });
     }
     Ok(names)
 }
@@ -53,8 +53,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("objects_vocab.txt");
         std::fs::write(&path, "Yolk\ngoal,net\nbathroom stall ,booth").unwrap();
-        assert_eq!(read_names(&path, 3).unwrap(), ["yolk", "goal", "bathroom stall"]);
-        let error = read_names(&path, 1600).unwrap_err().to_string();
+        assert_eq!(read_names(&path, "objects", 3).unwrap(), ["yolk", "goal", "bathroom stall"]);
+        let error = read_names(&path, "objects", 1600).unwrap_err().to_string();
         assert!(error.contains("has 3 names") && error.contains("1600"), "{error}");
     }
 }

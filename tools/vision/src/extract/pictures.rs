@@ -124,8 +124,7 @@ impl Pictures {
                 Kind::Zip => in_zip(path, file)?,
                 Kind::Tar => in_tar(path, file)?,
                 Kind::Picture => (vec![one(path)], Archive::None),
-                Kind::Gzip => {
-                    let what = "a compressed archive can only be read from its start; unpack it (gunzip) first";
+                Kind::Unreadable(what) => {
                     return Err(PicturesError::Malformed { path: path.into(), what: what.into() });
                 }
                 Kind::Other => (in_list(path)?, Archive::None),
@@ -225,18 +224,30 @@ impl Pictures {
 enum Kind {
     Zip,
     Tar,
-    Gzip,
     Picture,
+    /// What it is and what to do.
+    Unreadable(&'static str),
     Other,
 }
 
 fn kind(start: &[u8]) -> Kind {
     match start {
         [b'P', b'K', 3 | 5, ..] => Kind::Zip,
-        [0x1f, 0x8b, ..] => Kind::Gzip,
+        [0x1f, 0x8b, ..]
+        | [b'B', b'Z', b'h', ..]
+        | [0xfd, b'7', b'z', b'X', b'Z', 0, ..]
+        | [0x28, 0xb5, 0x2f, 0xfd, ..] => Kind::Unreadable(
+            "a compressed archive can only be read from its start; unpack it (gunzip, bunzip2, unxz, unzstd) first",
+        ),
+        [b'R', b'a', b'r', b'!', ..] | [b'7', b'z', 0xbc, 0xaf, ..] => {
+            Kind::Unreadable("archives are read as zip or tar; unpack it into a folder first")
+        }
         [0xff, 0xd8, ..] | [0x89, b'P', b'N', b'G', ..] => Kind::Picture,
         [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Kind::Picture,
         _ if start.get(257..262) == Some(b"ustar") => Kind::Tar,
+        _ if start.contains(&0) => Kind::Unreadable(
+            "it is no folder, no zip or tar archive, no JPEG, PNG or WebP, and no list of paths",
+        ),
         _ => Kind::Other,
     }
 }

@@ -74,6 +74,18 @@ fn computing_only_what_is_read_changes_no_feature() {
 }
 
 #[test]
+fn outputs_say_how_many_pictures_and_texts_they_are_of() {
+    let weights = weights("clip/vit_weights.safetensors");
+    let model = build(&weights, Options::default()).unwrap();
+    let embed = Architecture::of(&weights).unwrap().embed;
+    let shapes: Vec<String> =
+        model.outputs().iter().map(|(name, _, shape)| format!("{name} {shape}")).collect();
+    let [image, text] = ["image", "text"].map(|of| format!("{of}_features [{of}s, {embed}]"));
+    let logits = ["logits_per_image [images, texts]", "logits_per_text [texts, images]"];
+    assert_eq!(shapes, [&image, &text, logits[0], logits[1]]);
+}
+
+#[test]
 fn padding_behind_the_longest_text_may_be_cut_off() {
     let expected = tensors("clip/vit_io.safetensors");
     let weights = weights("clip/vit_weights.safetensors");

@@ -61,7 +61,9 @@ impl Parts<'_, '_, '_> {
 /// 0, 1, … T - 1, i64 `[1, T]`: counted on the tokens, for a shape would be computed on the CPU.
 fn positions(graph: &mut GraphBuilder, tokens: Value) -> Result<Value, BuildError> {
     let (zero, one) = (graph.scalar_i64(0)?, graph.scalar_i64(1)?);
-    let first = graph.slice(tokens, 0, 0, 1)?;
+    // Gathered, for a slice of an unknown number of texts is of an unknown number, too.
+    let first = graph.int_list(&[0])?;
+    let first = graph.gather(tokens, first, 0)?;
     let zeros = graph.mul(first, zero)?;
     let ones = graph.add(zeros, one)?;
     let counted = graph.cumulative_sum(ones, 1)?;

@@ -13,8 +13,10 @@ impl Parts<'_, '_, '_> {
         self.tap("roi.pooled", pooled)?;
         let maps = self.last_stage(pooled)?;
         self.tap("roi.res5", maps)?;
-        let features =
-            self.graph.scope("features", |graph| graph.reduce_mean(maps, &[2, 3], false))?;
+        let features = self.graph.scope("features", |graph| {
+            let means = graph.global_average_pool(maps)?;
+            graph.squeeze(means, &[2, 3])
+        })?;
         let [classes, width] = self.weights.sides(&format!("{PREDICTOR}.cls_score.weight"))?;
         let [sides, _] = self.weights.sides(&format!("{PREDICTOR}.bbox_pred.weight"))?;
         let logits = self.linear("cls_score", [classes, width], features)?;
