@@ -5,6 +5,8 @@ mod foreign;
 
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use feature_store::convert::{OnError, convert};
 use feature_store::export::{ForeignFormat, export};
 use feature_store::formats::npy::NpySink;
@@ -270,4 +272,19 @@ fn regions_without_features_are_a_finding() {
     let report = validated(&path, &Options::default());
     assert_eq!(report.bad_images, 1);
     assert!(report.findings[0].what.contains("no features"), "{:?}", report.findings);
+}
+
+#[test]
+fn a_tsv_with_boxes_of_f64_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.tsv");
+    let corners: Vec<u8> =
+        image().boxes.as_flattened().iter().flat_map(|&x| f64::from(x).to_le_bytes()).collect();
+    let features: Vec<u8> = image().features.iter().flat_map(|x| x.to_le_bytes()).collect();
+    let [corners, features] = [corners, features].map(|bytes| STANDARD.encode(bytes));
+    std::fs::write(&path, format!("a\t100\t80\t2\t{corners}\t{features}\n")).unwrap();
+    let mut records = formats::open(&path).unwrap().records().unwrap();
+    let (_, read) = records.next().unwrap().unwrap().decode().unwrap();
+    assert_eq!(read, image());
+    assert!(validated(&path, &Options::default()).is_good());
 }

@@ -9,7 +9,7 @@ mod write;
 
 use std::path::{Path, PathBuf};
 
-use super::base64::decode;
+use super::base64::{self, decode};
 use super::{FeatureSource, FormatError, RecordError, Records, SourceInfo, SourceRecord};
 use crate::{Labels, Regions};
 use lines::{Line, Lines};
@@ -205,17 +205,18 @@ fn parse(line: &[u8], columns: &[Column]) -> Result<Regions, String> {
         let digits = text.strip_suffix(".0").unwrap_or(text);
         digits.parse().map_err(|_| format!("its {name} `{text}` is no whole number"))
     };
-    let boxes = decode::<f32>(field(Column::Boxes).unwrap_or(&[]), "boxes")?;
+    let count = field(Column::Count).map(|text| String::from_utf8_lossy(text));
+    let counted = count.as_ref().and_then(|count| count.trim().parse().ok());
+    let boxes = base64::boxes(field(Column::Boxes).unwrap_or(&[]), counted)?;
     let features = decode::<f32>(field(Column::Features).unwrap_or(&[]), "features")?;
     let (boxes, rest) = boxes.as_chunks::<4>();
     let n = boxes.len();
     if n == 0 || !rest.is_empty() {
         return Err(format!("its boxes hold {} numbers", 4 * n + rest.len()));
     }
-    if let Some(count) = field(Column::Count)
-        && str::from_utf8(count).ok().and_then(|count| count.trim().parse().ok()) != Some(n)
+    if let Some(count) = count
+        && counted != Some(n)
     {
-        let count = String::from_utf8_lossy(count);
         return Err(format!("it counts {} boxes and holds {n}", count.trim()));
     }
     if features.len() % n != 0 {
