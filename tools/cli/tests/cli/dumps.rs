@@ -148,3 +148,27 @@ fn a_uniter_dump_without_counts_is_converted_with_a_word() {
     assert!(code == 0 && said.contains("no boxes are cut off"), "{said}");
     assert_eq!(run(&["store", "validate", &uniter]).0, 1);
 }
+
+#[test]
+fn a_comparison_that_does_not_reach_the_end_says_what_it_has_found() {
+    let place = Place::new();
+    let (store, tsv) = (place.path("store"), place.path("a.tsv"));
+    assert_eq!(run(&["store", "convert", &fixture("volta.h5"), &store]).0, 0);
+    assert_eq!(run(&["store", "convert", &store, &tsv]).0, 0);
+    let whole = std::fs::read(&tsv).unwrap();
+    let cut = place.path("cut.tsv");
+    std::fs::write(&cut, &whole[..whole.len() - 100]).unwrap();
+    for [first, second] in [[&tsv, &cut], [&store, &cut], [&cut, &store]] {
+        let (code, out, said) = run(&["store", "diff", first, second, "--json"]);
+        let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+        let why = report["incomplete"].as_str().unwrap();
+        assert!(code == 2 && said.contains("to the end") && said.contains(why), "{said}");
+        let numbers = ["common", "only_first", "only_second"].map(|name| report[name].as_u64());
+        assert_eq!(numbers, [Some(7), Some(0), Some(0)], "{first} {second}");
+        let (code, out, _) = run(&["store", "diff", first, second]);
+        assert!(code == 2 && out.contains("incomplete   what follows was not compared"), "{out}");
+    }
+    let (_, out, _) = run(&["store", "diff", &tsv, &store, "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert!(report["incomplete"].is_null(), "{out}");
+}
