@@ -9,7 +9,9 @@ use feature_store::convert::{ConvertError, append};
 use feature_store::formats;
 
 use super::choices::{ConflictArg, OnErrorArgs};
-use super::outcome::{explain, interrupted, report_json, say_skipped, skipped_remark, verdict};
+use super::outcome::{
+    explain, interrupted, report_json, say_settled, say_skipped, skipped_remark, verdict,
+};
 use super::selection::SelectionArgs;
 use super::{count, open_store};
 use crate::interrupt;
@@ -73,5 +75,6 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             count(report.schema.count, "image")
         );
     }
+    say_settled(report.conflicts, Some(&asked));
     Ok(verdict(&report.skipped, &report.findings, &args.store, &asked))
 }

@@ -17,7 +17,7 @@ use feature_store::{RoundingError, WriterOptions, formats};
 use super::choices::{CompressionArg, ConflictArg, OnErrorArgs, PrecisionArg};
 use super::count;
 use super::outcome::{
-    explain, interrupted, report_json, say_merged, say_skipped, skipped_remark, verdict,
+    explain, interrupted, report_json, say_settled, say_skipped, skipped_remark, verdict,
 };
 use super::selection::{Asked, SelectionArgs};
 use super::target::{check_promise, named_format};
@@ -209,9 +209,8 @@ fn to_store(
             started.elapsed().as_secs_f64(),
         );
     }
-    let is_merged = say_merged(report.conflicts, asked);
-    let found = verdict(&report.skipped, &report.findings, &args.target, asked);
-    Ok(if is_merged { ExitCode::FAILURE } else { found })
+    say_settled(report.conflicts, Some(asked));
+    Ok(verdict(&report.skipped, &report.findings, &args.target, asked))
 }
 
 /// Says that what was written is not what was first given, if the source had been rounded, or was when it was read.

@@ -9,7 +9,7 @@ use feature_store::merge::merge;
 
 use super::choices::ConflictArg;
 use super::count;
-use super::outcome::{interrupted, say_findings};
+use super::outcome::{interrupted, say_findings, say_settled};
 use super::target::check_store;
 use crate::interrupt;
 use crate::progress::Progress;
@@ -70,5 +70,6 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             count(report.conflicts, "conflict")
         );
     }
+    say_settled(report.conflicts, None);
     Ok(ExitCode::from(u8::from(say_findings(&report.findings, &args.target))))
 }

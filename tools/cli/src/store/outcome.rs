@@ -100,13 +100,19 @@ fn is_duplicate(error: &ConvertError) -> bool {
     )
 }
 
-/// Says that images were lost to others of one id only because a rule has made it one; whether it is so.
-pub fn say_merged(conflicts: u64, asked: &Asked) -> bool {
-    let merged = asked.merged().filter(|_| conflicts > 0);
-    if let Some(merged) = &merged {
-        errln!("{merged}; of images with different contents one was kept");
+/// Says that of images with different contents one was kept, as --on-conflict has it: asked for, and so no finding. If a
+/// rename rule has made them one, that is said, too.
+pub fn say_settled(conflicts: u64, asked: Option<&Asked>) {
+    if conflicts == 0 {
+        return;
     }
-    merged.is_some()
+    errln!(
+        "{} settled by --on-conflict: of images of one id with different contents one was kept",
+        count(conflicts, "conflict")
+    );
+    if let Some(merged) = asked.and_then(Asked::merged) {
+        errln!("{merged}");
+    }
 }
 
 /// Why nothing was taken: perhaps nothing that was asked for is there; or why images are one.
