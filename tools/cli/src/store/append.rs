@@ -14,6 +14,7 @@ use super::outcome::{
 };
 use super::selection::SelectionArgs;
 use super::{count, open_store};
+use crate::console::shown;
 use crate::interrupt;
 use crate::progress::Progress;
 
@@ -59,7 +60,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Err(error @ ConvertError::Interrupted { .. }) => return Ok(interrupted(&error)),
         other => other
             .map_err(|error| explain(error, &asked))
-            .with_context(|| format!("cannot append to {}", args.store.display()))?,
+            .with_context(|| format!("cannot append to {}", shown(&args.store)))?,
     };
     say_skipped(&report.skipped, &on_error, args.json);
     if args.json {
@@ -67,7 +68,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     } else {
         outln!(
             "{}: {} added, {} already there, {} of other contents, {} skipped; now {}",
-            args.store.display(),
+            shown(&args.store),
             count(report.added, "image"),
             report.present,
             report.conflicts,

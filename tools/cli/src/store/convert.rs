@@ -21,6 +21,7 @@ use super::outcome::{
 };
 use super::selection::{Asked, SelectionArgs};
 use super::target::{check_promise, named_format};
+use crate::console::shown;
 use crate::interrupt;
 use crate::progress::Progress;
 
@@ -121,7 +122,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             Some(stopped @ (ConvertError::Interrupted { .. } | ConvertError::Abandoned)) => {
                 Ok(interrupted(stopped))
             }
-            _ => Err(error.context(format!("cannot convert {}", args.source.display()))),
+            _ => Err(error.context(format!("cannot convert {}", shown(&args.source)))),
         },
         done => done,
     }
@@ -199,7 +200,7 @@ fn to_store(
         let schema = &report.schema;
         outln!(
             "{}: {} of {} x {}, {} skipped, {} taken over{}, {:.1} s",
-            args.target.display(),
+            shown(&args.target),
             count(schema.count, "image"),
             super::info::region_count(schema),
             schema.dim,
@@ -266,7 +267,7 @@ fn to_foreign(
     } else {
         outln!(
             "{}: {}, {} repeated, {} skipped, {:.1} s",
-            target.display(),
+            shown(target),
             count(report.images, "image"),
             report.repeated,
             report.skipped.len(),

@@ -8,6 +8,7 @@ use feature_store::diff::{DiffReport, Options, diff};
 use feature_store::formats::Input;
 use feature_store::text::visible;
 
+use crate::console::shown;
 use crate::interrupt;
 use crate::progress::Progress;
 
@@ -50,7 +51,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let compared =
         diff(first, second, &options, interrupt::flag(), &mut |done| progress.set(done, ""));
     progress.finish();
-    let what = || format!("cannot compare {} and {}", args.first.display(), args.second.display());
+    let what = || format!("cannot compare {} and {}", shown(&args.first), shown(&args.second));
     let Some(report) = compared.with_context(what)? else { return Ok(interrupt::exit_code()) };
     if args.json {
         outln!("{}", crate::console::json(&report)?);

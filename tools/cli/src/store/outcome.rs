@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::count;
 use super::selection::Asked;
+use crate::console::shown;
 use crate::interrupt;
 
 /// Skipped records that are told one by one; more are only counted.
@@ -46,7 +47,7 @@ pub fn say_quarantined(records: u64, folder: &Path) {
     errln!(
         "{} in {} (report.jsonl says what is wrong with each)",
         count(records, "bad record"),
-        folder.display()
+        shown(folder)
     );
 }
 
@@ -80,7 +81,7 @@ pub fn say_findings(findings: &Findings, target: &Path) -> bool {
             count(findings.images, "image"),
             visible(id),
             visible(what),
-            target.display()
+            shown(target)
         );
     }
     findings.images > 0

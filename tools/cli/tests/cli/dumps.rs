@@ -137,6 +137,28 @@ fn ids_stay_on_their_lines_and_move_no_cursor() {
 }
 
 #[test]
+fn paths_stay_on_their_lines_and_move_no_cursor() {
+    let place = Place::new();
+    let (store, spelled) = (place.path("s\n\u{1b}[31m"), r"/s\n\u{1b}[31m: ");
+    let source = fixture("volta.h5");
+    let [other, tsv] = ["o\n\u{1b}", "t\n\u{1b}.tsv"].map(|name| place.path(name));
+    let commands: [(&[&str], &str); 5] = [
+        (&["convert", &source, &store], spelled),
+        (&["convert", &store, &tsv], r"/t\n\u{1b}.tsv: "),
+        (&["append", &store, &source], spelled),
+        (&["compact", &store], spelled),
+        (&["merge", &other, &store], r"/o\n\u{1b}: "),
+    ];
+    for (command, spelled) in commands {
+        let (code, out, said) = run(&[&["store"], command].concat());
+        assert!(code == 0 && out.contains(spelled), "{command:?}: {out}{said}");
+        assert_eq!(out.lines().count(), 1, "{out}");
+    }
+    let (code, _, said) = run(&["store", "get", &store, "\u{1b}\n"]);
+    assert!(code == 2 && !said.contains('\u{1b}'), "{said}");
+}
+
+#[test]
 fn a_uniter_dump_without_counts_is_converted_with_a_word() {
     let place = Place::new();
     let (uniter, store) = (place.path("uniter"), place.path("store"));
