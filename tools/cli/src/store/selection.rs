@@ -60,7 +60,7 @@ impl SelectionArgs {
                 .into_iter()
                 .collect();
             if ids.is_empty() {
-                bail!("the list of ids {} is empty", shown(path));
+                bail!("the list of ids {} is empty: it has one id a line", shown(path));
             }
             selection.ids = Some(ids);
         }
