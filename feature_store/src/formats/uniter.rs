@@ -306,10 +306,11 @@ impl FeatureSink for UniterSink {
             id: id.to_owned(),
             what,
         })?;
+        self.writer.put_image(id, ".npz", value)?;
         npz::note_left_out(&mut self.left_out, regions);
         self.left_out.note("class probabilities", regions.class_probabilities.is_some());
         self.counts.insert(format!("{id}.npz"), regions.len().into());
-        self.writer.put_image(id, ".npz", value)
+        Ok(())
     }
 
     fn finish(mut self: Box<Self>) -> Result<(), FormatError> {

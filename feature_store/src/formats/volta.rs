@@ -298,9 +298,10 @@ impl FeatureSink for VoltaSink {
         }
         let pickle = self.record(id, regions).and_then(|record| unpickle::write(&record));
         let pickle = pickle.map_err(|fault| unwritable(fault.to_string()))?;
+        self.writer.put_image(id, "", pickle)?;
         self.left_out.note("extents", regions.extents.is_some());
         self.keys.push(Value::Bytes(id.as_bytes().into()));
-        self.writer.put_image(id, "", pickle)
+        Ok(())
     }
 
     fn finish(mut self: Box<Self>) -> Result<(), FormatError> {
