@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::formats::{RecordError, SourceRecord};
 use crate::record::RecordView;
 use crate::schema::image_digest;
-use crate::{Compression, FeatureStore, Regions, Schema, StoreError};
+use crate::{FeatureStore, Regions, Schema, StoreError};
 
 /// An image's part of the digest, and its regions; the bytes of a bad record go with the error if they are to be kept.
 pub(super) fn check_stored(
@@ -30,24 +30,8 @@ fn check_record(record: &RecordView, schema: &Schema) -> Result<Regions, String>
     if !record.is_intact() {
         return Err("its checksum does not fit".into());
     }
-    if record.dim != schema.dim as usize {
-        return Err(format!("{} values per region; the store says {}", record.dim, schema.dim));
-    }
-    if record.precision != schema.precision {
-        let (is, said) = (record.precision.name(), schema.precision.name());
-        return Err(format!("its features are {is}; the store says {said}"));
-    }
-    if record.compression != Compression::None && record.compression != schema.compression {
-        let (is, said) = (record.compression.name(), schema.compression.name());
-        return Err(format!("it is compressed by {is}; the store says {said}"));
-    }
-    let (count, range) = (record.regions as u32, schema.min_regions..=schema.max_regions);
-    if !range.contains(&count) {
-        return Err(format!(
-            "{count} regions; the store says {} to {}",
-            range.start(),
-            range.end()
-        ));
+    if let Some(what) = schema.disagreement(record) {
+        return Err(what);
     }
     let regions = record.to_regions();
     check_regions(&regions).map(|()| regions)
@@ -169,7 +153,7 @@ pub(crate) fn check_regions(regions: &Regions) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Precision, Provenance, record};
+    use crate::{Compression, Precision, Provenance, record};
 
     #[test]
     fn a_record_that_is_encoded_otherwise_than_the_store_says_is_a_finding() {
