@@ -43,8 +43,10 @@ fn detected() -> Regions {
 #[test]
 fn numbers_of_another_type_read_as_f32_are_a_finding() {
     let given = detected();
-    let pairs: Vec<u8> =
-        given.features.iter().flat_map(|&x| half::f16::from_f32(x).to_le_bytes()).collect();
+    let pairs = |more: f32| -> Vec<u8> {
+        let halves = given.features.iter().map(|&x| half::f16::from_f32(x + more));
+        halves.flat_map(half::f16::to_le_bytes).collect()
+    };
     let halves: Vec<u8> =
         given.features.iter().flat_map(|&x| f64::from(x * 1.1).to_le_bytes()).collect();
     let read = |bytes: Vec<u8>| {
@@ -55,9 +57,12 @@ fn numbers_of_another_type_read_as_f32_are_a_finding() {
         Regions { dim: features.len() / 2, features, ..image() }
     };
     let folder = tempfile::tempdir().unwrap();
-    for (name, image, is_good) in
-        [("sound", given.clone(), true), ("f16", read(pairs), false), ("f64", read(halves), false)]
-    {
+    for (name, image, is_good) in [
+        ("sound", given.clone(), true),
+        ("f16", read(pairs(0.0)), false),
+        ("f16 without zeros", read(pairs(0.6)), false),
+        ("f64", read(halves), false),
+    ] {
         let path = folder.path().join(name);
         let mut sink = NpySink::create(&path).unwrap();
         sink.append("a", &image).unwrap();
