@@ -31,7 +31,7 @@ pub struct AppendOptions {
 ///
 /// # Errors
 /// What [`FeatureStore::open`] and [`StoreWriter::create`] say; [`StoreError::OtherPartial`] if an interrupted run with
-/// another source left a partial.
+/// another source left a partial; [`StoreError::Schema`] for a store whose schema is not that of its records.
 pub fn reopen(
     path: &Path,
     provenance: Provenance,
@@ -43,6 +43,7 @@ pub fn reopen(
     let path = claim.target();
     let store = FeatureStore::open(path)?;
     store.check_for_successor()?;
+    store.check_schema()?;
     let schema = store.schema().clone();
     // Whatever else lies in its folder would be lost when the successor takes its place.
     target::check(path, StoreSource::FORMAT, true, &[])?;

@@ -66,6 +66,20 @@ pub enum StoreError {
         /// Images it holds.
         holds: u64,
     },
+    /// A store whose records are not what its schema says.
+    #[error(
+        "{path} is damaged or was changed: its schema does not fit the record of `{}` ({what}); `xenc store validate` lists \
+         what does not fit, `xenc store repair` makes a store of what does",
+        visible(.id)
+    )]
+    Schema {
+        /// The directory.
+        path: PathBuf,
+        /// The image id.
+        id: String,
+        /// What is otherwise.
+        what: String,
+    },
     /// An id that LMDB cannot hold.
     #[error("image id `{}` has {bytes} bytes; 1 to 511 are possible", visible(.id))]
     IdLength {

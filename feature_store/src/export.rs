@@ -80,10 +80,6 @@ impl ForeignFormat {
         })
     }
 
-    fn is_half(self) -> bool {
-        matches!(self, ForeignFormat::Uniter { half: true, .. } | ForeignFormat::Npz { half: true })
-    }
-
     /// Why this format has no place for an image, if that can be told before it is written.
     fn refusal(self, regions: &Regions) -> Option<&'static str> {
         match self {
@@ -151,7 +147,7 @@ pub struct ExportReport {
     pub images: u64,
     /// Images that came again with equal contents, which are written once.
     pub repeated: u64,
-    /// Records that could not be read, and why.
+    /// Records that could not be read, or that the format cannot hold, and why.
     pub skipped: Vec<SkippedRecord>,
     /// Images written as they are that [`validate`](crate::validate) finds something wrong with.
     pub findings: Findings,
@@ -221,7 +217,7 @@ fn write(
     let refused = decoded.iter().flatten().find_map(|image| {
         format.refusal(&image.regions).map(|what| (image.id.clone(), what.to_owned()))
     });
-    if let Some((id, what)) = refused {
+    if let Some((id, what)) = refused.filter(|_| *on_error == OnError::Fail) {
         return Err(FormatError::Unwritable { path: target.to_owned(), id, what }.into());
     }
     let mut sink = format.create(path)?;
@@ -243,7 +239,8 @@ fn write(
                         tally.take(finding.map(|what| Finding { id, what }));
                     }
                     // Refused before anything was written of it.
-                    Err(FormatError::Unwritable { id, what, .. }) if format.is_half() => {
+                    Err(FormatError::Unwritable { id, what, .. }) if *on_error != OnError::Fail => {
+                        let what = format!("it cannot be written: {what}");
                         tally.skip(RecordError::new(&info.path, id, what))?;
                     }
                     Err(error) => return Err(error.into()),

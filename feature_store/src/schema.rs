@@ -66,6 +66,32 @@ impl Schema {
         }
     }
 
+    /// What a record of the store has otherwise than the store says, if anything.
+    pub(crate) fn disagreement(&self, record: &RecordView) -> Option<String> {
+        let (regions, range) = (record.regions as u32, self.min_regions..=self.max_regions);
+        let (precision, compression) = (record.precision, record.compression);
+        let differs = |is: &str, said: &str| Some(format!("{is}; the store says {said}"));
+        if record.dim != self.dim as usize {
+            return differs(&format!("{} values per region", record.dim), &self.dim.to_string());
+        }
+        if precision != self.precision {
+            return differs(
+                &format!("its features are {}", precision.name()),
+                self.precision.name(),
+            );
+        }
+        // A record that gains nothing is not compressed.
+        if compression != Compression::None && compression != self.compression {
+            let is = format!("it is compressed by {}", compression.name());
+            return differs(&is, self.compression.name());
+        }
+        if !range.contains(&regions) {
+            let said = format!("{} to {}", self.min_regions, self.max_regions);
+            return differs(&format!("{regions} regions"), &said);
+        }
+        None
+    }
+
     /// Takes one more image into account.
     pub(crate) fn add(&mut self, id: &str, record: &RecordView, error: &RoundingError) {
         let (regions, dim) = (record.regions as u32, record.dim as u32);

@@ -232,6 +232,29 @@ impl FeatureStore {
         self.check_whole()
     }
 
+    /// Makes sure that the first and the last record are what the schema says, which was not written with them if they are
+    /// not: others that come to them would be made to its measure. Damaged ones are for validation to tell.
+    ///
+    /// # Errors
+    /// [`StoreError::Schema`].
+    pub(crate) fn check_schema(&self) -> Result<(), StoreError> {
+        let shared = &self.shared;
+        let transaction = shared.read()?;
+        let ends = [shared.regions.first(&transaction), shared.regions.last(&transaction)];
+        for end in ends {
+            let Some((id, bytes)) = end.map_err(shared.heed())? else { continue };
+            let record = RecordView::parse(bytes).ok();
+            if let Some(what) = record.and_then(|record| shared.schema.disagreement(&record)) {
+                return Err(StoreError::Schema {
+                    path: shared.path.clone(),
+                    id: id.to_owned(),
+                    what,
+                });
+            }
+        }
+        Ok(())
+    }
+
     /// A record's bytes as they are stored, for one pass over a store of any size: read in one piece, then let go.
     pub(crate) fn record_bytes(&self, id: &str) -> Result<Vec<u8>, StoreError> {
         let shared = &self.shared;

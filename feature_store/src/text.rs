@@ -12,6 +12,9 @@ use std::path::Path;
 /// Largest file of this kind: forty million ids of 25 letters.
 const MAX_BYTES: u64 = 1 << 30;
 
+/// What else may be given as a list.
+const NO_LIST: &str = "it is no regular file: a list is a file of text with one id a line, or a pipe, or `-` for stdin";
+
 /// A file that is read line by line, of any length.
 ///
 /// # Errors
@@ -66,11 +69,14 @@ fn utf8(bytes: Vec<u8>) -> io::Result<String> {
 /// # Errors
 /// What the system says; what is no file or pipe, or no UTF-8 text of at most a gibibyte.
 pub fn read_list(path: &Path) -> io::Result<Vec<String>> {
-    let is_pipe = || std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo());
-    let bytes = match path.as_os_str() == "-" {
-        true => read_to_end(io::stdin().lock())?,
-        false if is_pipe() => read_to_end(File::open(path)?)?,
-        false => read(path)?,
+    let bytes = if path.as_os_str() == "-" {
+        read_to_end(io::stdin().lock())?
+    } else {
+        match std::fs::metadata(path)? {
+            is if is.is_file() => read(path)?,
+            is if is.file_type().is_fifo() => read_to_end(File::open(path)?)?,
+            _ => return Err(io::Error::new(ErrorKind::InvalidInput, NO_LIST)),
+        }
     };
     let text = utf8(bytes)?;
     // Editors on Windows begin a file with a mark of its byte order.
@@ -122,7 +128,9 @@ mod tests {
         assert_eq!(read_list(&path).unwrap(), ["a", "b", "c", "d\ne", "7", "\"f"]);
         std::fs::write(&path, b"\xff\xfe").unwrap();
         assert!(read_list(&path).unwrap_err().to_string().contains("UTF-8"));
-        assert!(read_list(Path::new("/dev/zero")).unwrap_err().to_string().contains("regular"));
-        assert!(read_list(folder.path()).unwrap_err().to_string().contains("regular"));
+        for no_list in [Path::new("/dev/zero"), Path::new("/dev/null"), folder.path()] {
+            let said = read_list(no_list).unwrap_err().to_string();
+            assert!(said.contains("no regular file") && said.contains("one id a line"), "{said}");
+        }
     }
 }

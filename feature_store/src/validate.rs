@@ -14,6 +14,7 @@ use crate::quarantine::Quarantine;
 use crate::{FeatureStore, Regions, Schema, StoreError, image_sets, target};
 
 mod check;
+mod mistaken;
 mod statistics;
 
 pub(crate) use check::check_regions;

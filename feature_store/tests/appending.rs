@@ -232,3 +232,51 @@ fn a_store_that_nothing_comes_to_stays_as_it_is() {
     };
     assert_eq!([named(20), named(21)], [more.to_str().unwrap(); 2]);
 }
+
+/// Writes other numbers into the schema of a store of two regions of eight values in f32, wherever it stands in the file.
+fn forge(store: &Path, [dim, precision, compression]: [u32; 3]) {
+    let schema = |[dim, precision, compression]: [u32; 3]| {
+        let numbers = [dim, 2, 2, precision, compression].map(u32::to_le_bytes);
+        [&[2], numbers.as_flattened()].concat()
+    };
+    let (written, forged) = (schema([8, 0, 0]), schema([dim, precision, compression]));
+    let file = store.join("data.mdb");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let places = (0..bytes.len() - written.len()).filter(|&at| bytes[at..].starts_with(&written));
+    let places: Vec<usize> = places.collect();
+    assert!(!places.is_empty());
+    places.iter().for_each(|&at| bytes[at..at + forged.len()].copy_from_slice(&forged));
+    std::fs::write(file, bytes).unwrap();
+}
+
+#[test]
+fn nothing_is_appended_to_a_store_whose_schema_is_not_that_of_its_records() {
+    let folder = tempfile::tempdir().unwrap();
+    let more = folder.path().join("more");
+    dump(&more, "more", &image(1));
+    for (name, forged, reason) in [
+        ("sound", [8, 0, 0], ""),
+        ("f16", [8, 1, 0], "its features are f32; the store says f16"),
+        ("dim", [9, 0, 0], "8 values per region; the store says 9"),
+    ] {
+        let path = folder.path().join(name);
+        store(&path);
+        forge(&path, forged);
+        let before = std::fs::read(path.join("data.mdb")).unwrap();
+        let added = add(&more, &path, AppendOptions::default());
+        if reason.is_empty() {
+            assert_eq!(added.unwrap().added, 1);
+            continue;
+        }
+        let error = added.unwrap_err();
+        let is_told = matches!(error, ConvertError::Store(StoreError::Schema { .. }));
+        let said = error.to_string();
+        assert!(is_told && said.contains(reason) && said.contains("`img0`"), "{said}");
+        assert!(
+            said.contains("xenc store validate") && said.contains("xenc store repair"),
+            "{said}"
+        );
+        assert_eq!(std::fs::read(path.join("data.mdb")).unwrap(), before);
+        assert!(!folder.path().join(format!(".{name}.partial")).exists());
+    }
+}

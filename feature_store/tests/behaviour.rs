@@ -360,3 +360,26 @@ fn a_uniter_dump_without_its_counts_is_found_out() {
     plant(&environment, "__keys__", b"[\"a.npz\", 7]");
     assert!(findings(&dump)[0].contains("no JSON list of keys"), "{:?}", findings(&dump));
 }
+
+#[test]
+fn counts_of_a_uniter_dump_may_be_spelt_as_floating_point_numbers() {
+    let folder = tempfile::tempdir().unwrap();
+    let dump = folder.path().join("uniter");
+    let mut sink = UniterSink::create(&dump, UniterEncoding::Msgpack, false).unwrap();
+    sink.append("a", &regions(1)).unwrap();
+    Box::new(sink).finish().unwrap();
+    let read = |count: &str| -> Result<usize, String> {
+        let text = format!("{{\"a.npz\": {count}}}");
+        std::fs::write(dump.join("nbb_th0.2_max100_min10.json"), text).unwrap();
+        let source = formats::open(&dump).map_err(|error| error.to_string())?;
+        let record = source.records().unwrap().next().unwrap().unwrap();
+        Ok(record.decode().unwrap().1.len())
+    };
+    assert_eq!(read("1").unwrap(), 1);
+    assert_eq!(read("1.0").unwrap(), 1);
+    assert_eq!(read("0.1e1").unwrap(), 1);
+    for count in ["1.5", "-1", "-1.0", "1e300"] {
+        let said = read(count).unwrap_err();
+        assert!(said.contains("the count of `a.npz`") && said.contains("no whole"), "{said}");
+    }
+}

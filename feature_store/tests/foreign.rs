@@ -5,6 +5,8 @@ mod foreign;
 
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use feature_store::convert::{OnError, convert};
 use feature_store::export::{ForeignFormat, export};
 use feature_store::formats::npy::NpySink;
@@ -41,8 +43,10 @@ fn detected() -> Regions {
 #[test]
 fn numbers_of_another_type_read_as_f32_are_a_finding() {
     let given = detected();
-    let pairs: Vec<u8> =
-        given.features.iter().flat_map(|&x| half::f16::from_f32(x).to_le_bytes()).collect();
+    let pairs = |more: f32| -> Vec<u8> {
+        let halves = given.features.iter().map(|&x| half::f16::from_f32(x + more));
+        halves.flat_map(half::f16::to_le_bytes).collect()
+    };
     let halves: Vec<u8> =
         given.features.iter().flat_map(|&x| f64::from(x * 1.1).to_le_bytes()).collect();
     let read = |bytes: Vec<u8>| {
@@ -53,9 +57,12 @@ fn numbers_of_another_type_read_as_f32_are_a_finding() {
         Regions { dim: features.len() / 2, features, ..image() }
     };
     let folder = tempfile::tempdir().unwrap();
-    for (name, image, is_good) in
-        [("sound", given.clone(), true), ("f16", read(pairs), false), ("f64", read(halves), false)]
-    {
+    for (name, image, is_good) in [
+        ("sound", given.clone(), true),
+        ("f16", read(pairs(0.0)), false),
+        ("f16 without zeros", read(pairs(0.6)), false),
+        ("f64", read(halves), false),
+    ] {
         let path = folder.path().join(name);
         let mut sink = NpySink::create(&path).unwrap();
         sink.append("a", &image).unwrap();
@@ -270,4 +277,19 @@ fn regions_without_features_are_a_finding() {
     let report = validated(&path, &Options::default());
     assert_eq!(report.bad_images, 1);
     assert!(report.findings[0].what.contains("no features"), "{:?}", report.findings);
+}
+
+#[test]
+fn a_tsv_with_boxes_of_f64_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.tsv");
+    let corners: Vec<u8> =
+        image().boxes.as_flattened().iter().flat_map(|&x| f64::from(x).to_le_bytes()).collect();
+    let features: Vec<u8> = image().features.iter().flat_map(|x| x.to_le_bytes()).collect();
+    let [corners, features] = [corners, features].map(|bytes| STANDARD.encode(bytes));
+    std::fs::write(&path, format!("a\t100\t80\t2\t{corners}\t{features}\n")).unwrap();
+    let mut records = formats::open(&path).unwrap().records().unwrap();
+    let (_, read) = records.next().unwrap().unwrap().decode().unwrap();
+    assert_eq!(read, image());
+    assert!(validated(&path, &Options::default()).is_good());
 }

@@ -207,6 +207,44 @@ fn ids_that_lead_out_of_a_folder_are_not_written() {
     }
 }
 
+#[test]
+fn images_that_a_format_cannot_hold_are_left_out_on_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let [store, target] = ["store", "target"].map(|name| folder.path().join(name));
+    let (long, longer) = ("x".repeat(250), "y".repeat(509));
+    let ids = ["../../outside", "a_info", "keys", "plain", "tab\t", "zero\0", &long, &longer];
+    let mut writer = StoreWriter::create(&store, WriterOptions::default()).unwrap();
+    ids.iter().for_each(|id| writer.append(id, &image(1)).unwrap());
+    writer.finish().unwrap();
+    let volta = ForeignFormat::Volta(VoltaEncoding::Raw);
+    let uniter = ForeignFormat::Uniter { encoding: UniterEncoding::Msgpack, half: false };
+    let tsv = ForeignFormat::Tsv(TsvOrder::BottomUp, TsvCompression::Plain);
+    let left_out: [(ForeignFormat, &[&str]); 7] = [
+        (ForeignFormat::Npy, &["../../outside", "a_info", &long, &longer, "zero\0"]),
+        (ForeignFormat::Npz { half: false }, &["../../outside", &longer, "zero\0"]),
+        (ForeignFormat::Hdf5, &["../../outside", "zero\0"]),
+        (ForeignFormat::IndexedHdf5, &["zero\0"]),
+        (volta, &["keys"]),
+        (uniter, &[&longer]),
+        (tsv, &["tab\t", "zero\0"]),
+    ];
+    for (format, left_out) in left_out {
+        let source = formats::open(&store).unwrap();
+        let report = export(source, &target, format, true, &OnError::Skip, &RUN, &mut |_| {});
+        let report = report.unwrap();
+        let skipped: Vec<&str> = report.skipped.iter().map(|it| &*it.key).collect();
+        assert_eq!(skipped, left_out, "{format:?}");
+        assert!(report.skipped[0].reason.contains("it cannot be written"), "{format:?}");
+        // Nothing of them is in the output, not even in its lists.
+        let source = formats::open(&target).unwrap();
+        let found = validate_source(source, &Options::default(), &RUN, &mut |_| {});
+        let found = found.unwrap().unwrap();
+        assert!(found.is_good(), "{format:?}: {:?} {:?}", found.findings, found.store_findings);
+        assert_eq!(found.images as usize, ids.len() - left_out.len(), "{format:?}");
+        let _ = std::fs::remove_dir_all(&target).or_else(|_| std::fs::remove_file(&target));
+    }
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn pipes_and_devices_in_place_of_files_are_refused_at_once() {

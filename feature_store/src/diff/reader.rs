@@ -11,6 +11,8 @@ pub(super) struct Reader {
     path: PathBuf,
     records: Records,
     head: Option<Box<dyn SourceRecord>>,
+    /// Why there is none.
+    failed: Option<RecordError>,
     /// The ids before it; `None` of a store, which repeats none.
     seen: Option<HashSet<String>>,
     /// The id that was new last.
@@ -24,9 +26,28 @@ impl Reader {
     pub(super) fn new(source: Box<dyn FeatureSource>) -> Result<Reader, DiffError> {
         let path = source.info().path.clone();
         let seen = (source.info().format != StoreSource::FORMAT).then(HashSet::new);
-        let mut records = source.records()?;
-        let head = records.next().transpose()?;
-        Ok(Reader { path, records, head, seen, last: String::new(), descent: None })
+        let records = source.records()?;
+        let (head, failed, last, descent) = (None, None, String::new(), None);
+        let mut reader = Reader { path, records, head, failed, seen, last, descent };
+        reader.step();
+        Ok(reader)
+    }
+
+    /// Goes to the next record; what cannot be read is told only when all before it is taken.
+    fn step(&mut self) -> Option<Box<dyn SourceRecord>> {
+        let next = self
+            .records
+            .next()
+            .and_then(|next| next.map_err(|error| self.failed = Some(error)).ok());
+        std::mem::replace(&mut self.head, next)
+    }
+
+    /// Whether it is at its end.
+    ///
+    /// # Errors
+    /// If it is not, but goes no further.
+    pub(super) fn is_over(&mut self) -> Result<bool, RecordError> {
+        self.failed.take().map_or(Ok(self.head.is_none()), Err)
     }
 
     /// The id of the record it stands at; `None` at the end.
@@ -40,9 +61,8 @@ impl Reader {
     }
 
     /// The record it stands at; steps on.
-    pub(super) fn take(&mut self) -> Result<Option<Box<dyn SourceRecord>>, RecordError> {
-        let next = self.records.next().transpose()?;
-        let taken = std::mem::replace(&mut self.head, next);
+    pub(super) fn take(&mut self) -> Option<Box<dyn SourceRecord>> {
+        let taken = self.step();
         if let Some(id) = taken.as_ref().map(|record| record.id()) {
             let is_new = self.seen.as_mut().is_none_or(|seen| seen.insert(id.to_owned()));
             // One that comes again says nothing about the order of the others.
@@ -56,7 +76,7 @@ impl Reader {
         {
             self.descent = Some([self.last.clone(), after.to_owned()]);
         }
-        Ok(taken)
+        taken
     }
 
     /// The error of a source that is not in the order of its ids.

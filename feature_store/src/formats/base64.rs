@@ -22,6 +22,31 @@ pub(super) fn decode<T: Pod>(text: &[u8], name: &str) -> Result<Vec<T>, String> 
     Ok(values)
 }
 
+/// Farther from an image's corner no pixel lies.
+const FARTHEST: f64 = (1 << 24) as f64;
+
+/// The corners of `count` boxes, if it is known, or of as many as there are. They are f32, or f64 where they are as long as
+/// `count` boxes of those: corners may come out of a computation in NumPy that has made them so.
+///
+/// # Errors
+/// What [`decode`] says; corners of f64 that lie in no image.
+pub(super) fn boxes(text: &[u8], count: Option<usize>) -> Result<Vec<f32>, String> {
+    let singles = decode::<f32>(text, "boxes")?;
+    let Some(n) = count.filter(|n| *n > 0 && n.checked_mul(8) == Some(singles.len())) else {
+        return Ok(singles);
+    };
+    let doubles = decode::<f64>(text, "boxes")?;
+    // What is out of the way may as well be twice as many boxes of f32 and a wrong count.
+    match doubles.iter().position(|x| !x.is_finite() || x.abs() > FARTHEST) {
+        None => Ok(doubles.into_iter().map(|x| x as f32).collect()),
+        Some(place) => Err(format!(
+            "its boxes are {n} of f64 or {} of f32, it counts {n}, and value {place} of f64 is {:e}, which is in no image",
+            2 * n,
+            doubles[place]
+        )),
+    }
+}
+
 /// The slower decoder says where the text is wrong.
 fn refusal<T>(text: &[u8], name: &str) -> String {
     match STANDARD.decode(text) {
@@ -64,5 +89,28 @@ mod tests {
         assert!(refused("AAAA!AA=").contains("boxes are not base64: Invalid symbol 33, offset 4"));
         assert!(refused("AAAAAA").contains("not base64"), "without padding");
         assert!(refused("AAAA").contains("3 bytes, no multiple of 4"));
+    }
+
+    #[test]
+    fn boxes_of_f64_are_told_from_their_length_and_read_if_they_are_places() {
+        let corners = [0.0f64, 0.1, 640.5, 480.0, 1.0, 2.0, 3.0, 1.0 / 3.0];
+        let narrow = corners.map(|x| x as f32);
+        let text = encode(&corners);
+        assert_eq!(boxes(text.as_bytes(), Some(2)).unwrap(), narrow);
+        for (text, count) in [(encode(&narrow), Some(2)), (encode(&narrow), None)] {
+            assert_eq!(boxes(text.as_bytes(), count).unwrap(), narrow);
+        }
+        for count in [None, Some(0), Some(3), Some(4), Some(usize::MAX)] {
+            assert_eq!(boxes(text.as_bytes(), count).unwrap().len(), 16, "{count:?}");
+        }
+        for wrong in [f64::NAN, f64::INFINITY, 1e300, -1e8] {
+            let mut corners = corners;
+            corners[5] = wrong;
+            let said = boxes(encode(&corners).as_bytes(), Some(2)).unwrap_err();
+            assert!(said.contains("value 5 of f64"), "{said}");
+        }
+        // Four boxes of f32 of which a line says that they are two.
+        let four = encode(&[[0.0f32, 10.0, 200.0, 100.0]; 4]);
+        assert!(boxes(four.as_bytes(), Some(2)).unwrap_err().contains("4 of f32"));
     }
 }

@@ -100,7 +100,8 @@ pub trait FeatureSink {
     /// Adds an image.
     ///
     /// # Errors
-    /// If the format cannot hold it, or the disk refuses.
+    /// [`FormatError::Unwritable`] if the format cannot hold it: then nothing is written of it, and others may follow. If the
+    /// disk refuses, none may.
     fn append(&mut self, id: &str, regions: &Regions) -> Result<(), FormatError>;
 
     /// Completes the output.

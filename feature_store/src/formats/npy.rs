@@ -270,6 +270,8 @@ impl FeatureSink for NpySink {
                 format!("{id}.npy would be what is known of the image `{other}`; use --rename");
             return Err(refused(what));
         }
+        // Of an image that is refused nothing is written, so both names are looked at first.
+        let files = [".npy", INFO].map(|suffix| super::file_of(&self.folder, id, suffix));
         let unwritable = |fault: unpickle::Fault| refused(fault.to_string());
         let object = Value::ObjectArray {
             shape: Vec::new(),
@@ -278,11 +280,11 @@ impl FeatureSink for NpySink {
         let pickle = unpickle::write(&object).map_err(unwritable)?;
         let features: Vec<u8> = regions.features.iter().flat_map(|x| x.to_le_bytes()).collect();
         let arrays = [
-            (".npy", serialise("<f4", &[regions.len(), regions.dim], &features)),
-            (INFO, serialise("|O", &[], &pickle)),
+            serialise("<f4", &[regions.len(), regions.dim], &features),
+            serialise("|O", &[], &pickle),
         ];
-        for (suffix, bytes) in arrays {
-            let path = super::file_of(&self.folder, id, suffix)?;
+        let [array, info] = files;
+        for (path, bytes) in [array?, info?].into_iter().zip(arrays) {
             let file = std::fs::File::create_new(&path);
             file.and_then(|mut file| file.write_all(&bytes)).map_err(FormatError::io(&path))?;
         }

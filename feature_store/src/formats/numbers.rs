@@ -78,15 +78,14 @@ pub(super) fn signed(
     values.into_iter().map(signed).collect()
 }
 
-/// A NumPy array of floating-point numbers.
+/// A NumPy array of floating-point numbers, or of whole ones that f32 holds.
 ///
 /// # Errors
-/// An array of another type, and what [`narrow`] says.
+/// What [`narrow`] and [`exact`] say.
 pub(super) fn floats(array: &NdArray, name: &str) -> Result<Vec<f32>, String> {
-    let other = || format!("its `{name}` are {}", array.dtype().name());
     match array.dtype() {
-        Dtype::F64 => narrow(array.to_f64s().ok_or_else(other)?, name),
-        _ => array.to_f32s().ok_or_else(other),
+        Dtype::F64 => narrow(array.to_f64s().unwrap_or_default(), name),
+        _ => array.to_f32s().map_or_else(|| exact(integers(array, name)?, name), Ok),
     }
 }
 
@@ -153,6 +152,19 @@ mod tests {
         assert!(exact([(1 << 24) + 1], "a").is_err());
         assert!(exact([i64::MIN], "a").is_err());
         assert!(signed([1 << 63], "a").unwrap_err().contains("9223372036854775808"));
+    }
+
+    #[test]
+    fn whole_numbers_stand_for_floating_point_ones_that_are_the_same() {
+        let array = |items: &[u64]| {
+            let bytes: Vec<u8> = items.iter().flat_map(|x| x.to_le_bytes()).collect();
+            NdArray::new(Dtype::U64, vec![items.len()], bytes.into()).unwrap()
+        };
+        assert_eq!(floats(&array(&[0, 640]), "a").unwrap(), [0.0, 640.0]);
+        for (item, reason) in [((1 << 24) + 1, "16777217"), (u64::MAX, "beyond 64 bits")] {
+            let said = floats(&array(&[item]), "a").unwrap_err();
+            assert!(said.contains(reason), "{said}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rmpv::{Value, ValueRef};
+use serde_json::Number;
 use unpickle::{Dtype, NdArray};
 use zip::CompressionMethod;
 
@@ -16,7 +17,8 @@ use super::lmdb_dump::{DumpReader, DumpWriter};
 use super::npz::{self, UniterArrays};
 use super::{FeatureSink, FeatureSource, FormatError, LeftOut, Listing, RecordError, Records};
 use super::{SourceInfo, SourceRecord, msgpack};
-use crate::{Regions, text};
+use crate::Regions;
+use crate::text::{self, visible};
 
 /// The record that lists all keys.
 pub(super) const KEYS: &[u8] = b"__keys__";
@@ -86,10 +88,28 @@ fn counts_file(directory: &Path) -> Option<PathBuf> {
 
 fn read_counts(path: &Path) -> Result<HashMap<String, usize>, FormatError> {
     let text = text::read(path).map_err(FormatError::io(path))?;
-    serde_json::from_slice(&text).map_err(|error| FormatError::Malformed {
-        path: path.to_owned(),
-        what: format!("it is no JSON object of counts: {error}"),
-    })
+    let malformed = |what| FormatError::Malformed { path: path.to_owned(), what };
+    let numbers: HashMap<String, Number> = serde_json::from_slice(&text)
+        .map_err(|error| malformed(format!("it is no JSON object of counts: {error}")))?;
+    let count = |(key, number): (String, Number)| match whole(&number) {
+        Some(count) => Ok((key, count)),
+        None => {
+            let key = visible(&key);
+            Err(malformed(format!("the count of `{key}` is {number}, which is no whole number")))
+        }
+    };
+    numbers.into_iter().map(count).collect()
+}
+
+/// A count, which may be spelt as a floating-point number: NumPy's means and sums are such.
+fn whole(number: &Number) -> Option<usize> {
+    if let Some(count) = number.as_u64() {
+        return usize::try_from(count).ok();
+    }
+    let number = number.as_f64()?;
+    // Beyond, neighbours of a floating-point number are no counts any more; no image has so many boxes.
+    let is_whole = number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&number);
+    is_whole.then_some(number as usize)
 }
 
 impl FeatureSource for UniterSource {
@@ -286,10 +306,11 @@ impl FeatureSink for UniterSink {
             id: id.to_owned(),
             what,
         })?;
+        self.writer.put_image(id, ".npz", value)?;
         npz::note_left_out(&mut self.left_out, regions);
         self.left_out.note("class probabilities", regions.class_probabilities.is_some());
         self.counts.insert(format!("{id}.npz"), regions.len().into());
-        self.writer.put_image(id, ".npz", value)
+        Ok(())
     }
 
     fn finish(mut self: Box<Self>) -> Result<(), FormatError> {

@@ -115,7 +115,12 @@ pub(super) fn regions(record: &Value) -> Result<Regions, String> {
     }
     let box_field = field(record, &["boxes", "bbox"]).ok_or("it has no `boxes`")?;
     let feature_field = field(record, &["features"]).ok_or("it has no `features`")?;
-    let boxes = floats(box_field, "boxes")?;
+    let count = field(record, &["num_boxes"]).map(|value| numbers::integer(value, "num_boxes"));
+    let count = count.transpose()?;
+    let boxes = match box_field {
+        Value::Array(array) => numbers::floats(array, "boxes")?,
+        other => base64::boxes(text(other, "boxes")?, count.and_then(|n| usize::try_from(n).ok()))?,
+    };
     let (features, rounding) = match feature_field {
         Value::Array(array) => numbers::features(array, "features")?,
         other => (floats(other, "features")?, RoundingError::default()),
@@ -124,11 +129,8 @@ pub(super) fn regions(record: &Value) -> Result<Regions, String> {
     if !rest.is_empty() || boxes.is_empty() {
         return Err(format!("its `boxes` hold {} numbers", 4 * boxes.len() + rest.len()));
     }
-    if let Some(value) = field(record, &["num_boxes"]) {
-        let count = numbers::integer(value, "num_boxes")?;
-        if count != boxes.len() as i64 {
-            return Err(format!("`num_boxes` is {count}, its `boxes` are {}", boxes.len()));
-        }
+    if let Some(count) = count.filter(|count| *count != boxes.len() as i64) {
+        return Err(format!("`num_boxes` is {count}, its `boxes` are {}", boxes.len()));
     }
     let n = boxes.len();
     check_rows(box_field, "boxes", n)?;
@@ -296,9 +298,10 @@ impl FeatureSink for VoltaSink {
         }
         let pickle = self.record(id, regions).and_then(|record| unpickle::write(&record));
         let pickle = pickle.map_err(|fault| unwritable(fault.to_string()))?;
+        self.writer.put_image(id, "", pickle)?;
         self.left_out.note("extents", regions.extents.is_some());
         self.keys.push(Value::Bytes(id.as_bytes().into()));
-        self.writer.put_image(id, "", pickle)
+        Ok(())
     }
 
     fn finish(mut self: Box<Self>) -> Result<(), FormatError> {
@@ -364,5 +367,19 @@ mod tests {
             let error = record(array(boxes), array(features)).unwrap_err();
             assert!(error.contains(name), "{error}");
         }
+    }
+
+    #[test]
+    fn boxes_of_whole_numbers_are_read_to_the_value() {
+        let features = || float_array(&[0.5; 4], vec![2, 2]).unwrap();
+        let boxes = |last: i64| {
+            let corners = [0i64, 1, 5, 6, 2, 3, 7, last];
+            let bytes = corners.iter().flat_map(|x| x.to_le_bytes()).collect();
+            array(Dtype::I64, vec![2, 4], bytes).unwrap()
+        };
+        let read = record(boxes(9), features()).unwrap();
+        assert_eq!(read.boxes, [[0.0, 1.0, 5.0, 6.0], [2.0, 3.0, 7.0, 9.0]]);
+        let error = record(boxes((1 << 24) + 1), features()).unwrap_err();
+        assert!(error.contains("16777217, which f32 cannot hold exactly"), "{error}");
     }
 }

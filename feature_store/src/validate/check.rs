@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use super::mistaken::check_type;
 use crate::formats::{RecordError, SourceRecord};
 use crate::record::RecordView;
 use crate::schema::image_digest;
-use crate::{Compression, FeatureStore, Regions, Schema, StoreError};
+use crate::{FeatureStore, Regions, Schema, StoreError};
 
 /// An image's part of the digest, and its regions; the bytes of a bad record go with the error if they are to be kept.
 pub(super) fn check_stored(
@@ -30,24 +31,8 @@ fn check_record(record: &RecordView, schema: &Schema) -> Result<Regions, String>
     if !record.is_intact() {
         return Err("its checksum does not fit".into());
     }
-    if record.dim != schema.dim as usize {
-        return Err(format!("{} values per region; the store says {}", record.dim, schema.dim));
-    }
-    if record.precision != schema.precision {
-        let (is, said) = (record.precision.name(), schema.precision.name());
-        return Err(format!("its features are {is}; the store says {said}"));
-    }
-    if record.compression != Compression::None && record.compression != schema.compression {
-        let (is, said) = (record.compression.name(), schema.compression.name());
-        return Err(format!("it is compressed by {is}; the store says {said}"));
-    }
-    let (count, range) = (record.regions as u32, schema.min_regions..=schema.max_regions);
-    if !range.contains(&count) {
-        return Err(format!(
-            "{count} regions; the store says {} to {}",
-            range.start(),
-            range.end()
-        ));
+    if let Some(what) = schema.disagreement(record) {
+        return Err(what);
     }
     let regions = record.to_regions();
     check_regions(&regions).map(|()| regions)
@@ -116,30 +101,6 @@ fn check_box(regions: &Regions, region: usize) -> Result<(), String> {
     Err(format!("the box of region {region} {what}: {x1}, {y1}, {x2}, {y2} in {of}"))
 }
 
-/// Finds numbers of another type that were read as f32, as base64, which names no type, lets happen: f16 in pairs and f64 in
-/// halves have sizes that no features have.
-fn check_sizes(features: &[f32]) -> Result<(), String> {
-    const FEW: u32 = 64;
-    const SMALLEST: f32 = 1e-9;
-    const LARGEST: f32 = 1e6;
-    let (smallest, largest) = (SMALLEST.to_bits(), LARGEST.to_bits());
-    let (mut there, mut odd) = (0u32, 0u32);
-    // On the bits, and without a way out, the loop over all becomes vectors.
-    for value in features {
-        let size = value.to_bits() & 0x7FFF_FFFF;
-        there += u32::from(size != 0);
-        odd += u32::from((size != 0) & ((size < smallest) | (size > largest)));
-    }
-    if there < FEW || odd < there / 16 {
-        return Ok(());
-    }
-    Err(format!(
-        "{:.0} % of its values are nearer to 0 than {SMALLEST:e} or beyond {LARGEST:e}, as those of another type (f16, f64) \
-         are when they are read as f32; base64 does not say its type, NumPy arrays do",
-        100.0 * f64::from(odd) / f64::from(there)
-    ))
-}
-
 /// What is wrong with an image's regions, if anything.
 pub(crate) fn check_regions(regions: &Regions) -> Result<(), String> {
     if regions.is_empty() {
@@ -156,7 +117,7 @@ pub(crate) fn check_regions(regions: &Regions) -> Result<(), String> {
     if !all_finite && let Some(at) = regions.features.iter().position(|x| !x.is_finite()) {
         return Err(format!("region {} holds a value that is not finite", at / regions.dim.max(1)));
     }
-    check_sizes(&regions.features)?;
+    check_type(&regions.features)?;
     (0..regions.len()).try_for_each(|region| check_box(regions, region))?;
     let labels = [&regions.objects, &regions.attributes].into_iter().flatten();
     let confidences = labels.flat_map(|labels| &labels.confidences);
@@ -169,7 +130,7 @@ pub(crate) fn check_regions(regions: &Regions) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Precision, Provenance, record};
+    use crate::{Compression, Precision, Provenance, record};
 
     #[test]
     fn a_record_that_is_encoded_otherwise_than_the_store_says_is_a_finding() {

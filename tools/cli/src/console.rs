@@ -4,8 +4,9 @@
 use std::borrow::Cow;
 use std::fmt::{Arguments, Display};
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, StdoutLock, Write};
+use std::path::Path;
 
-use feature_store::text::{is_hidden, visible_but};
+use feature_store::text::{self, is_hidden, visible_but};
 use serde::Serialize;
 
 /// As `println!`, but a stdout that takes no more ends the program (see [`give_up`]).
@@ -46,6 +47,11 @@ pub fn to_stderr(text: Arguments) {
 /// Text whose control characters are spelled out, but for the ends of lines and tabs.
 fn visible(text: &str) -> Cow<'_, str> {
     visible_but(text, &['\n', '\t'])
+}
+
+/// A path in what is said of it: on one line, whatever characters are in it, wherever stdout goes.
+pub fn shown(path: impl AsRef<Path>) -> String {
+    text::visible(&path.as_ref().to_string_lossy()).into_owned()
 }
 
 /// JSON for stdout, with every character that a terminal would obey written as an escape.

@@ -12,6 +12,7 @@ use onnx::runtime::{Device, Options};
 use vision::extract::{IdRule, Pictures, Report, fingerprint};
 use vision::image::Limits;
 
+use crate::console::shown;
 use crate::progress::Progress;
 use crate::store::choices::{CompressionArg, PrecisionArg};
 use crate::store::info::region_count;
@@ -112,10 +113,7 @@ impl PictureArgs {
             None => pictures,
         };
         if pictures.is_empty() {
-            bail!(
-                "{} holds {count} pictures: not every part would have one",
-                self.images.display()
-            );
+            bail!("{} holds {count} pictures: not every part would have one", shown(&self.images));
         }
         Ok(pictures)
     }
@@ -187,7 +185,7 @@ impl PictureArgs {
         let made = schema.count - report.resumed as u64;
         outln!(
             "{}: {} images of {} x {}, {} left out, {} taken over, {:.1} s",
-            self.store.display(),
+            shown(&self.store),
             schema.count,
             region_count(schema),
             schema.dim,

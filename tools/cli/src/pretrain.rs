@@ -11,6 +11,7 @@ use crossencoders::train::pretrain::{
 };
 use crossencoders::weights::LoadReport;
 
+use crate::console::shown;
 use crate::interrupt;
 use crate::progress::Progress;
 use crate::run_args::{self, RunArgs};
@@ -61,7 +62,7 @@ fn pretrain(pretrainer: &mut Pretrainer, out: &Path) -> anyhow::Result<Option<Pr
         }
     });
     progress.finish();
-    match outcome.with_context(|| format!("{}: pre-training stopped", out.display()))? {
+    match outcome.with_context(|| format!("{}: pre-training stopped", shown(out)))? {
         PretrainOutcome::Finished(summary) => Ok(Some(summary)),
         PretrainOutcome::Interrupted { step } => {
             errln!("stopped after step {step}; the same command goes on from there");
@@ -89,7 +90,7 @@ fn announce(pretrainer: &Pretrainer, out: &Path) {
     match (pretrainer.position(), pretrainer.loaded()) {
         ((0, _), None) => errln!("model: weights begin random: the recipe has no `init`"),
         ((0, _), Some(LoadReport { path, missing, .. })) => {
-            errln!("model: weights from {}", path.display());
+            errln!("model: weights from {}", shown(path));
             if !missing.is_empty() {
                 errln!("model: {} begin random: {}", missing.len(), missing.join(", "));
             }
@@ -100,12 +101,12 @@ fn announce(pretrainer: &Pretrainer, out: &Path) {
 
 fn print(summary: &PretrainSummary, out: &Path) {
     let PretrainSummary { steps, best_epoch, best, seconds, stopped_early } = summary;
-    outln!("{}: {steps} steps in {seconds:.0} s, best epoch {best_epoch}", out.display());
+    outln!("{}: {steps} steps in {seconds:.0} s, best epoch {best_epoch}", shown(out));
     if *stopped_early {
         outln!("ended early: no epoch since was better (train.patience)");
     }
     outln!("valid {}", describe(best));
-    outln!("`xenc train` begins with it: --set init={}", out.display());
+    outln!("`xenc train` begins with it: --set init={}", shown(out));
 }
 
 fn describe(losses: &PretrainLosses) -> String {

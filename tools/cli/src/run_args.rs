@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::console::shown;
+
 /// A run: its recipe, its folder, its device.
 #[derive(clap::Args)]
 pub struct RunArgs {
@@ -42,7 +44,7 @@ impl RunArgs {
 
 /// Says where a run goes on, or that nothing is left of it.
 pub fn announce_position((step, steps): (u64, u64), out: &Path) {
-    let out = out.display();
+    let out = shown(out);
     match step < steps {
         true => errln!("{out}: goes on after step {step} of {steps}"),
         false => errln!(

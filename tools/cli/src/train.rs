@@ -11,6 +11,7 @@ use crossencoders::train::distributed::{self, Launch, Ranks};
 use crossencoders::train::{Outcome, Recipe, Summary, Trainer};
 use crossencoders::weights::LoadReport;
 
+use crate::console::shown;
 use crate::distribution;
 use crate::interrupt;
 use crate::rank;
@@ -50,7 +51,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     } else {
         outln!(
             "{}: {} steps in {:.0} s, best epoch {}",
-            out.display(),
+            shown(&out),
             summary.steps,
             summary.seconds,
             summary.best_epoch
@@ -84,7 +85,7 @@ fn train(
     let mut watch = Watch::start(&trainer, out, dashboard)?;
     let outcome = trainer.run(interrupt::flag(), &mut |event| watch.observe(&event));
     watch.finish()?;
-    match outcome.with_context(|| format!("{}: training stopped", out.display()))? {
+    match outcome.with_context(|| format!("{}: training stopped", shown(out)))? {
         Outcome::Finished(summary) => Ok(Some(summary)),
         Outcome::Interrupted { step } => {
             errln!("stopped after step {step}; the same command goes on from there");
@@ -120,7 +121,7 @@ fn say_shared(train: &ImageSets, valid: &ImageSets) {
 /// Says what the initial weights are, and what they are not.
 fn announce_weights(report: &LoadReport) {
     let LoadReport { path, loaded, missing, mis_shaped, unexpected, .. } = report;
-    errln!("model: {loaded} tensors from {}", path.display());
+    errln!("model: {loaded} tensors from {}", shown(path));
     let mis_shaped: Vec<String> = mis_shaped.iter().map(|tensor| tensor.name.clone()).collect();
     for (names, what) in [
         (missing, "begin random: the file lacks them"),

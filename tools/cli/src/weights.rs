@@ -14,6 +14,8 @@ use crossencoders::weights::{
 };
 use serde_json::json;
 
+use crate::console::shown;
+
 #[derive(Subcommand)]
 pub enum Command {
     /// Say what a file holds and, with --model, whether it fits: exit code 1 if tensors are missing or mis-shaped
@@ -208,7 +210,7 @@ fn run_convert(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
         outln!("{}", crate::console::json(&report)?);
     } else {
         let (from, to) = (report.from.name(), report.to.name());
-        outln!("{}: {} tensors, {from} names to {to}", args.target.display(), report.written);
+        outln!("{}: {} tensors, {from} names to {to}", shown(&args.target), report.written);
         report.left_out.iter().for_each(|name| outln!("  left out: {name}"));
     }
     if !report.left_out.is_empty() {
@@ -226,6 +228,6 @@ fn format(args: &ConvertArgs) -> anyhow::Result<SaveAs> {
         _ => None,
     }
     .with_context(|| {
-        format!("what is {} to be? give --to safetensors or --to pytorch", args.target.display())
+        format!("what is {} to be? give --to safetensors or --to pytorch", shown(&args.target))
     })
 }

@@ -3,17 +3,18 @@
 //! Ten columns (LXMERT's `obj36.tsv`, VOLTA's extraction) put the height before the width and have labels; six columns
 //! (bottom-up-attention's own) put the width first. A first line of column names overrules both.
 
+mod gzip;
+mod lines;
 mod write;
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use super::base64::decode;
-use super::{FeatureSource, FormatError, MAX_ARRAY_BYTES, RecordError};
-use super::{Records, SourceInfo, SourceRecord};
+use super::base64::{self, decode};
+use super::{FeatureSource, FormatError, RecordError, Records, SourceInfo, SourceRecord};
 use crate::{Labels, Regions};
+use lines::{Line, Lines};
 
+pub(super) use lines::may_be_text;
 pub(crate) use write::refusal;
 pub use write::{TsvCompression, TsvOrder, TsvSink};
 
@@ -32,14 +33,6 @@ const LXMERT: [&str; 10] = [
     "boxes",
     "features",
 ];
-/// Editors on Windows begin a file with it; it is no part of the first id.
-const BYTE_ORDER_MARK: &str = "\u{feff}";
-const GZIP: &[u8] = b"\x1f\x8b";
-const ZSTANDARD: &[u8] = b"\x28\xb5\x2f\xfd";
-/// A frame of Zstandard that holds no data, with which seekable files may begin; its first byte counts from 0x50 to 0x5f.
-const ZSTANDARD_SKIPPED: &[u8] = b"\x2a\x4d\x18";
-/// Longest line that is read: a line of base64 is a third longer than its bytes.
-const MAX_LINE: u64 = MAX_ARRAY_BYTES as u64 * 3 / 2;
 
 /// What a column holds.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -73,13 +66,6 @@ impl Column {
             _ => Column::Other,
         }
     }
-}
-
-/// Whether a file that begins so may be a TSV: text, or one of the compressions.
-pub(super) fn may_be_text(head: &[u8]) -> bool {
-    head.starts_with(GZIP)
-        || is_zstandard(head)
-        || !head.iter().any(|&byte| byte < b' ' && !matches!(byte, b'\t' | b'\n' | b'\r'))
 }
 
 /// A TSV file of region features.
@@ -166,76 +152,6 @@ impl FeatureSource for TsvSource {
     }
 }
 
-/// A line without its end, and where it stands.
-struct Line {
-    number: u64,
-    /// Offset of its first byte in the (decompressed) file.
-    offset: u64,
-    bytes: Vec<u8>,
-}
-
-/// Lines of a file that may be compressed; empty ones are left out.
-struct Lines {
-    path: PathBuf,
-    reader: Box<dyn BufRead + Send>,
-    number: u64,
-    offset: u64,
-}
-
-impl Lines {
-    fn open(path: &Path) -> Result<Lines, FormatError> {
-        let file = File::open(path).map_err(FormatError::io(path))?;
-        let mut reader = BufReader::with_capacity(1 << 20, file);
-        let head = reader.fill_buf().map_err(FormatError::io(path))?;
-        let (gzip, zstandard) = (head.starts_with(GZIP), is_zstandard(head));
-        let reader: Box<dyn BufRead + Send> = if gzip {
-            let inner = flate2::bufread::MultiGzDecoder::new(reader);
-            Box::new(BufReader::with_capacity(1 << 20, inner))
-        } else if zstandard {
-            let inner = zstd::Decoder::with_buffer(reader).map_err(FormatError::io(path))?;
-            Box::new(BufReader::with_capacity(1 << 20, inner))
-        } else {
-            Box::new(reader)
-        };
-        Ok(Lines { path: path.to_owned(), reader, number: 0, offset: 0 })
-    }
-
-    fn next_line(&mut self) -> Result<Option<Line>, RecordError> {
-        loop {
-            let (mut bytes, offset) = (Vec::new(), self.offset);
-            self.number += 1;
-            let read = self.reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut bytes);
-            let line = Line { number: self.number, offset, bytes };
-            let read =
-                read.map_err(|error| self.error(&line, format!("it cannot be read: {error}")))?;
-            if read == 0 {
-                return Ok(None);
-            }
-            self.offset += read as u64;
-            let mut line = line;
-            if line.bytes.last() == Some(&b'\n') {
-                line.bytes.pop();
-            } else if read as u64 == MAX_LINE {
-                let line = Line { bytes: Vec::new(), ..line };
-                return Err(self.error(&line, format!("it is longer than {MAX_LINE} bytes")));
-            }
-            if line.bytes.last() == Some(&b'\r') {
-                line.bytes.pop();
-            }
-            if line.number == 1 && line.bytes.starts_with(BYTE_ORDER_MARK.as_bytes()) {
-                line.bytes.drain(..BYTE_ORDER_MARK.len());
-            }
-            if !line.bytes.is_empty() {
-                return Ok(Some(line));
-            }
-        }
-    }
-
-    fn error(&self, line: &Line, reason: impl ToString) -> RecordError {
-        RecordError::new(&self.path, format!("line {}, byte {}", line.number, line.offset), reason)
-    }
-}
-
 struct TsvRecord {
     path: PathBuf,
     id: String,
@@ -274,12 +190,6 @@ fn fields(line: &[u8]) -> Vec<&[u8]> {
     tabs.scan(0, |start, end| Some(&line[std::mem::replace(start, end + 1)..end])).collect()
 }
 
-fn is_zstandard(head: &[u8]) -> bool {
-    let is_skipped = |rest: &[u8]| rest.starts_with(ZSTANDARD_SKIPPED);
-    head.starts_with(ZSTANDARD)
-        || matches!(head.split_first(), Some((0x50..=0x5f, rest)) if is_skipped(rest))
-}
-
 /// The regions in a line.
 fn parse(line: &[u8], columns: &[Column]) -> Result<Regions, String> {
     let fields = fields(line);
@@ -295,17 +205,18 @@ fn parse(line: &[u8], columns: &[Column]) -> Result<Regions, String> {
         let digits = text.strip_suffix(".0").unwrap_or(text);
         digits.parse().map_err(|_| format!("its {name} `{text}` is no whole number"))
     };
-    let boxes = decode::<f32>(field(Column::Boxes).unwrap_or(&[]), "boxes")?;
+    let count = field(Column::Count).map(|text| String::from_utf8_lossy(text));
+    let counted = count.as_ref().and_then(|count| count.trim().parse().ok());
+    let boxes = base64::boxes(field(Column::Boxes).unwrap_or(&[]), counted)?;
     let features = decode::<f32>(field(Column::Features).unwrap_or(&[]), "features")?;
     let (boxes, rest) = boxes.as_chunks::<4>();
     let n = boxes.len();
     if n == 0 || !rest.is_empty() {
         return Err(format!("its boxes hold {} numbers", 4 * n + rest.len()));
     }
-    if let Some(count) = field(Column::Count)
-        && str::from_utf8(count).ok().and_then(|count| count.trim().parse().ok()) != Some(n)
+    if let Some(count) = count
+        && counted != Some(n)
     {
-        let count = String::from_utf8_lossy(count);
         return Err(format!("it counts {} boxes and holds {n}", count.trim()));
     }
     if features.len() % n != 0 {

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use super::BYTE_ORDER_MARK;
+use super::lines::BYTE_ORDER_MARK;
 use crate::formats::base64::encode;
 use crate::formats::{FeatureSink, FormatError, LeftOut};
 use crate::{Labels, Regions};

@@ -7,6 +7,7 @@ use anyhow::Context;
 use dataset::{CheckOptions, CheckReport, ImagesReport, check};
 use feature_store::text::visible;
 
+use crate::console::shown;
 use crate::interrupt;
 use crate::progress::Progress;
 use crate::store::{count, open_store};
@@ -54,7 +55,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         progress.set(done, "");
     });
     progress.finish();
-    let checked = checked.with_context(|| format!("cannot check {}", args.data.display()))?;
+    let checked = checked.with_context(|| format!("cannot check {}", shown(&args.data)))?;
     let Some(report) = checked else { return Ok(interrupt::exit_code()) };
     if args.json {
         outln!("{}", crate::console::json(&report)?);

@@ -11,6 +11,7 @@ use dataset::{
 };
 use feature_store::text::visible;
 
+use crate::console::shown;
 use crate::interrupt;
 use crate::progress::Progress;
 use crate::store::open_store;
@@ -55,7 +56,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     });
     progress.finish();
     let counted = counted.with_context(|| {
-        let data = args.data.display();
+        let data = shown(&args.data);
         format!(
             "cannot count what {data} is made of (`xenc data check {data}` lists what is wrong)"
         )

@@ -13,6 +13,7 @@ use onnx::runtime::{Options, Session};
 
 use super::FileArgs;
 use super::difference::Comparison;
+use crate::console::shown;
 
 /// A ViLBERT-, UNITER-, LXMERT-, VisualBERT- or VL-BERT-style model with its ranking head
 ///
@@ -40,7 +41,7 @@ enum Layout {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     args.file.check()?;
     let ranker = Ranker::load(&args.model, &[], Device::Cpu)
-        .with_context(|| format!("cannot load the model {}", args.model.display()))?;
+        .with_context(|| format!("cannot load the model {}", shown(&args.model)))?;
     let form = match args.form {
         Layout::Sets => Form::Sets,
         Layout::Pairs => Form::Pairs,

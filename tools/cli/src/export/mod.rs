@@ -21,6 +21,7 @@ use onnx::{Model, file, passes};
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::console::shown;
 use crate::interrupt;
 use card::Card;
 
@@ -125,22 +126,22 @@ impl FileArgs {
         let out = &self.out;
         match (self.format, Format::of(out)) {
             (Some(format), found) if found != Some(format) => {
-                bail!("{}: let the file's name end with .{}", out.display(), format.ending())
+                bail!("{}: let the file's name end with .{}", shown(out), format.ending())
             }
-            (None, None) => bail!("{}: let the file's name end with .onnx or .ort", out.display()),
+            (None, None) => bail!("{}: let the file's name end with .onnx or .ort", shown(out)),
             _ => {}
         }
         if out.exists() && !out.is_file() {
-            bail!("{} is there, and no regular file", out.display());
+            bail!("{} is there, and no regular file", shown(out));
         }
         for file in [out, &Card::path(out)] {
             if file.exists() && !self.force {
-                bail!("{} is there already; --force replaces it", file.display());
+                bail!("{} is there already; --force replaces it", shown(file));
             }
         }
         match out.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             Some(folder) if !folder.is_dir() => {
-                bail!("cannot write {}: {} is no folder", out.display(), folder.display())
+                bail!("cannot write {}: {} is no folder", shown(out), shown(folder))
             }
             _ => Ok(()),
         }
@@ -202,8 +203,7 @@ impl FileArgs {
         let tolerance = self.tolerance();
         let (file, precision) = (&*self.out, self.precision());
         let card = Card { file, bytes, weights, precision, comparison: comparison.as_ref() };
-        card.write(model)
-            .with_context(|| format!("cannot write the card of {}", file.display()))?;
+        card.write(model).with_context(|| format!("cannot write the card of {}", shown(file)))?;
         let within = comparison.as_ref().is_none_or(|comparison| comparison.is_within(tolerance));
         if self.json {
             let summary = json!({
@@ -238,11 +238,11 @@ impl FileArgs {
         let folder = tempfile::Builder::new()
             .prefix(".export-")
             .tempdir_in(beside.unwrap_or(Path::new(".")));
-        folder.with_context(|| format!("cannot write beside {}", self.out.display()))
+        folder.with_context(|| format!("cannot write beside {}", shown(&self.out)))
     }
 
     fn print(&self, model: &Model, bytes: u64, comparison: Option<&Comparison>) {
-        let (out, nodes, precision) = (self.out.display(), model.nodes().len(), self.precision());
+        let (out, nodes, precision) = (shown(&self.out), model.nodes().len(), self.precision());
         outln!("{out}: {:.1} MB, {nodes} nodes, {precision}", bytes as f64 / 1e6);
         for (kind, values) in [("input", model.inputs()), ("output", model.outputs())] {
             for (name, dtype, shape) in values {

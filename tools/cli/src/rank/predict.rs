@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use crossencoders::eval;
 
 use super::{RankArgs, Ranking};
+use crate::console::shown;
 use crate::interrupt;
 use crate::results::check_output;
 
@@ -47,6 +48,6 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let answers = eval::predictions(&ranking.sets, scores);
     let best = answers.iter().map(|answer| (answer.directory.as_str(), answer.best()));
     evaluation::write_submission(&args.out, best)?;
-    outln!("{}: {} descriptions of {} sets", args.out.display(), answers.len(), ranking.sets.sets);
+    outln!("{}: {} descriptions of {} sets", shown(&args.out), answers.len(), ranking.sets.sets);
     Ok(ExitCode::SUCCESS)
 }

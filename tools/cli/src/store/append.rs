@@ -9,9 +9,12 @@ use feature_store::convert::{ConvertError, append};
 use feature_store::formats;
 
 use super::choices::{ConflictArg, OnErrorArgs};
-use super::outcome::{explain, interrupted, report_json, say_skipped, skipped_remark, verdict};
+use super::outcome::{
+    explain, interrupted, report_json, say_settled, say_skipped, skipped_remark, verdict,
+};
 use super::selection::SelectionArgs;
 use super::{count, open_store};
+use crate::console::shown;
 use crate::interrupt;
 use crate::progress::Progress;
 
@@ -57,7 +60,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Err(error @ ConvertError::Interrupted { .. }) => return Ok(interrupted(&error)),
         other => other
             .map_err(|error| explain(error, &asked))
-            .with_context(|| format!("cannot append to {}", args.store.display()))?,
+            .with_context(|| format!("cannot append to {}", shown(&args.store)))?,
     };
     say_skipped(&report.skipped, &on_error, args.json);
     if args.json {
@@ -65,7 +68,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     } else {
         outln!(
             "{}: {} added, {} already there, {} of other contents, {} skipped; now {}",
-            args.store.display(),
+            shown(&args.store),
             count(report.added, "image"),
             report.present,
             report.conflicts,
@@ -73,5 +76,6 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             count(report.schema.count, "image")
         );
     }
+    say_settled(report.conflicts, Some(&asked));
     Ok(verdict(&report.skipped, &report.findings, &args.store, &asked))
 }

@@ -8,6 +8,8 @@ use anyhow::bail;
 use feature_store::{BatchSpec, FeatureStore, GlobalFeature, RegionBatch};
 use serde::Serialize;
 
+use crate::console::shown;
+
 /// Measure how fast a store is read, beside memcpy
 ///
 /// Reads batches for a while and copies memory for as long, turn by turn, so that both meet the same machine.
@@ -68,7 +70,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let store = FeatureStore::open(&args.store)?;
     let open_seconds = started.elapsed().as_secs_f64();
     if store.is_empty() {
-        bail!("{} holds no images", args.store.display());
+        bail!("{} holds no images", shown(&args.store));
     }
     let mut ids: Vec<String> = store.ids().collect::<Result<_, _>>()?;
     if args.random {

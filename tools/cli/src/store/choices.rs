@@ -72,13 +72,13 @@ impl From<ConflictArg> for Conflict {
     }
 }
 
-/// What to do with records that cannot be read.
+/// What to do with records that cannot be taken.
 #[derive(clap::Args)]
 pub struct OnErrorArgs {
-    /// What to do with a record that cannot be read
+    /// What to do with a record that cannot be read, or that the target's format cannot hold
     #[arg(long, value_enum, default_value_t = OnErrorArg::Fail)]
     on_error: OnErrorArg,
-    /// Leave records that cannot be read out and keep them, with the reasons, in this folder. What can be read is taken,
+    /// Leave such records out and keep them, with the reasons, in this folder. What can be read is taken,
     /// also where `validate` finds something wrong with its values
     #[arg(long, value_name = "FOLDER")]
     quarantine: Option<PathBuf>,

@@ -17,10 +17,11 @@ use feature_store::{RoundingError, WriterOptions, formats};
 use super::choices::{CompressionArg, ConflictArg, OnErrorArgs, PrecisionArg};
 use super::count;
 use super::outcome::{
-    explain, interrupted, report_json, say_merged, say_skipped, skipped_remark, verdict,
+    explain, interrupted, report_json, say_settled, say_skipped, skipped_remark, verdict,
 };
 use super::selection::{Asked, SelectionArgs};
 use super::target::{check_promise, named_format};
+use crate::console::shown;
 use crate::interrupt;
 use crate::progress::Progress;
 
@@ -121,7 +122,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             Some(stopped @ (ConvertError::Interrupted { .. } | ConvertError::Abandoned)) => {
                 Ok(interrupted(stopped))
             }
-            _ => Err(error.context(format!("cannot convert {}", args.source.display()))),
+            _ => Err(error.context(format!("cannot convert {}", shown(&args.source)))),
         },
         done => done,
     }
@@ -199,7 +200,7 @@ fn to_store(
         let schema = &report.schema;
         outln!(
             "{}: {} of {} x {}, {} skipped, {} taken over{}, {:.1} s",
-            args.target.display(),
+            shown(&args.target),
             count(schema.count, "image"),
             super::info::region_count(schema),
             schema.dim,
@@ -209,9 +210,8 @@ fn to_store(
             started.elapsed().as_secs_f64(),
         );
     }
-    let is_merged = say_merged(report.conflicts, asked);
-    let found = verdict(&report.skipped, &report.findings, &args.target, asked);
-    Ok(if is_merged { ExitCode::FAILURE } else { found })
+    say_settled(report.conflicts, Some(asked));
+    Ok(verdict(&report.skipped, &report.findings, &args.target, asked))
 }
 
 /// Says that what was written is not what was first given, if the source had been rounded, or was when it was read.
@@ -267,7 +267,7 @@ fn to_foreign(
     } else {
         outln!(
             "{}: {}, {} repeated, {} skipped, {:.1} s",
-            target.display(),
+            shown(target),
             count(report.images, "image"),
             report.repeated,
             report.skipped.len(),

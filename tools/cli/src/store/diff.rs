@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use feature_store::diff::{Options, diff};
+use feature_store::diff::{DiffReport, Options, diff};
 use feature_store::formats::Input;
 use feature_store::text::visible;
 
+use crate::console::shown;
 use crate::interrupt;
 use crate::progress::Progress;
 
@@ -18,7 +19,8 @@ const LISTED: usize = 20;
 ///
 /// Compares ids, sizes, boxes, labels and features, and names all that is different of an image. Two dumps are read side
 /// by side, so they have to list their images in one order (of two in different orders, convert one into a store first); a
-/// store and a dump may differ in it. Exit codes: 0 equal, 1 different, 2 could not run.
+/// store and a dump may differ in it. Where one cannot be read to its end, what was found up to there is reported as
+/// incomplete, and nothing is said of what follows. Exit codes: 0 equal, 1 different, 2 could not run to the end.
 #[derive(clap::Args)]
 pub struct Args {
     /// A store, or a dump in any format
@@ -49,25 +51,31 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let compared =
         diff(first, second, &options, interrupt::flag(), &mut |done| progress.set(done, ""));
     progress.finish();
-    let compared = compared.with_context(|| {
-        format!("cannot compare {} and {}", args.first.display(), args.second.display())
-    })?;
-    let Some(report) = compared else { return Ok(interrupt::exit_code()) };
+    let what = || format!("cannot compare {} and {}", shown(&args.first), shown(&args.second));
+    let Some(report) = compared.with_context(what)? else { return Ok(interrupt::exit_code()) };
     if args.json {
         outln!("{}", crate::console::json(&report)?);
     } else {
-        outln!("in both      {}", report.common);
-        outln!("only first   {}", report.only_first);
-        outln!("only second  {}", report.only_second);
-        outln!("different    {}", report.different);
-        outln!("features     differ by at most {}", report.largest_difference);
-        for difference in &report.findings {
-            outln!("  {}: {}", visible(&difference.id), difference.what.join("; "));
-        }
-        let all = report.only_first + report.only_second + report.different;
-        if all > report.findings.len() as u64 {
-            outln!("  and {} more (--json lists all)", all - report.findings.len() as u64);
-        }
+        print(&report);
     }
-    Ok(ExitCode::from(u8::from(!report.is_equal())))
+    let code = ExitCode::from(u8::from(!report.is_equal()));
+    report.incomplete.map_or(Ok(code), |error| Err(error).with_context(|| what() + " to the end"))
+}
+
+fn print(report: &DiffReport) {
+    outln!("in both      {}", report.common);
+    outln!("only first   {}", report.only_first);
+    outln!("only second  {}", report.only_second);
+    outln!("different    {}", report.different);
+    outln!("features     differ by at most {}", report.largest_difference);
+    for difference in &report.findings {
+        outln!("  {}: {}", visible(&difference.id), difference.what.join("; "));
+    }
+    let all = report.only_first + report.only_second + report.different;
+    if all > report.findings.len() as u64 {
+        outln!("  and {} more (--json lists all)", all - report.findings.len() as u64);
+    }
+    if let Some(error) = &report.incomplete {
+        outln!("incomplete   what follows was not compared: {}", visible(&error.to_string()));
+    }
 }

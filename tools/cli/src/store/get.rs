@@ -5,8 +5,11 @@ use std::process::ExitCode;
 
 use anyhow::{anyhow, bail};
 use feature_store::formats::Input;
+use feature_store::text::visible;
 use feature_store::{Labels, Regions};
 use serde_json::{Value, json};
+
+use crate::console::shown;
 
 /// Show the regions of one image
 ///
@@ -57,7 +60,7 @@ fn find(args: &Args) -> anyhow::Result<Regions> {
             Err(error) => unreadable = Some(error),
         }
     }
-    let none = format!("{} holds no image `{}`", args.store.display(), args.id);
+    let none = format!("{} holds no image `{}`", shown(&args.store), visible(&args.id));
     match unreadable {
         None => bail!(none),
         Some(error) => {

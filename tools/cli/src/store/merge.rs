@@ -9,8 +9,9 @@ use feature_store::merge::merge;
 
 use super::choices::ConflictArg;
 use super::count;
-use super::outcome::{interrupted, say_findings};
+use super::outcome::{interrupted, say_findings, say_settled};
 use super::target::check_store;
+use crate::console::shown;
 use crate::interrupt;
 use crate::progress::Progress;
 
@@ -44,8 +45,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     {
         bail!(
             "{} is not there, and {} is: the store to write comes first, `xenc store merge TARGET INPUT...`",
-            last.display(),
-            args.target.display()
+            shown(last),
+            shown(&args.target)
         );
     }
     let conflict = args.on_conflict.into();
@@ -57,18 +58,19 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     progress.finish();
     let report = match merged {
         Err(error @ ConvertError::Interrupted { .. }) => return Ok(interrupted(&error)),
-        other => other.with_context(|| format!("cannot merge into {}", args.target.display()))?,
+        other => other.with_context(|| format!("cannot merge into {}", shown(&args.target)))?,
     };
     if args.json {
         outln!("{}", crate::console::json(&report)?);
     } else {
         outln!(
             "{}: {}, {} repeated, {}",
-            args.target.display(),
+            shown(&args.target),
             count(report.schema.count, "image"),
             report.repeated,
             count(report.conflicts, "conflict")
         );
     }
+    say_settled(report.conflicts, None);
     Ok(ExitCode::from(u8::from(say_findings(&report.findings, &args.target))))
 }

@@ -24,6 +24,8 @@ use anyhow::bail;
 use clap::Subcommand;
 use feature_store::{FeatureStore, formats};
 
+use crate::console::shown;
+
 /// The commands below `xenc store`; what each is for stands at its arguments, where `--help` finds all of it.
 #[derive(Subcommand)]
 pub enum Command {
@@ -70,7 +72,7 @@ pub fn open_store(path: &Path) -> anyhow::Result<FeatureStore> {
     match formats::open(path).map(|source| source.info().format) {
         Ok(format) if format != "store" => bail!(
             "{path} is a dump ({format}), not a feature store; make one of it with `xenc store convert {path} STORE`",
-            path = path.display()
+            path = shown(path)
         ),
         _ => Err(error.into()),
     }

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::count;
 use super::selection::Asked;
+use crate::console::shown;
 use crate::interrupt;
 
 /// Skipped records that are told one by one; more are only counted.
@@ -46,7 +47,7 @@ pub fn say_quarantined(records: u64, folder: &Path) {
     errln!(
         "{} in {} (report.jsonl says what is wrong with each)",
         count(records, "bad record"),
-        folder.display()
+        shown(folder)
     );
 }
 
@@ -80,7 +81,7 @@ pub fn say_findings(findings: &Findings, target: &Path) -> bool {
             count(findings.images, "image"),
             visible(id),
             visible(what),
-            target.display()
+            shown(target)
         );
     }
     findings.images > 0
@@ -100,13 +101,19 @@ fn is_duplicate(error: &ConvertError) -> bool {
     )
 }
 
-/// Says that images were lost to others of one id only because a rule has made it one; whether it is so.
-pub fn say_merged(conflicts: u64, asked: &Asked) -> bool {
-    let merged = asked.merged().filter(|_| conflicts > 0);
-    if let Some(merged) = &merged {
-        errln!("{merged}; of images with different contents one was kept");
+/// Says that of images with different contents one was kept, as --on-conflict has it: asked for, and so no finding. If a
+/// rename rule has made them one, that is said, too.
+pub fn say_settled(conflicts: u64, asked: Option<&Asked>) {
+    if conflicts == 0 {
+        return;
     }
-    merged.is_some()
+    errln!(
+        "{} settled by --on-conflict: of images of one id with different contents one was kept",
+        count(conflicts, "conflict")
+    );
+    if let Some(merged) = asked.and_then(Asked::merged) {
+        errln!("{merged}");
+    }
 }
 
 /// Why nothing was taken: perhaps nothing that was asked for is there; or why images are one.

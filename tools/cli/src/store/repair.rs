@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::target::check_store;
 use super::{count, open_store};
+use crate::console::shown;
 use crate::interrupt;
 use crate::progress::Progress;
 
@@ -45,7 +46,7 @@ pub fn run_repair(args: RepairArgs) -> anyhow::Result<ExitCode> {
             progress.set(page, "")
         });
     progress.finish();
-    let repaired = repaired.with_context(|| format!("cannot repair {}", args.damaged.display()))?;
+    let repaired = repaired.with_context(|| format!("cannot repair {}", shown(&args.damaged)))?;
     let Some(report) = repaired else {
         errln!("interrupted; the same command goes on with what is salvaged");
         return Ok(interrupt::exit_code());
@@ -55,7 +56,7 @@ pub fn run_repair(args: RepairArgs) -> anyhow::Result<ExitCode> {
     if args.json {
         outln!("{}", crate::console::json(&report)?);
     } else {
-        outln!("{}: {} salvaged", args.target.display(), count(found, "image"));
+        outln!("{}: {} salvaged", shown(&args.target), count(found, "image"));
         match (report.expected, missing) {
             (Some(expected), Some(missing)) => outln!("{missing} of {expected} are lost"),
             _ => outln!("how many there were is lost, too"),
@@ -103,7 +104,7 @@ pub fn run_compact(args: CompactArgs) -> anyhow::Result<ExitCode> {
         let sizes = json!({ "bytes_before": before, "bytes_after": after });
         outln!("{}", crate::console::json(&sizes)?);
     } else {
-        outln!("{}: {before} bytes before, {after} after", args.store.display());
+        outln!("{}: {before} bytes before, {after} after", shown(&args.store));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -10,6 +10,8 @@ use feature_store::formats::{FeatureSource, Listings};
 use feature_store::text::{read_list, visible};
 use feature_store::validate::Coverage;
 
+use crate::console::shown;
+
 /// Ids that are named one by one; more are only counted.
 const NAMED: usize = 5;
 
@@ -54,11 +56,11 @@ impl SelectionArgs {
         let mut selection = Selection { rename: self.rename.clone(), ..Selection::default() };
         if let Some(path) = &self.ids {
             let ids: HashSet<String> = read_list(path)
-                .with_context(|| format!("cannot read the list of ids {}", path.display()))?
+                .with_context(|| format!("cannot read the list of ids {}", shown(path)))?
                 .into_iter()
                 .collect();
             if ids.is_empty() {
-                bail!("the list of ids {} is empty", path.display());
+                bail!("the list of ids {} is empty: it has one id a line", shown(path));
             }
             selection.ids = Some(ids);
         }
@@ -89,7 +91,7 @@ impl Asked {
     /// there.
     pub fn say_unmet(&self) -> bool {
         let of_lists = self.listings.findings();
-        of_lists.iter().for_each(|what| errln!("{}: {what}", self.path.display()));
+        of_lists.iter().for_each(|what| errln!("{}: {}", shown(&self.path), visible(what)));
         let unmet = self.unmet();
         let examples = match unmet.examples.as_slice() {
             [] => "it holds no images".to_owned(),
@@ -153,7 +155,7 @@ pub fn splits(path: &Path) -> anyhow::Result<Vec<Coverage>> {
         return Ok(vec![coverage(path, dataset::load_split(path)?)]);
     }
     let entries =
-        std::fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))?;
+        std::fs::read_dir(path).with_context(|| format!("cannot read {}", shown(path)))?;
     let mut files: Vec<PathBuf> =
         entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
     files.retain(|file| is_annotation(file));
@@ -167,14 +169,14 @@ pub fn splits(path: &Path) -> anyhow::Result<Vec<Coverage>> {
             }
             Ok(descriptions) => splits.push(coverage(&file, descriptions)),
             Err(DatasetError::Annotators(_)) => others.push(file_name(&file)),
-            Err(error) => errln!("left out: {error}"),
+            Err(error) => errln!("left out: {}", visible(&error.to_string())),
         }
     }
     if !others.is_empty() {
-        errln!("left out, since they are no splits: {}", others.join(", "));
+        errln!("left out, since they are no splits: {}", visible(&others.join(", ")));
     }
     if splits.is_empty() {
-        bail!("{} holds no split of ImageCoDe (*.json)", path.display());
+        bail!("{} holds no split of ImageCoDe (*.json)", shown(path));
     }
     Ok(splits)
 }

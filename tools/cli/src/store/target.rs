@@ -4,6 +4,8 @@ use std::path::Path;
 
 use anyhow::bail;
 
+use crate::console::shown;
+
 /// Endings that stand for a format that is written, and its name on the command line.
 const WRITTEN: [(&str, &str); 5] = [
     (".tsv", "tsv"),
@@ -34,7 +36,7 @@ pub fn named_format(target: &Path) -> anyhow::Result<Option<&'static str>> {
         bail!(
             "{} does not tell what to write: no format is known by {ending} alone; say it with --to (`--to npz` and \
              `--to npy` make folders of such files, `--to store` a store of that name), or choose another name",
-            target.display()
+            shown(target)
         );
     }
     Ok(None)
@@ -52,7 +54,7 @@ pub fn check_store(target: &Path) -> anyhow::Result<()> {
         bail!(
             "{} is to be a store, but what ends with {ending} is none; choose another name (`xenc store convert` writes \
              other formats)",
-            target.display()
+            shown(target)
         );
     }
     Ok(())
@@ -72,7 +74,7 @@ pub fn check_promise(target: &Path, format: &str) -> anyhow::Result<()> {
             let [whole, narrow] = promised;
             bail!(
                 "{} ends with {ending}: `--to {whole}` or `--to {narrow}` writes that",
-                target.display()
+                shown(target)
             );
         }
     }

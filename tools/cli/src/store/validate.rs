@@ -12,6 +12,7 @@ use feature_store::validate::{
 
 use super::outcome::say_quarantined;
 use super::selection::splits;
+use crate::console::shown;
 use crate::interrupt;
 use crate::progress::Progress;
 
@@ -61,7 +62,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Input::Dump(source) => validate_source(source, &options, interrupt::flag(), &mut tell),
     };
     progress.finish();
-    let checked = checked.with_context(|| format!("cannot validate {}", args.store.display()))?;
+    let checked = checked.with_context(|| format!("cannot validate {}", shown(&args.store)))?;
     let Some(report) = checked else { return Ok(interrupt::exit_code()) };
     if args.json {
         outln!("{}", crate::console::json(&report)?);

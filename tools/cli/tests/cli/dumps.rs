@@ -137,6 +137,28 @@ fn ids_stay_on_their_lines_and_move_no_cursor() {
 }
 
 #[test]
+fn paths_stay_on_their_lines_and_move_no_cursor() {
+    let place = Place::new();
+    let (store, spelled) = (place.path("s\n\u{1b}[31m"), r"/s\n\u{1b}[31m: ");
+    let source = fixture("volta.h5");
+    let [other, tsv] = ["o\n\u{1b}", "t\n\u{1b}.tsv"].map(|name| place.path(name));
+    let commands: [(&[&str], &str); 5] = [
+        (&["convert", &source, &store], spelled),
+        (&["convert", &store, &tsv], r"/t\n\u{1b}.tsv: "),
+        (&["append", &store, &source], spelled),
+        (&["compact", &store], spelled),
+        (&["merge", &other, &store], r"/o\n\u{1b}: "),
+    ];
+    for (command, spelled) in commands {
+        let (code, out, said) = run(&[&["store"], command].concat());
+        assert!(code == 0 && out.contains(spelled), "{command:?}: {out}{said}");
+        assert_eq!(out.lines().count(), 1, "{out}");
+    }
+    let (code, _, said) = run(&["store", "get", &store, "\u{1b}\n"]);
+    assert!(code == 2 && !said.contains('\u{1b}'), "{said}");
+}
+
+#[test]
 fn a_uniter_dump_without_counts_is_converted_with_a_word() {
     let place = Place::new();
     let (uniter, store) = (place.path("uniter"), place.path("store"));
@@ -147,4 +169,28 @@ fn a_uniter_dump_without_counts_is_converted_with_a_word() {
     let (code, _, said) = run(&["store", "convert", &uniter, &store, "--force"]);
     assert!(code == 0 && said.contains("no boxes are cut off"), "{said}");
     assert_eq!(run(&["store", "validate", &uniter]).0, 1);
+}
+
+#[test]
+fn a_comparison_that_does_not_reach_the_end_says_what_it_has_found() {
+    let place = Place::new();
+    let (store, tsv) = (place.path("store"), place.path("a.tsv"));
+    assert_eq!(run(&["store", "convert", &fixture("volta.h5"), &store]).0, 0);
+    assert_eq!(run(&["store", "convert", &store, &tsv]).0, 0);
+    let whole = std::fs::read(&tsv).unwrap();
+    let cut = place.path("cut.tsv");
+    std::fs::write(&cut, &whole[..whole.len() - 100]).unwrap();
+    for [first, second] in [[&tsv, &cut], [&store, &cut], [&cut, &store]] {
+        let (code, out, said) = run(&["store", "diff", first, second, "--json"]);
+        let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+        let why = report["incomplete"].as_str().unwrap();
+        assert!(code == 2 && said.contains("to the end") && said.contains(why), "{said}");
+        let numbers = ["common", "only_first", "only_second"].map(|name| report[name].as_u64());
+        assert_eq!(numbers, [Some(7), Some(0), Some(0)], "{first} {second}");
+        let (code, out, _) = run(&["store", "diff", first, second]);
+        assert!(code == 2 && out.contains("incomplete   what follows was not compared"), "{out}");
+    }
+    let (_, out, _) = run(&["store", "diff", &tsv, &store, "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert!(report["incomplete"].is_null(), "{out}");
 }

@@ -39,7 +39,7 @@ fn what_was_asked_for_and_is_not_there_is_told() {
 }
 
 #[test]
-fn conflicts_are_settled_by_rule_in_an_append_and_in_a_conversion() {
+fn conflicts_are_settled_by_rule_in_an_append() {
     let place = Place::new();
     let (source, store) = (fixture("volta.h5"), place.path("store"));
     assert_eq!(run(&["store", "convert", &source, &store]).0, 0);
@@ -49,13 +49,39 @@ fn conflicts_are_settled_by_rule_in_an_append_and_in_a_conversion() {
     let (code, _, said) = run(&["store", "append", &store, &other]);
     assert_eq!(code, 2);
     assert!(said.contains("--on-conflict"), "{said}");
-    let (code, out, _) = run(&["store", "append", &store, &other, "--on-conflict", "first"]);
-    assert_eq!(code, 0);
+    let (code, out, said) = run(&["store", "append", &store, &other, "--on-conflict", "first"]);
+    assert!(code == 0 && said.contains("8 conflicts settled by --on-conflict"), "{said}");
     assert!(out.contains("0 images added, 0 already there, 8 of other contents"), "{out}");
     assert_eq!(run(&["store", "append", &store, &other, "--on-conflict", "last"]).0, 0);
     let plain = place.path("plain");
     assert_eq!(run(&["store", "convert", &other, &plain]).0, 0);
     assert_eq!(run(&["store", "diff", &store, &plain]).0, 0);
+}
+
+#[test]
+fn conflicts_that_were_asked_to_be_settled_are_told_and_no_finding() {
+    let place = Place::new();
+    let (source, one) = (fixture("volta.h5"), "openimages411480d72ee0f97da49img9");
+    let [store, other, target, ids] =
+        ["store", "other.npy", "target", "ids"].map(|name| place.path(name));
+    std::fs::write(&ids, one).unwrap();
+    assert_eq!(run(&["store", "convert", &source, &store, "--ids", &ids]).0, 0);
+    // The same image without its labels.
+    assert_eq!(run(&["store", "convert", &store, &other, "--to", "npy"]).0, 0);
+    for rule in ["first", "last"] {
+        let commands: [&[&str]; 3] = [
+            &["merge", &target, &store, &other, "--force"],
+            &["append", &store, &other],
+            &["convert", &source, &target, "--rename", "s/.*/x/", "--force"],
+        ];
+        for command in commands {
+            let arguments = [&["store"], command, &["--on-conflict", rule]].concat();
+            let (code, _, said) = run(&arguments);
+            let settled = said.contains("settled by --on-conflict");
+            assert!(code == 0 && settled, "{arguments:?}: {said}");
+            assert_eq!(said.contains("--rename makes one id"), command[0] == "convert", "{said}");
+        }
+    }
 }
 
 #[test]
