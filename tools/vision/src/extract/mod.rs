@@ -10,6 +10,7 @@ mod boxes;
 mod draw;
 mod embed;
 mod ids;
+mod kind;
 mod pictures;
 mod rank;
 mod regions;

@@ -13,6 +13,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use zip::ZipArchive;
 
 use super::IdRule;
+use super::kind::{Kind, kind};
 use crate::image::{self, Image, ImageError, ImageFault, Limits};
 
 /// Endings of the files that count as pictures in a folder or an archive; the last ones' formats are not read, which is
@@ -218,37 +219,6 @@ impl Pictures {
     pub(super) fn fingerprint(&self) -> u64 {
         let root = self.root.canonicalize().unwrap_or_else(|_| self.root.clone());
         xxh3_64(root.as_os_str().as_encoded_bytes())
-    }
-}
-
-enum Kind {
-    Zip,
-    Tar,
-    Picture,
-    /// What it is and what to do.
-    Unreadable(&'static str),
-    Other,
-}
-
-fn kind(start: &[u8]) -> Kind {
-    match start {
-        [b'P', b'K', 3 | 5, ..] => Kind::Zip,
-        [0x1f, 0x8b, ..]
-        | [b'B', b'Z', b'h', ..]
-        | [0xfd, b'7', b'z', b'X', b'Z', 0, ..]
-        | [0x28, 0xb5, 0x2f, 0xfd, ..] => Kind::Unreadable(
-            "a compressed archive can only be read from its start; unpack it (gunzip, bunzip2, unxz, unzstd) first",
-        ),
-        [b'R', b'a', b'r', b'!', ..] | [b'7', b'z', 0xbc, 0xaf, ..] => {
-            Kind::Unreadable("archives are read as zip or tar; unpack it into a folder first")
-        }
-        [0xff, 0xd8, ..] | [0x89, b'P', b'N', b'G', ..] => Kind::Picture,
-        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Kind::Picture,
-        _ if start.get(257..262) == Some(b"ustar") => Kind::Tar,
-        _ if start.contains(&0) => Kind::Unreadable(
-            "it is no folder, no zip or tar archive, no JPEG, PNG or WebP, and no list of paths",
-        ),
-        _ => Kind::Other,
     }
 }
 
