@@ -8,7 +8,7 @@ use crate::formats::{RecordError, Records, SourceRecord};
 /// Records decoded at a time, at most.
 const RECORDS: usize = 32;
 /// Bytes of a chunk, undecoded or decoded, that end it.
-const BYTES: usize = 16 << 20;
+pub(crate) const BYTES: usize = 16 << 20;
 
 /// A record as a source hands it out.
 pub(crate) type Found = Result<Box<dyn SourceRecord>, RecordError>;

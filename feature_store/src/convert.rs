@@ -22,7 +22,8 @@ use decode::{Decoded, with_raw};
 pub(crate) use tally::Tally;
 pub use tally::{Findings, OnError, Progress, SkippedRecord};
 
-/// Chunks that wait to be written: about a transaction, so that decoding goes on while the disk works.
+/// Chunks that wait to be written: about a transaction, so that decoding goes on while the disk works. One of large records
+/// counts as several.
 const CHUNKS_AHEAD: usize = 3;
 
 /// What a conversion has done.

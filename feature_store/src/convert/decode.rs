@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{ConvertError, of_a_record};
-use crate::chunks::{Chunks, Found};
+use super::{CHUNKS_AHEAD, ConvertError, of_a_record};
+use crate::chunks::{self, Chunks, Found};
 use crate::formats::{RecordError, Records, SourceRecord};
 use crate::record::Encoded;
 use crate::validate::check_regions;
@@ -98,10 +98,18 @@ pub(super) fn decode_all(
     let mut chunks = Chunks::new(records);
     loop {
         let chunk = chunks.next(decode, bytes);
-        if chunk.is_empty() || send.send(chunk).is_err() {
+        let held = chunk.iter().map(bytes).sum();
+        if chunk.is_empty() || !take_places(chunk, held, send) {
             return;
         }
     }
+}
+
+/// Sends a chunk and, for what it holds beyond a usual one, empty ones after it: they take places of the queue, so that what
+/// waits there is bounded in bytes. Whether anyone takes it.
+fn take_places(chunk: Vec<Outcome>, held: usize, send: &SyncSender<Vec<Outcome>>) -> bool {
+    let fillers = (held / chunks::BYTES).min(CHUNKS_AHEAD);
+    send.send(chunk).is_ok() && (0..fillers).all(|_| send.send(Vec::new()).is_ok())
 }
 
 /// A record as it is to be stored. One of a store of this precision is not rounded again; whatever store it is of, the
@@ -135,4 +143,28 @@ fn encode(
     };
     let packed = packed.map_err(|what| failed(&what))?;
     Ok((id, regions, packed))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use super::*;
+
+    #[test]
+    fn what_waits_to_be_written_is_bounded_in_bytes() {
+        let places = |held: usize| {
+            let (send, receive) = sync_channel(CHUNKS_AHEAD + 1);
+            assert!(take_places(Vec::new(), held, &send));
+            drop(send);
+            receive.iter().count()
+        };
+        assert_eq!(places(1), 1);
+        assert_eq!(places(2 * chunks::BYTES), 3);
+        // Behind the largest nothing more waits.
+        assert_eq!(places(100 * chunks::BYTES), CHUNKS_AHEAD + 1);
+        let (send, receive) = sync_channel(0);
+        drop(receive);
+        assert!(!take_places(Vec::new(), 1, &send));
+    }
 }

@@ -179,6 +179,11 @@ fn field<'a>(record: &'a Value, names: &[&str]) -> Option<&'a Value> {
     names.iter().find_map(|name| record.get(name)).filter(|value| !matches!(value, Value::None))
 }
 
+/// How a record spells a field, or its first spelling.
+fn spelling<'a>(record: &Value, names: &[&'a str]) -> &'a str {
+    names.iter().find(|name| field(record, &[name]).is_some()).unwrap_or(&names[0])
+}
+
 fn size(record: &Value, names: &[&str]) -> Result<u32, String> {
     let name = names.iter().find(|name| record.get(name).is_some()).copied();
     let (Some(name), Some(value)) = (name, field(record, names)) else {
@@ -195,13 +200,16 @@ fn labels(
     n: usize,
 ) -> Result<Option<Labels>, String> {
     let labels = Labels {
-        ids: field(record, ids).map_or(Ok(Vec::new()), |value| integers(value, ids[0]))?,
+        ids: field(record, ids)
+            .map_or(Ok(Vec::new()), |value| integers(value, spelling(record, ids)))?,
         confidences: field(record, confidences)
-            .map_or(Ok(Vec::new()), |value| floats(value, confidences[0]))?,
+            .map_or(Ok(Vec::new()), |value| floats(value, spelling(record, confidences)))?,
     };
-    let fits = |length: usize| length == 0 || length == n;
-    if !fits(labels.ids.len()) || !fits(labels.confidences.len()) {
-        return Err(format!("its `{}` are {} for {n} boxes", ids[0], labels.ids.len()));
+    for (length, names) in [(labels.ids.len(), ids), (labels.confidences.len(), confidences)] {
+        if length != 0 && length != n {
+            let name = spelling(record, names);
+            return Err(format!("its `{name}` are {length} for {n} boxes"));
+        }
     }
     Ok((labels != Labels::default()).then_some(labels))
 }
@@ -381,5 +389,20 @@ mod tests {
         assert_eq!(read.boxes, [[0.0, 1.0, 5.0, 6.0], [2.0, 3.0, 7.0, 9.0]]);
         let error = record(boxes((1 << 24) + 1), features()).unwrap_err();
         assert!(error.contains("16777217, which f32 cannot hold exactly"), "{error}");
+    }
+
+    #[test]
+    fn a_field_that_is_wrong_is_named_as_the_record_spells_it() {
+        let said = |name: &str, values: &[f32]| {
+            let value = Value::Bytes(base64::encode(values).into_bytes().into());
+            let record = Value::Dict(vec![(Value::Str(name.into()), value)]);
+            labels(&record, &["obj_id", "objects_id"], &["obj_conf", "objects_conf"], 2)
+                .unwrap_err()
+        };
+        for name in ["obj_conf", "objects_conf"] {
+            assert_eq!(said(name, &[0.5; 4]), format!("its `{name}` are 4 for 2 boxes"));
+        }
+        assert_eq!(said("objects_id", &[0.5; 6]), "its `objects_id` are 3 for 2 boxes");
+        assert!(said("objects_id", &[0.5; 5]).contains("objects_id are 20 bytes"));
     }
 }

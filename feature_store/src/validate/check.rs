@@ -101,6 +101,24 @@ fn check_box(regions: &Regions, region: usize) -> Result<(), String> {
     Err(format!("the box of region {region} {what}: {x1}, {y1}, {x2}, {y2} in {of}"))
 }
 
+/// Refuses boxes in pixels of which all lie in one: no detector finds such, but numbers from 0 to 1 beside the image's size
+/// look so, and whole numbers of 32 bits that are read as f32.
+fn check_boxes_apart(regions: &Regions) -> Result<(), String> {
+    /// Of smaller images all boxes may be as small.
+    const SIDE: u32 = 16;
+    let is_small = regions.width.min(regions.height) < SIDE;
+    let in_a_pixel = |corner: &f32| corner.abs() <= 1.01;
+    if is_small || !regions.boxes.as_flattened().iter().all(in_a_pixel) {
+        return Ok(());
+    }
+    let [x1, y1, x2, y2] = regions.boxes[0];
+    Err(format!(
+        "all its boxes lie in one pixel of {}x{} (the first is {x1}, {y1}, {x2}, {y2}), as boxes do that are relative to the \
+         image (0 to 1) or int32 that is read as f32; write them as f32 in pixels",
+        regions.width, regions.height
+    ))
+}
+
 /// What is wrong with an image's regions, if anything.
 pub(crate) fn check_regions(regions: &Regions) -> Result<(), String> {
     if regions.is_empty() {
@@ -119,6 +137,7 @@ pub(crate) fn check_regions(regions: &Regions) -> Result<(), String> {
     }
     check_type(&regions.features)?;
     (0..regions.len()).try_for_each(|region| check_box(regions, region))?;
+    check_boxes_apart(regions)?;
     let labels = [&regions.objects, &regions.attributes].into_iter().flatten();
     let confidences = labels.flat_map(|labels| &labels.confidences);
     match confidences.copied().find(|c| !(0.0..=1.0).contains(c)) {
@@ -131,6 +150,28 @@ pub(crate) fn check_regions(regions: &Regions) -> Result<(), String> {
 mod tests {
     use super::*;
     use crate::{Compression, Precision, Provenance, record};
+
+    #[test]
+    fn boxes_that_are_no_pixels_are_a_finding() {
+        let said = |width, boxes: &[[f32; 4]]| {
+            let (n, boxes) = (boxes.len(), boxes.to_vec());
+            let features = vec![1.0; n];
+            check_regions(&Regions {
+                width,
+                height: 480,
+                boxes,
+                features,
+                dim: 1,
+                ..Regions::default()
+            })
+        };
+        let relative = [[0.1, 0.2, 0.5, 0.75], [0.0, 0.0, 1.0, 1.0]];
+        assert!(said(640, &relative).unwrap_err().contains("all its boxes lie in one pixel"));
+        let integers = [[1, 2, 300, 200], [0, 5, 7, 9]].map(|b: [u32; 4]| b.map(f32::from_bits));
+        assert!(said(640, &integers).unwrap_err().contains("int32"));
+        assert_eq!(said(640, &[relative[0], [0.0, 0.0, 3.0, 2.0]]), Ok(()));
+        assert_eq!(said(2, &relative), Ok(()));
+    }
 
     #[test]
     fn a_record_that_is_encoded_otherwise_than_the_store_says_is_a_finding() {

@@ -1,7 +1,5 @@
 //! Numbers of another type that were read as f32: base64, which names no type, lets it happen.
 
-use std::ops::Range;
-
 /// Fewer values tell nothing.
 const FEW: u32 = 64;
 
@@ -10,58 +8,107 @@ const FEW: u32 = 64;
 /// # Errors
 /// What they look like.
 pub(super) fn check_type(features: &[f32]) -> Result<(), String> {
-    check_sizes(features)?;
-    check_lower_halves(features)
+    let seems = |what: &str| {
+        Err(format!("{what} that are read as f32; base64 does not say its type, NumPy arrays do"))
+    };
+    if are_whole(features) {
+        return seems(
+            "its values are nearer to 0 than any f32 of full precision, as whole numbers",
+        );
+    }
+    if are_parts_of_f64(features) {
+        return seems(
+            "every other of its values is of a size that no features have, as halves of f64",
+        );
+    }
+    if are_pairs(features) {
+        return seems(
+            "the lower halves of its values are numbers of 16 bits themselves, as of f16 or bf16 in pairs",
+        );
+    }
+    Ok(())
 }
 
-/// f64 in halves, and f16 in pairs if zeros or small numbers are among them, have sizes that no features have.
-fn check_sizes(features: &[f32]) -> Result<(), String> {
-    const SMALLEST: f32 = 1e-9;
-    const LARGEST: f32 = 1e6;
-    let (smallest, largest) = (SMALLEST.to_bits(), LARGEST.to_bits());
-    let (mut there, mut odd) = (0u32, 0u32);
-    // On the bits, and without a way out, the loop over all becomes vectors.
+/// Integers that are not huge are subnormal as f32, nearly all of them.
+fn are_whole(features: &[f32]) -> bool {
+    // Without a way out, the loops over all become vectors.
+    let (mut there, mut subnormal) = (0u32, 0u32);
     for value in features {
-        let size = value.to_bits() & 0x7FFF_FFFF;
-        there += u32::from(size != 0);
-        odd += u32::from((size != 0) & ((size < smallest) | (size > largest)));
+        there += u32::from(*value != 0.0);
+        subnormal += u32::from((*value != 0.0) & (value.abs() < f32::MIN_POSITIVE));
     }
-    if there < FEW || odd < there / 16 {
-        return Ok(());
-    }
-    Err(format!(
-        "{:.0} % of its values are nearer to 0 than {SMALLEST:e} or beyond {LARGEST:e}, as those of another type (f16, f64) \
-         are when they are read as f32; base64 does not say its type, NumPy arrays do",
-        100.0 * f64::from(odd) / f64::from(there)
-    ))
+    there >= FEW && subnormal > there - there / 16
 }
 
-/// Of f16 or bf16 in pairs the lower half of each value is a number itself, of the size that features have. Those of true f32
-/// are the last bits of mantissas: any, one as often as the other, or a few if the values were rounded. So different ones are
-/// counted, among some values of an image; one that comes often would say as much as all of them.
-fn check_lower_halves(features: &[f32]) -> Result<(), String> {
+/// Of an f64 the higher half is a number of a usual size as f32, the lower one of any: its exponent are bits of a mantissa.
+/// In probabilities or what has a heavy tail there are such sizes, too, but no fewer at odd places than at even ones.
+fn are_parts_of_f64(features: &[f32]) -> bool {
+    let (smallest, largest) = (1e-9f32.to_bits(), 1e6f32.to_bits());
+    let (mut there, mut odd) = ([0u32; 2], [0u32; 2]);
+    for pair in features.as_chunks::<2>().0 {
+        for half in 0..2 {
+            let size = pair[half].to_bits() & 0x7FFF_FFFF;
+            there[half] += u32::from(size != 0);
+            odd[half] += u32::from((size != 0) & ((size < smallest) | (size > largest)));
+        }
+    }
+    let [lower, higher] = odd;
+    there[0] >= FEW && lower > there[0] / 8 && higher < lower / 16
+}
+
+/// Of f16 or bf16 in pairs the lower half of each value is a number itself, and numbers of one kind have few exponents. The
+/// lower halves of true f32 are the last bits of mantissas: any, one as often as the other, or a few if the values were
+/// rounded. So different ones are counted, among some values of an image; one that comes often would say as much as all of
+/// them.
+fn are_pairs(features: &[f32]) -> bool {
     const LOOKED_AT: usize = 2048;
-    // Exponents of f16 for sizes from 2⁻¹⁰ to 2⁶: half of all there are. Those of bf16 from 2⁻²³ to 2¹⁶ begin with the same bits.
-    const SIZES: Range<usize> = 5..21;
+    /// So many different halves within so many of the 32 exponents of f16 are no accident. Those of bf16 begin with the same
+    /// bits, three for one.
+    const CLOSE: [(u32, usize); 2] = [(FEW, 16), (FEW / 4, 2)];
+    let (mut lower, mut higher) = (Halves::default(), Halves::default());
+    for value in features.iter().step_by(features.len().div_ceil(LOOKED_AT).max(1)) {
+        if *value != 0.0 {
+            lower.add(value.to_bits() as u16);
+            higher.add((value.to_bits() >> 16) as u16);
+        }
+    }
+    let by_exponent = lower.by_exponent();
+    let there: u32 = by_exponent.iter().sum();
+    // Where the higher halves do not differ as the lower ones do, it is true f32 about one value.
+    let both_differ = higher.by_exponent().iter().sum::<u32>() >= there / 4;
+    let are_close = |(few, exponents): (u32, usize)| {
+        let mut windows = by_exponent.windows(exponents);
+        there >= few && windows.any(|window| window.iter().sum::<u32>() > there - there / 16)
+    };
+    both_differ && CLOSE.into_iter().any(are_close)
+}
+
+/// Which of all numbers of 16 bits there are: a bit for each, which is quicker than sorting those that are there.
+struct Halves([u64; 64 * Halves::WORDS]);
+
+impl Default for Halves {
+    fn default() -> Halves {
+        Halves([0; 64 * Halves::WORDS])
+    }
+}
+
+impl Halves {
     /// Words of bits that an exponent's mantissas take.
     const WORDS: usize = 16;
-    // A bit for each of all there are, which is quicker than sorting those that are there.
-    let mut halves = [0u64; 64 * WORDS];
-    for value in features.iter().step_by(features.len().div_ceil(LOOKED_AT).max(1)) {
-        let half = value.to_bits() as u16;
-        halves[usize::from(half >> 6)] |= u64::from(*value != 0.0) << (half & 63);
+
+    fn add(&mut self, half: u16) {
+        self.0[usize::from(half >> 6)] |= 1 << (half & 63);
     }
-    let count = |words: &[u64]| words.iter().map(|word| word.count_ones()).sum::<u32>();
-    let (positive, negative) = halves.split_at(32 * WORDS);
-    let sizes = SIZES.start * WORDS..SIZES.end * WORDS;
-    let (there, of_features) =
-        (count(&halves), count(&positive[sizes.clone()]) + count(&negative[sizes]));
-    if there < FEW || of_features <= there - there / 16 {
-        return Ok(());
+
+    /// How many different ones there are of each exponent of f16, whatever their sign.
+    fn by_exponent(&self) -> [u32; 32] {
+        let (positive, negative) = self.0.split_at(32 * Halves::WORDS);
+        let count = |words: &[u64], exponent: usize| -> u32 {
+            let words = &words[exponent * Halves::WORDS..][..Halves::WORDS];
+            words.iter().map(|word| word.count_ones()).sum()
+        };
+        std::array::from_fn(|exponent| count(positive, exponent) + count(negative, exponent))
     }
-    Err("the lower halves of its values are numbers of 16 bits themselves, as of f16 or bf16 in pairs that are read as f32; \
-         base64 does not say its type, NumPy arrays do"
-        .into())
 }
 
 #[cfg(test)]
@@ -97,6 +144,17 @@ mod tests {
         values.iter().map(|x| change(*x)).collect()
     }
 
+    /// Distributions over 1024 classes each.
+    fn softmax(logits: &[f32]) -> Vec<f32> {
+        let distribution = |logits: &[f32]| {
+            let largest = logits.iter().copied().fold(f32::MIN, f32::max);
+            let powers = map(logits, |x| (x - largest).exp());
+            let sum: f32 = powers.iter().sum();
+            map(&powers, |x| x / sum)
+        };
+        logits.chunks(1024).flat_map(distribution).collect()
+    }
+
     /// Features as detectors and others make them.
     fn sound() -> Vec<(&'static str, Vec<f32>)> {
         let (normal, uniform) = (normal(8192), uniform(8192));
@@ -120,6 +178,13 @@ mod tests {
             ("whole", map(&uniform, |x| (x * 1e5).round())),
             ("sigmoid", map(&normal, |x| 1.0 / (1.0 + (-x).exp()))),
             ("few", normal[..80].to_vec()),
+            ("probabilities", softmax(&map(&normal, |x| 8.0 * x))),
+            ("certain probabilities", softmax(&map(&normal, |x| 30.0 * x))),
+            ("heavy tails", map(&normal, |x| (12.0 * x).exp())),
+            ("about three", map(&uniform, |x| 3.0 + x * 1e-4)),
+            ("about one", map(&uniform, |x| 1.0 + x * 1e-3)),
+            ("twentieths", map(&uniform, |x| (x * 20.0).round() / 20.0)),
+            ("fiftieths", map(&uniform, |x| (x * 50.0).round() * 0.02)),
             ("uniform", uniform),
             ("normal", normal),
         ]
@@ -142,6 +207,8 @@ mod tests {
             ("the whole range", map(&uniform, |x| (17.0 * x).exp2() / 16384.0)),
             ("rectified", map(&normal, |x| x.max(0.0))),
             ("few", map(&uniform[..200], |x| 4.0 * x + 0.5)),
+            ("about three", map(&uniform, |x| 2.95 + 0.1 * x)),
+            ("thousandths", map(&normal, |x| x * 1e-3)),
             ("uniform", uniform.clone()),
             ("normal", normal.clone()),
         ] {
@@ -151,5 +218,29 @@ mod tests {
         for (name, values) in [("normal", &normal), ("uniform", &uniform)] {
             assert!(check_type(&pairs(values, brain)).is_err(), "{name} in bf16");
         }
+    }
+
+    #[test]
+    fn halves_of_f64_and_whole_numbers_are_a_finding() {
+        // Sums of few bits become f32 with all of them.
+        let (normal, uniform) = (map(&normal(8192), |x| x / 1.1), uniform(8192));
+        for (name, values) in [
+            ("normal", normal.clone()),
+            ("rectified", map(&normal, |x| x.max(0.0))),
+            ("whole", map(&uniform, |x| (x * 1000.0).round())),
+        ] {
+            // Divided as f64, so that the last bits are there; and what was f32 before, of which they are not.
+            for divisor in [300.0, 1.0] {
+                let bytes = values.iter().flat_map(|x| (f64::from(*x) / divisor).to_le_bytes());
+                let bytes: Vec<u8> = bytes.collect();
+                let halves = bytes.as_chunks::<4>().0.iter().map(|half| f32::from_le_bytes(*half));
+                let found = check_type(&halves.collect::<Vec<_>>());
+                // Whole numbers end in zeros as f64, too: nothing is strange about them.
+                let expected = name != "whole" || divisor > 1.0;
+                assert_eq!(found.is_err(), expected, "{name} / {divisor}: {found:?}");
+            }
+        }
+        let whole = map(&uniform, |x| f32::from_bits((x * 255.0) as u32));
+        assert!(check_type(&whole).unwrap_err().contains("whole numbers"));
     }
 }

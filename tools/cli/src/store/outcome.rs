@@ -51,17 +51,18 @@ pub fn say_quarantined(records: u64, folder: &Path) {
     );
 }
 
-/// A report as JSON, with the ids that were asked for and not found.
+/// A report as JSON, with the ids that were asked for and not found, and what is wrong with the source's own lists.
 pub fn report_json(report: &impl Serialize, asked: &Asked) -> anyhow::Result<String> {
     let mut value = serde_json::to_value(report)?;
     if let Value::Object(fields) = &mut value {
         fields.insert("not_found".into(), serde_json::to_value(asked.missing_ids())?);
+        fields.insert("list_findings".into(), serde_json::to_value(asked.list_findings())?);
     }
     Ok(crate::console::json(&value)?)
 }
 
-/// Says what was asked for and not found, and how many images of the target have something wrong; the exit code is 1 if
-/// there is such a thing, or if records were skipped.
+/// Says what was asked for and not found, what is wrong with the source's own lists, and how many images of the target have
+/// something wrong; the exit code is 1 if there is such a thing, or if records were skipped.
 pub fn verdict(
     skipped: &[SkippedRecord],
     findings: &Findings,

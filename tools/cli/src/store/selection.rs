@@ -87,10 +87,15 @@ impl SelectionArgs {
 }
 
 impl Asked {
-    /// Says on stderr what the source had no answer to, and what its own lists say otherwise; whether ids or sets were not
-    /// there.
+    /// What is wrong with the lists of its images that the source carries beside them.
+    pub fn list_findings(&self) -> Vec<String> {
+        self.listings.findings()
+    }
+
+    /// Says on stderr what the source had no answer to, and what its own lists say otherwise; whether there is such a thing,
+    /// but for rules that have changed no id.
     pub fn say_unmet(&self) -> bool {
-        let of_lists = self.listings.findings();
+        let of_lists = self.list_findings();
         of_lists.iter().for_each(|what| errln!("{}: {}", shown(&self.path), visible(what)));
         let unmet = self.unmet();
         let examples = match unmet.examples.as_slice() {
@@ -116,7 +121,7 @@ impl Asked {
         for rule in unmet.rules.iter().filter_map(|&number| self.rules.get(number)) {
             errln!("`--rename {rule}` has changed no id; {examples}");
         }
-        !unmet.ids.is_empty() || !unmet.prefixes.is_empty()
+        !unmet.ids.is_empty() || !unmet.prefixes.is_empty() || !of_lists.is_empty()
     }
 
     /// The ids asked for that are not in the source, in order.

@@ -119,9 +119,10 @@ fn print(report: &Report) {
     }
     if let Some(statistics) = &report.statistics {
         outln!(
-            "features     mean {:.4}, {:.1} % zero, at most {:.2}",
+            "features     mean {:.4}, {:.1} % zero, {:.1} % negative, at most {:.2}",
             statistics.mean,
             100.0 * statistics.zeros,
+            100.0 * statistics.negative,
             statistics.largest
         );
         outln!("boxes        {:.1} % of the image on average", 100.0 * statistics.box_area);

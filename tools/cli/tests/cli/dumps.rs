@@ -159,16 +159,26 @@ fn paths_stay_on_their_lines_and_move_no_cursor() {
 }
 
 #[test]
-fn a_uniter_dump_without_counts_is_converted_with_a_word() {
+fn what_is_wrong_with_a_dumps_own_list_is_told_by_every_command_that_reads_it() {
     let place = Place::new();
     let (uniter, store) = (place.path("uniter"), place.path("store"));
     assert_eq!(run(&["store", "convert", &fixture("volta.h5"), &uniter, "--to", "uniter"]).0, 0);
-    let said = run(&["store", "convert", &uniter, &store]).2;
-    assert!(!said.contains("cut off"), "{said}");
+    let convert = ["store", "convert", &uniter, &store, "--force", "--json"];
+    let findings = |out: &str| -> serde_json::Value {
+        serde_json::from_str::<serde_json::Value>(out).unwrap()["list_findings"].clone()
+    };
+    let (code, out, said) = run(&convert);
+    assert!(code == 0 && !said.contains("cut off"), "{said}");
+    assert_eq!(findings(&out), serde_json::json!([]));
     std::fs::remove_file(format!("{uniter}/nbb_th0.2_max100_min10.json")).unwrap();
-    let (code, _, said) = run(&["store", "convert", &uniter, &store, "--force"]);
-    assert!(code == 0 && said.contains("no boxes are cut off"), "{said}");
+    let (code, out, said) = run(&convert);
+    assert!(code == 1 && said.contains("no boxes are cut off"), "{said}");
+    assert!(findings(&out)[0].as_str().unwrap().contains("no boxes are cut off"), "{out}");
+    let count = serde_json::from_str::<serde_json::Value>(&out).unwrap()["schema"]["count"].clone();
+    assert_eq!(count, 8, "everything is taken all the same");
     assert_eq!(run(&["store", "validate", &uniter]).0, 1);
+    let (code, out, _) = run(&["store", "append", &store, &uniter, "--json"]);
+    assert!(code == 1 && findings(&out)[0].is_string(), "{out}");
 }
 
 #[test]

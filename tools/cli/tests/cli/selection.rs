@@ -256,7 +256,7 @@ fn a_dump_whose_own_list_is_wrong_is_converted_and_told() {
     let counts = std::fs::read_dir(&uniter).unwrap().find_map(of_counts).unwrap();
     std::fs::write(counts, r#"{"absent.npz": 1}"#).unwrap();
     let output = xenc(&convert);
-    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(output.status.code(), Some(1));
     let said = text(&output.stderr);
     assert!(said.contains("names the image `absent`, not there"), "{said}");
     assert!(said.contains("does not name"), "{said}");
