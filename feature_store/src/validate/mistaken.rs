@@ -2,75 +2,59 @@
 
 /// Fewer values tell nothing.
 const FEW: u32 = 64;
+/// Values of an image that are looked at, in pairs from all over it, at most.
+const LOOKED_AT: usize = 4096;
 
 /// Finds features that are numbers of another type.
 ///
 /// # Errors
 /// What they look like.
 pub(super) fn check_type(features: &[f32]) -> Result<(), String> {
-    let seems = |what: &str| {
-        Err(format!("{what} that are read as f32; base64 does not say its type, NumPy arrays do"))
+    let pairs = features.as_chunks::<2>().0;
+    let pairs: Vec<[f32; 2]> =
+        pairs.iter().step_by(features.len().div_ceil(LOOKED_AT).max(1)).copied().collect();
+    let what = if are_whole(pairs.as_flattened()) {
+        "its values are nearer to 0 than any f32 of full precision, as whole numbers"
+    } else if are_parts_of_f64(&pairs) {
+        "every other of its values is of a size that no features have, as halves of f64"
+    } else if are_pairs(pairs.as_flattened()) {
+        "the lower halves of its values are numbers of 16 bits themselves, as of f16 or bf16 in pairs"
+    } else {
+        return Ok(());
     };
-    if are_whole(features) {
-        return seems(
-            "its values are nearer to 0 than any f32 of full precision, as whole numbers",
-        );
-    }
-    if are_parts_of_f64(features) {
-        return seems(
-            "every other of its values is of a size that no features have, as halves of f64",
-        );
-    }
-    if are_pairs(features) {
-        return seems(
-            "the lower halves of its values are numbers of 16 bits themselves, as of f16 or bf16 in pairs",
-        );
-    }
-    Ok(())
+    Err(format!("{what} that are read as f32; base64 does not say its type, NumPy arrays do"))
 }
 
 /// Integers that are not huge are subnormal as f32, nearly all of them.
 fn are_whole(features: &[f32]) -> bool {
-    // Without a way out, the loops over all become vectors.
-    let (mut there, mut subnormal) = (0u32, 0u32);
-    for value in features {
-        there += u32::from(*value != 0.0);
-        subnormal += u32::from((*value != 0.0) & (value.abs() < f32::MIN_POSITIVE));
-    }
+    let count = |is: &dyn Fn(f32) -> bool| features.iter().filter(|x| is(**x)).count() as u32;
+    let (there, subnormal) = (count(&|x| x != 0.0), count(&f32::is_subnormal));
     there >= FEW && subnormal > there - there / 16
 }
 
 /// Of an f64 the higher half is a number of a usual size as f32, the lower one of any: its exponent are bits of a mantissa.
 /// In probabilities or what has a heavy tail there are such sizes, too, but no fewer at odd places than at even ones.
-fn are_parts_of_f64(features: &[f32]) -> bool {
-    let (smallest, largest) = (1e-9f32.to_bits(), 1e6f32.to_bits());
-    let (mut there, mut odd) = ([0u32; 2], [0u32; 2]);
-    for pair in features.as_chunks::<2>().0 {
-        for half in 0..2 {
-            let size = pair[half].to_bits() & 0x7FFF_FFFF;
-            there[half] += u32::from(size != 0);
-            odd[half] += u32::from((size != 0) & ((size < smallest) | (size > largest)));
-        }
-    }
-    let [lower, higher] = odd;
-    there[0] >= FEW && lower > there[0] / 8 && higher < lower / 16
+fn are_parts_of_f64(pairs: &[[f32; 2]]) -> bool {
+    let is_odd = |x: &f32| !(1e-9..=1e6).contains(&x.abs());
+    let count = |half: usize| {
+        let there = pairs.iter().map(|pair| pair[half]).filter(|x| *x != 0.0);
+        (there.clone().count() as u32, there.filter(is_odd).count() as u32)
+    };
+    let ((there, lower), (_, higher)) = (count(0), count(1));
+    there >= FEW && lower > there / 8 && higher < lower / 16
 }
 
 /// Of f16 or bf16 in pairs the lower half of each value is a number itself, and numbers of one kind have few exponents. The
 /// lower halves of true f32 are the last bits of mantissas: any, one as often as the other, or a few if the values were
-/// rounded. So different ones are counted, among some values of an image; one that comes often would say as much as all of
-/// them.
+/// rounded. So different ones are counted; one that comes often would say as much as all of them.
 fn are_pairs(features: &[f32]) -> bool {
-    const LOOKED_AT: usize = 2048;
     /// So many different halves within so many of the 32 exponents of f16 are no accident. Those of bf16 begin with the same
     /// bits, three for one.
     const CLOSE: [(u32, usize); 2] = [(FEW, 16), (FEW / 4, 2)];
     let (mut lower, mut higher) = (Halves::default(), Halves::default());
-    for value in features.iter().step_by(features.len().div_ceil(LOOKED_AT).max(1)) {
-        if *value != 0.0 {
-            lower.add(value.to_bits() as u16);
-            higher.add((value.to_bits() >> 16) as u16);
-        }
+    for value in features.iter().filter(|value| **value != 0.0) {
+        lower.add(value.to_bits() as u16);
+        higher.add((value.to_bits() >> 16) as u16);
     }
     let by_exponent = lower.by_exponent();
     let there: u32 = by_exponent.iter().sum();
