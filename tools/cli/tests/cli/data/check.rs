@@ -94,6 +94,30 @@ fn each_fault_of_the_files_is_found_under_its_heading() {
         ),
         ("manual_annotation_valid.yaml", "a: [", "unreadable files (1)", "line 1"),
         (
+            "manual_annotation_valid.yaml",
+            "open-images-1_a: {9: {description: one bird on a branch, annotation: \"q,w\"}}",
+            "unknown phenomena (1)",
+            "target 9: \"w\" is none of con, v, n",
+        ),
+        (
+            "manual_annotation_valid.yaml",
+            "open-images-1_a:\n  x: 1\n  9: {description: one bird in a tree}",
+            "wrong targets (1)",
+            "manual_annotation_valid.yaml, line 2: `x` is no number",
+        ),
+        (
+            "manual_annotation_valid.yaml",
+            "open-images-1_a:\n  x: 1\n  9: {description: one bird in a tree}",
+            "other descriptions (1)",
+            "\"in a tree\" there",
+        ),
+        (
+            "manual_annotation_valid.yaml",
+            "a: {}\nopen-images-1_a: {}\na: {}\n",
+            "keys that come twice (1)",
+            "line 3: `a` occurs twice",
+        ),
+        (
             "own.jsonl",
             "{\"description\": \"x\",\n",
             "unreadable files (1)",
