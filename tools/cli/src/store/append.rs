@@ -76,6 +76,6 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             count(report.schema.count, "image")
         );
     }
-    say_settled(report.conflicts, Some(&asked));
+    say_settled(report.conflicts, &report.settled, Some(&asked), args.json);
     Ok(verdict(&report.skipped, &report.findings, &args.store, &asked))
 }

@@ -210,7 +210,7 @@ fn to_store(
             started.elapsed().as_secs_f64(),
         );
     }
-    say_settled(report.conflicts, Some(asked));
+    say_settled(report.conflicts, &report.settled, Some(asked), args.json);
     Ok(verdict(&report.skipped, &report.findings, &args.target, asked))
 }
 
