@@ -73,7 +73,7 @@ impl WriterOptions {
     /// # Errors
     /// [`StoreError::Exists`], [`StoreError::Irreplaceable`], [`StoreError::HoldsSource`].
     pub fn check(&self, target: &Path, sources: &[&Path]) -> Result<(), StoreError> {
-        target::check(target, StoreSource::FORMAT, self.overwrite, sources)
+        target::check_among_files(target, StoreSource::FORMAT, self.overwrite, sources)
     }
 }
 
