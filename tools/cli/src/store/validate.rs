@@ -35,7 +35,9 @@ pub struct Args {
     /// Also look for images that are there twice, and for statistics that no sound dump has
     #[arg(long)]
     deep: bool,
-    /// Keep bad records, those that cannot be read and those with findings, in this folder, with the reasons
+    /// List bad records, those that cannot be read and those with findings, in report.jsonl in this folder, with the
+    /// reasons, beside their bytes: lines of TSV, values of foreign LMDBs, .npy and .npz files that cannot be read; of
+    /// others the reason only
     #[arg(long, value_name = "FOLDER")]
     quarantine: Option<PathBuf>,
     /// Print the report as JSON
