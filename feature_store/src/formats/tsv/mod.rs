@@ -142,10 +142,19 @@ impl FeatureSource for TsvSource {
                 }
             };
             let id = line.bytes.split(|&byte| byte == b'\t').nth(id_column).unwrap_or(&[]);
-            let Ok(id) = str::from_utf8(id) else {
-                return Some(Err(lines.error(&line, "its id is not UTF-8")));
+            let id = match str::from_utf8(id) {
+                Ok("") => Err("its id is empty"),
+                Ok(id) => Ok(id.to_owned()),
+                Err(_) => Err("its id is not UTF-8"),
             };
-            let (path, id) = (path.clone(), id.to_owned());
+            let id = match id {
+                Ok(id) => id,
+                Err(what) => {
+                    let error = lines.error(&line, what);
+                    return Some(Err(RecordError { raw: line.bytes, ..error }));
+                }
+            };
+            let path = path.clone();
             let columns = columns.clone();
             Some(Ok(Box::new(TsvRecord { path, id, line, columns }) as Box<dyn SourceRecord>))
         })))
@@ -274,6 +283,25 @@ mod tests {
             let ids: Vec<String> =
                 records.map(|record| record.unwrap().decode().unwrap().0).collect();
             assert_eq!(ids, ["a", "b"]);
+        }
+    }
+
+    #[test]
+    fn a_line_without_an_id_is_told_by_its_number_and_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.tsv");
+        let mut sink = TsvSink::create(&path, TsvOrder::BottomUp, TsvCompression::Plain).unwrap();
+        sink.append("a", &image()).unwrap();
+        Box::new(sink).finish().unwrap();
+        let good = std::fs::read(&path).unwrap();
+        for (id, what) in [(&b""[..], "its id is empty"), (b"\xff", "its id is not UTF-8")] {
+            let bad = [id, &good[1..good.len() - 2]].concat();
+            std::fs::write(&path, [&good[..], &bad, b"\r\n"].concat()).unwrap();
+            let mut records = formats::open(&path).unwrap().records().unwrap();
+            assert!(records.next().unwrap().is_ok());
+            let error = records.next().unwrap().err().unwrap();
+            assert!(error.to_string().contains("line 2, byte ") && error.reason == what, "{error}");
+            assert_eq!(error.raw, bad);
         }
     }
 

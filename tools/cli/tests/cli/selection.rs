@@ -294,3 +294,25 @@ fn ids_come_through_a_pipe_and_as_json() {
     assert!(child.wait().unwrap().success());
     assert_eq!(text(&xenc(&["store", "ls", &chosen, "--json"]).stdout), "[\n  \" odd\\n\"\n]\n");
 }
+
+#[test]
+fn a_rule_that_leaves_nothing_of_an_id_is_named_with_the_image() {
+    let place = Place::new();
+    let source = fixture("volta.h5");
+    for (target, to) in [("store", "store"), ("npy", "npy")] {
+        let target = place.path(target);
+        let command = ["store", "convert", &source, &target, "--to", to];
+        let rule = ["--rename", "s/^x//", "--rename", "s/^open.*//"];
+        let (code, _, said) = run(&[&command[..], &rule].concat());
+        assert_eq!(code, 2, "{said}");
+        let named = said.contains("record `openimages") && !said.contains("s/^x//` leaves");
+        assert!(
+            named && said.contains("`--rename s/^open.*//` leaves nothing of its id"),
+            "{said}"
+        );
+        // The others are taken.
+        let skip = [&command[..], &rule, &["--on-error", "skip", "--force"]].concat();
+        let (code, out, said) = run(&skip);
+        assert!(code == 1 && out.contains("3 skipped"), "{out}{said}");
+    }
+}
