@@ -43,6 +43,12 @@ fn each_fault_of_the_files_is_found_under_its_heading() {
         ("train_data.json", r#"{"v": {"x": "a"}}"#, "wrong targets (1)", "`x` is no target"),
         ("train_data.json", &twice, "keys that come twice (1)", "target 0 comes twice"),
         ("train_data.json", r#"{"v": ["a"], "v": ["b"]}"#, "keys that come twice (1)", "this set"),
+        (
+            "train_data.json",
+            r#"{"v": {}, "w": {"1": "a"}}"#,
+            "empty descriptions (1)",
+            "train_data.json, set `v`: it has no descriptions",
+        ),
         ("train_data.json", r#"{"v": {"1": " "}}"#, "empty descriptions (1)", "target 1: it says"),
         (
             "train_data.json",
@@ -222,4 +228,17 @@ fn what_cannot_be_checked_is_said_with_exit_code_2() {
         assert_eq!((code, out.as_str()), (2, ""), "{arguments:?}: {err}");
         assert!(err.contains(said), "{arguments:?}: {err}");
     }
+}
+
+#[test]
+fn questions_of_volta_are_named_and_left_out() {
+    let data = Data::new();
+    assert_eq!(data.convert("set/valid_data.json", "set/val.json", "volta", &[]).0, 0);
+    let (code, out, said) = data.check(&[]);
+    assert_eq!(code, 0, "{out}{said}");
+    assert!(out.contains("counter2key_val.json, val.json\n") && !out.contains("wrong"), "{out}");
+    // Where there is nothing else, nothing was checked.
+    let (code, out, said) = run(&["data", "check", &data.path("set/val.json")]);
+    assert_eq!((code, out.as_str()), (2, ""), "{said}");
+    assert!(said.contains("xenc data convert") && said.contains("--to jsonl"), "{said}");
 }
