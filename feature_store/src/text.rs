@@ -91,7 +91,19 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     visible_but(text, &[])
 }
 
-/// The same, except for some characters.
+/// An id as it is shown to people: whole if a store can hold it, else its beginning. What a damaged file has in place of an
+/// id may be thousands of characters that are spelled out.
+pub fn visible_id(id: &str) -> Cow<'_, str> {
+    const SHOWN: usize = 40;
+    match id.char_indices().nth(SHOWN) {
+        Some((end, _)) if id.len() > crate::MAX_ID_BYTES => {
+            format!("{}…", visible(&id[..end])).into()
+        }
+        _ => visible(id),
+    }
+}
+
+/// As [`visible`], except for some characters.
 pub fn visible_but<'a>(text: &'a str, kept: &[char]) -> Cow<'a, str> {
     let is_hidden = |c: char| is_hidden(c) && !kept.contains(&c);
     if !text.contains(is_hidden) {
@@ -118,6 +130,13 @@ mod tests {
         assert_eq!(visible("gnp.\u{202e}exe"), r"gnp.\u{202e}exe");
         assert_eq!(visible_but("a\tb\n\r", &['\t', '\n']), "a\tb\n\\r");
         assert!(matches!(visible("plain"), Cow::Borrowed("plain")));
+    }
+
+    #[test]
+    fn an_id_that_no_store_holds_is_shown_by_its_beginning() {
+        assert_eq!(visible_id(&"a".repeat(511)), "a".repeat(511));
+        assert_eq!(visible_id(&"é".repeat(400)), "é".repeat(40) + "…");
+        assert_eq!(visible_id(&"\0".repeat(4096)), r"\u{0}".repeat(40) + "…");
     }
 
     #[test]

@@ -306,6 +306,21 @@ mod tests {
     }
 
     #[test]
+    fn zeros_at_the_end_are_told_in_few_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.tsv");
+        let mut sink = TsvSink::create(&path, TsvOrder::BottomUp, TsvCompression::Plain).unwrap();
+        // What a file begins with must be text.
+        ["a", "b", "c"].iter().for_each(|id| sink.append(id, &image()).unwrap());
+        Box::new(sink).finish().unwrap();
+        let good = std::fs::read(&path).unwrap();
+        std::fs::write(&path, [&good[..], &[0; 4096]].concat()).unwrap();
+        let last = formats::open(&path).unwrap().records().unwrap().last().unwrap().unwrap();
+        let said = last.decode().unwrap_err().to_string();
+        assert!(said.contains("line 4, byte ") && said.len() < 500, "{said}");
+    }
+
+    #[test]
     fn ids_that_could_not_be_read_back_are_not_written() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.tsv");

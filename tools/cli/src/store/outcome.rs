@@ -8,7 +8,7 @@ use anyhow::anyhow;
 use feature_store::StoreError;
 use feature_store::convert::{ConvertError, Findings, OnError, SkippedRecord};
 use feature_store::formats::FormatError;
-use feature_store::text::visible;
+use feature_store::text::{visible, visible_id};
 use feature_store::validate::Finding;
 use serde::Serialize;
 use serde_json::Value;
@@ -82,7 +82,7 @@ pub fn say_findings(findings: &Findings, target: &Path) -> bool {
         errln!(
             "{} with findings, taken as they are; `{}` first: {}; `xenc store validate {}` lists them",
             count(findings.images, "image"),
-            visible(id),
+            visible_id(id),
             visible(what),
             shown(target)
         );
