@@ -16,6 +16,7 @@ use crate::formats::tsv::{self, TsvCompression, TsvOrder, TsvSink};
 use crate::formats::uniter::{UniterEncoding, UniterSink};
 use crate::formats::volta::{VoltaEncoding, VoltaSink};
 use crate::formats::{FeatureSink, FeatureSource, FormatError, RecordError};
+use crate::lmdb::LmdbError;
 use crate::target::{self, Claim};
 use crate::validate::{Finding, check_regions};
 use crate::{MAX_ID_BYTES, Regions, RoundingError, StoreError, record, writer};
@@ -185,7 +186,8 @@ pub fn export(
     let target = claim.target();
     writer::check_progress(&claim, overwrite)?;
     let partial = claim.beside("export")?;
-    let written = write(source, target, &partial, format, on_error, cancelled, progress);
+    let written = write(source, target, &partial, format, on_error, cancelled, progress)
+        .map_err(|error| of_target(error, &partial, target));
     let report = written.and_then(|report| {
         target::publish(&partial, &claim, format.name(), overwrite)?;
         Ok(report)
@@ -193,6 +195,25 @@ pub fn export(
     // After a success there is none left; after a failure what is there is of no use.
     let _ = target::remove(&partial);
     report
+}
+
+/// An error of what is written tells of the target, not of the name that it has until it is complete.
+fn of_target(mut error: ConvertError, partial: &Path, target: &Path) -> ConvertError {
+    let path = match &mut error {
+        ConvertError::Source(
+            FormatError::Io { path, .. }
+            | FormatError::Malformed { path, .. }
+            | FormatError::Unwritable { path, .. }
+            | FormatError::Lmdb(LmdbError::Io { path, .. } | LmdbError::Heed { path, .. })
+            | FormatError::Store(StoreError::Io { path, .. }),
+        ) => path,
+        _ => return error,
+    };
+    if let Ok(below) = path.strip_prefix(partial) {
+        // Joined with nothing it would end with a slash.
+        *path = if below.as_os_str().is_empty() { target.into() } else { target.join(below) };
+    }
+    error
 }
 
 /// What a validation of the target will say of an image; `dim` is that of the first.

@@ -306,3 +306,18 @@ fn a_folder_that_is_read_is_no_place_for_a_target() {
         done(&["store", "info", &source]);
     }
 }
+
+#[test]
+fn what_cannot_be_exported_is_told_of_the_target() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let dump = volta_lmdb("raw_p4_np2");
+    for format in ["npy", "npz", "hdf5"] {
+        // No file name, and no name of a group.
+        let rename = ["--rename", "s#^#a/../#"];
+        let target = path(format);
+        let command = ["store", "convert", dump.to_str().unwrap(), &target, "--to", format];
+        let said = refused(&[&command[..], &rename].concat());
+        assert!(said.contains(&format!("{target}: image")) && !said.contains(".export"), "{said}");
+    }
+}
