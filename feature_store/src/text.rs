@@ -9,6 +9,8 @@ use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
+use crate::MAX_ID_BYTES;
+
 /// Largest file of this kind: forty million ids of 25 letters.
 const MAX_BYTES: u64 = 1 << 30;
 
@@ -91,15 +93,16 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     visible_but(text, &[])
 }
 
-/// An id as it is shown to people: whole if a store can hold it, else its beginning. What a damaged file has in place of an
-/// id may be thousands of characters that are spelled out.
+/// An id as it is shown to people: whole if a store can hold it, or almost, so that it can be found; else its beginning.
+/// What a damaged file has in place of an id may be thousands of characters that are spelled out.
 pub fn visible_id(id: &str) -> Cow<'_, str> {
     const SHOWN: usize = 40;
+    let whole = visible(id);
     match id.char_indices().nth(SHOWN) {
-        Some((end, _)) if id.len() > crate::MAX_ID_BYTES => {
+        Some((end, _)) if id.len() > MAX_ID_BYTES && whole.len() > 2 * MAX_ID_BYTES => {
             format!("{}…", visible(&id[..end])).into()
         }
-        _ => visible(id),
+        _ => whole,
     }
 }
 
@@ -133,9 +136,11 @@ mod tests {
     }
 
     #[test]
-    fn an_id_that_no_store_holds_is_shown_by_its_beginning() {
-        assert_eq!(visible_id(&"a".repeat(511)), "a".repeat(511));
-        assert_eq!(visible_id(&"é".repeat(400)), "é".repeat(40) + "…");
+    fn an_id_beyond_what_a_store_holds_is_shown_by_its_beginning() {
+        for whole in ["a".repeat(512), "\n".repeat(511)] {
+            assert_eq!(visible_id(&whole), visible(&whole));
+        }
+        assert_eq!(visible_id(&"é".repeat(600)), "é".repeat(40) + "…");
         assert_eq!(visible_id(&"\0".repeat(4096)), r"\u{0}".repeat(40) + "…");
     }
 
