@@ -1,5 +1,6 @@
 //! From any source to a store: read and decoded ahead, in parallel, written in order, resumable.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
@@ -37,6 +38,8 @@ pub struct ConvertReport {
     pub repeated: u64,
     /// Images that came twice with different contents, of which the rule chose one.
     pub conflicts: u64,
+    /// The ids of those images.
+    pub settled: BTreeSet<String>,
     /// Records that could not be read, and why.
     pub skipped: Vec<SkippedRecord>,
     /// Images taken as they are, those of an interrupted run included, that [`validate`](crate::validate) finds something
@@ -55,6 +58,8 @@ pub struct AppendReport {
     pub present: u64,
     /// Images that were there with other contents, of which the rule chose one.
     pub conflicts: u64,
+    /// The ids of those images.
+    pub settled: BTreeSet<String>,
     /// Records that could not be read, and why.
     pub skipped: Vec<SkippedRecord>,
     /// Images taken as they are that [`validate`](crate::validate) finds something wrong with.
@@ -144,11 +149,11 @@ pub fn convert(
     let counted = if skips { resumed } else { 0 };
     let mut tally = Tally::new(on_error, counted, source.info().count);
     let writer = fill(writer, 0, committed, source, &mut tally, cancelled, progress)?;
-    let conflicts = writer.conflicts();
+    let (conflicts, settled) = (writer.conflicts(), writer.settled().clone());
     let schema = writer.finish()?;
     let Tally { images, skipped, findings, .. } = tally;
     let repeated = images.saturating_sub(schema.count + conflicts);
-    Ok(ConvertReport { schema, resumed, repeated, conflicts, skipped, findings })
+    Ok(ConvertReport { schema, resumed, repeated, conflicts, settled, skipped, findings })
 }
 
 /// Adds a source's images to a finished store; resumable like [`convert`], and swapped in when complete.
@@ -172,7 +177,7 @@ pub fn append(
     // Every image is compared with what is there: one that differs must not be taken for one that was resumed.
     let mut tally = Tally::new(on_error, 0, source.info().count);
     let writer = fill(writer, before, None, source, &mut tally, cancelled, progress)?;
-    let conflicts = writer.conflicts();
+    let (conflicts, settled) = (writer.conflicts(), writer.settled().clone());
     let schema = if writer.digest() == there.digest {
         // A store that nothing has come to stays as it is, its provenance, too.
         writer.abandon()?;
@@ -183,7 +188,7 @@ pub fn append(
     let added = schema.count - before;
     let Tally { images, skipped, findings, .. } = tally;
     let present = images.saturating_sub(added + conflicts);
-    Ok(AppendReport { schema, added, present, conflicts, skipped, findings })
+    Ok(AppendReport { schema, added, present, conflicts, settled, skipped, findings })
 }
 
 fn provenance(info: &SourceInfo) -> Provenance {

@@ -84,7 +84,10 @@ pub fn diff(
     cancelled: &AtomicBool,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Option<DiffReport>, DiffError> {
-    let mut report = DiffReport::default();
+    // Two stores repeat no id.
+    let may_repeat = !matches!((&first, &second), (Input::Store(_), Input::Store(_)));
+    let counted = may_repeat.then(HashSet::new);
+    let mut report = DiffReport { counted, ..DiffReport::default() };
     let compared = match (first, second) {
         (Input::Store(store), Input::Dump(dump)) => {
             look_up(dump, Side::Second, &store, options, &mut report, cancelled, progress)

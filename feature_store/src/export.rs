@@ -16,6 +16,7 @@ use crate::formats::tsv::{self, TsvCompression, TsvOrder, TsvSink};
 use crate::formats::uniter::{UniterEncoding, UniterSink};
 use crate::formats::volta::{VoltaEncoding, VoltaSink};
 use crate::formats::{FeatureSink, FeatureSource, FormatError, RecordError};
+use crate::lmdb::LmdbError;
 use crate::target::{self, Claim};
 use crate::validate::{Finding, check_regions};
 use crate::{MAX_ID_BYTES, Regions, RoundingError, StoreError, record, writer};
@@ -97,23 +98,29 @@ struct Image {
     rounding: RoundingError,
     /// The checksum of the record that a store would have of it.
     contents: u64,
+    /// The record's bytes, if they are to be kept should the format refuse it and the source has them.
+    raw: Vec<u8>,
 }
 
-/// The next records, decoded in parallel; none at the end.
-fn decode_next(chunks: &mut Chunks, source: &Path) -> Vec<Result<Image, RecordError>> {
+/// The next records, decoded in parallel; none at the end. With `keep` the bytes of records stay with them.
+fn decode_next(chunks: &mut Chunks, source: &Path, keep: bool) -> Vec<Result<Image, RecordError>> {
     let decode = |record: Found| {
         let record = record?;
         let earlier = record.stored().map(|(store, _)| store.schema().rounding);
+        let raw = if keep { record.raw().to_vec() } else { Vec::new() };
         let (id, regions) = record.decode()?;
         let rounding = RoundingError::none(regions.features.len())
             .after(&regions.rounding)
             .after(&earlier.unwrap_or_default());
         match record::checksum(&regions) {
-            Ok(contents) => Ok(Image { id, regions, rounding, contents }),
-            Err(what) => Err(RecordError::new(source, id, what)),
+            Ok(contents) => Ok(Image { id, regions, rounding, contents, raw }),
+            Err(what) => Err(RecordError { raw, ..RecordError::new(source, id, what) }),
         }
     };
-    chunks.next(decode, |image| image.as_ref().map_or(0, |image| image.regions.bytes()))
+    chunks.next(decode, |image| match image {
+        Ok(Image { regions, raw, .. }) => regions.bytes() + raw.len(),
+        Err(error) => error.raw.len(),
+    })
 }
 
 /// What has been written: no format may lose one of two images with one id, whatever it does with equal names.
@@ -179,7 +186,8 @@ pub fn export(
     let target = claim.target();
     writer::check_progress(&claim, overwrite)?;
     let partial = claim.beside("export")?;
-    let written = write(source, target, &partial, format, on_error, cancelled, progress);
+    let written = write(source, target, &partial, format, on_error, cancelled, progress)
+        .map_err(|error| of_target(error, &partial, target));
     let report = written.and_then(|report| {
         target::publish(&partial, &claim, format.name(), overwrite)?;
         Ok(report)
@@ -187,6 +195,25 @@ pub fn export(
     // After a success there is none left; after a failure what is there is of no use.
     let _ = target::remove(&partial);
     report
+}
+
+/// An error of what is written tells of the target, not of the name that it has until it is complete.
+fn of_target(mut error: ConvertError, partial: &Path, target: &Path) -> ConvertError {
+    let path = match &mut error {
+        ConvertError::Source(
+            FormatError::Io { path, .. }
+            | FormatError::Malformed { path, .. }
+            | FormatError::Unwritable { path, .. }
+            | FormatError::Lmdb(LmdbError::Io { path, .. } | LmdbError::Heed { path, .. })
+            | FormatError::Store(StoreError::Io { path, .. }),
+        ) => path,
+        _ => return error,
+    };
+    if let Ok(below) = path.strip_prefix(partial) {
+        // Joined with nothing it would end with a slash.
+        *path = if below.as_os_str().is_empty() { target.into() } else { target.join(below) };
+    }
+    error
 }
 
 /// What a validation of the target will say of an image; `dim` is that of the first.
@@ -212,7 +239,8 @@ fn write(
     let info = source.info().clone();
     let mut tally = Tally::new(on_error, 0, info.count);
     let mut chunks = Chunks::new(source.records()?);
-    let mut decoded = decode_next(&mut chunks, &info.path);
+    let keep = tally.keeps_bytes();
+    let mut decoded = decode_next(&mut chunks, &info.path, keep);
     // What the format has no place for is seen in the first image, before anything is made.
     let refused = decoded.iter().flatten().find_map(|image| {
         format.refusal(&image.regions).map(|what| (image.id.clone(), what.to_owned()))
@@ -230,7 +258,9 @@ fn write(
             }
             match outcome {
                 Ok(image) if there.has(&image, target)? => repeated += 1,
-                Ok(Image { id, regions, rounding, contents }) => match sink.append(&id, &regions) {
+                Ok(Image { id, regions, rounding, contents, raw }) => match sink
+                    .append(&id, &regions)
+                {
                     Ok(()) => {
                         there.add(&id, contents);
                         source_rounding.add(&rounding);
@@ -241,7 +271,8 @@ fn write(
                     // Refused before anything was written of it.
                     Err(FormatError::Unwritable { id, what, .. }) if *on_error != OnError::Fail => {
                         let what = format!("it cannot be written: {what}");
-                        tally.skip(RecordError::new(&info.path, id, what))?;
+                        tally
+                            .skip(RecordError { raw, ..RecordError::new(&info.path, id, what) })?;
                     }
                     Err(error) => return Err(error.into()),
                 },
@@ -249,7 +280,7 @@ fn write(
             }
             progress(tally.progress());
         }
-        decoded = decode_next(&mut chunks, &info.path);
+        decoded = decode_next(&mut chunks, &info.path, keep);
     }
     if tally.images == 0 {
         return Err(tally.empty(&info));

@@ -1,5 +1,6 @@
 //! Several stores into one: records are copied as they are, without decoding; those of dumps are decoded.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -24,6 +25,8 @@ pub struct MergeReport {
     pub repeated: u64,
     /// Images that came again with different contents, of which the rule chose one.
     pub conflicts: u64,
+    /// The ids of those images.
+    pub settled: BTreeSet<String>,
     /// Images of dumps taken as they are that [`validate`](crate::validate) finds something wrong with.
     pub findings: Findings,
 }
@@ -70,15 +73,16 @@ pub fn merge(
         writer.abandon()?;
         return Err(error);
     }
-    let (writer, Repeats { repeated, conflicts }) = settle(writer, 0, merged)?;
+    let (writer, Repeats { repeated, conflicts, settled }) = settle(writer, 0, merged)?;
     let Tally { findings, .. } = tally;
-    Ok(MergeReport { schema: writer.finish()?, repeated, conflicts, findings })
+    Ok(MergeReport { schema: writer.finish()?, repeated, conflicts, settled, findings })
 }
 
 /// Images that came again.
 struct Repeats {
     repeated: u64,
     conflicts: u64,
+    settled: BTreeSet<String>,
 }
 
 /// Merges stores so that the new one's file is in the order of ids, too.
@@ -92,6 +96,7 @@ fn in_order_of_ids(
     let mut cursors: Vec<StoreCursor> =
         stores.iter().map(StoreCursor::new).collect::<Result<_, _>>()?;
     let (mut done, mut repeated, mut conflicts) = (0, 0, 0);
+    let mut settled = BTreeSet::new();
     // All stores list their ids in the same order: the least of their heads is the next image.
     while let Some(id) = cursors.iter().filter_map(StoreCursor::head).min().map(str::to_owned) {
         stop_if(cancelled, writer)?;
@@ -104,11 +109,15 @@ fn in_order_of_ids(
             match &chosen {
                 None => chosen = Some(record),
                 Some((other, _)) if other.bytes == record.0.bytes => repeated += 1,
-                Some(other) => match conflict {
-                    Conflict::Fail => return Err(duplicate(id, other, &record).into()),
-                    Conflict::First => conflicts += 1,
-                    Conflict::Last => (chosen, conflicts) = (Some(record), conflicts + 1),
-                },
+                Some(other) => {
+                    match conflict {
+                        Conflict::Fail => return Err(duplicate(id, other, &record).into()),
+                        Conflict::First => {}
+                        Conflict::Last => chosen = Some(record),
+                    }
+                    conflicts += 1;
+                    settled.insert(id.clone());
+                }
             }
         }
         if let Some((record, _)) = chosen {
@@ -117,7 +126,7 @@ fn in_order_of_ids(
         done += 1;
         progress(done);
     }
-    Ok(Repeats { repeated, conflicts })
+    Ok(Repeats { repeated, conflicts, settled })
 }
 
 /// Two different records of one image, and the stores they are in.
@@ -163,8 +172,9 @@ fn one_after_the_other(
         written.map_err(|error| found_in(error, &info.path))?;
     }
     writer.commit()?;
-    let conflicts = writer.conflicts();
-    Ok(Repeats { repeated: tally.images.saturating_sub(writer.committed() + conflicts), conflicts })
+    let (conflicts, settled) = (writer.conflicts(), writer.settled().clone());
+    let repeated = tally.images.saturating_sub(writer.committed() + conflicts);
+    Ok(Repeats { repeated, conflicts, settled })
 }
 
 /// Says in which input an image has come again.

@@ -1,4 +1,5 @@
-//! Records that could not be read, kept aside: `report.jsonl` with key and reason, and a file with the bytes of each.
+//! Records that could not be taken, kept aside: `report.jsonl` with key and reason, and a file with the bytes of each whose
+//! source has them at hand.
 
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};

@@ -39,13 +39,28 @@ pub(crate) fn sibling(target: &Path, suffix: &str) -> Result<PathBuf, StoreError
     Ok(target.with_file_name(sibling))
 }
 
-/// Refuses a target that cannot be written, before any work: one inside a store; one that is or holds one of the
-/// `sources`; one that is there and is neither a store nor an export in the `format` that is to be written, which nothing here ever replaces;
-/// and any other that is there, unless it is to be replaced.
+/// Refuses a target that cannot be written, before any work: one inside one of the `sources`, which would be two dumps
+/// afterwards, and what [`check_among_files`] refuses.
+///
+/// # Errors
+/// As [`check_among_files`].
+pub(crate) fn check(
+    target: &Path,
+    format: &str,
+    overwrite: bool,
+    sources: &[&Path],
+) -> Result<(), StoreError> {
+    sources.iter().try_for_each(|source| outside_of(target, source))?;
+    check_among_files(target, format, overwrite, sources)
+}
+
+/// Refuses a target whose sources may lie around it, such as a folder of pictures: one inside a store; one that is or
+/// holds one of the `sources`; one that is there and is neither a store nor an export in the `format` that is to be
+/// written, which nothing here ever replaces; and any other that is there, unless it is to be replaced.
 ///
 /// # Errors
 /// [`StoreError::Inside`], [`StoreError::HoldsSource`], [`StoreError::Irreplaceable`], [`StoreError::Exists`].
-pub(crate) fn check(
+pub(crate) fn check_among_files(
     target: &Path,
     format: &str,
     overwrite: bool,
@@ -70,6 +85,19 @@ pub(crate) fn check(
         return Err(StoreError::Irreplaceable { path: target.to_owned(), what });
     }
     if overwrite { Ok(()) } else { Err(StoreError::Exists(target.to_owned())) }
+}
+
+/// Refuses a target below a folder that is read: it would hold two dumps afterwards, and not be read any more.
+///
+/// # Errors
+/// [`StoreError::Inside`].
+pub fn outside_of(target: &Path, source: &Path) -> Result<(), StoreError> {
+    let (place, around) = (real(target), real(source));
+    if place == around || !place.starts_with(&around) {
+        return Ok(());
+    }
+    let (path, inside) = (target.to_owned(), source.to_owned());
+    Err(StoreError::Inside { path, inside, what: "the target" })
 }
 
 /// Refuses a quarantine that lies inside a source or the target, or would be in its place, before any work.

@@ -9,6 +9,8 @@ use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
+use crate::MAX_ID_BYTES;
+
 /// Largest file of this kind: forty million ids of 25 letters.
 const MAX_BYTES: u64 = 1 << 30;
 
@@ -91,7 +93,20 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     visible_but(text, &[])
 }
 
-/// The same, except for some characters.
+/// An id as it is shown to people: whole if a store can hold it, or almost, so that it can be found; else its beginning.
+/// What a damaged file has in place of an id may be thousands of characters that are spelled out.
+pub fn visible_id(id: &str) -> Cow<'_, str> {
+    const SHOWN: usize = 40;
+    let whole = visible(id);
+    match id.char_indices().nth(SHOWN) {
+        Some((end, _)) if id.len() > MAX_ID_BYTES && whole.len() > 2 * MAX_ID_BYTES => {
+            format!("{}…", visible(&id[..end])).into()
+        }
+        _ => whole,
+    }
+}
+
+/// As [`visible`], except for some characters.
 pub fn visible_but<'a>(text: &'a str, kept: &[char]) -> Cow<'a, str> {
     let is_hidden = |c: char| is_hidden(c) && !kept.contains(&c);
     if !text.contains(is_hidden) {
@@ -118,6 +133,15 @@ mod tests {
         assert_eq!(visible("gnp.\u{202e}exe"), r"gnp.\u{202e}exe");
         assert_eq!(visible_but("a\tb\n\r", &['\t', '\n']), "a\tb\n\\r");
         assert!(matches!(visible("plain"), Cow::Borrowed("plain")));
+    }
+
+    #[test]
+    fn an_id_beyond_what_a_store_holds_is_shown_by_its_beginning() {
+        for whole in ["a".repeat(512), "\n".repeat(511)] {
+            assert_eq!(visible_id(&whole), visible(&whole));
+        }
+        assert_eq!(visible_id(&"é".repeat(600)), "é".repeat(40) + "…");
+        assert_eq!(visible_id(&"\0".repeat(4096)), r"\u{0}".repeat(40) + "…");
     }
 
     #[test]

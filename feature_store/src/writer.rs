@@ -1,5 +1,6 @@
 //! Writing a store: beside its target, in bounded transactions, resumable, renamed into place when complete.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -72,7 +73,7 @@ impl WriterOptions {
     /// # Errors
     /// [`StoreError::Exists`], [`StoreError::Irreplaceable`], [`StoreError::HoldsSource`].
     pub fn check(&self, target: &Path, sources: &[&Path]) -> Result<(), StoreError> {
-        target::check(target, StoreSource::FORMAT, self.overwrite, sources)
+        target::check_among_files(target, StoreSource::FORMAT, self.overwrite, sources)
     }
 }
 
@@ -82,8 +83,9 @@ pub struct StoreWriter {
     left_at: Option<SystemTime>,
     overwrite: bool,
     conflict: Conflict,
-    /// Images so far of which the rule had to choose one.
+    /// Images so far of which the rule had to choose one, and their ids.
     conflicts: u64,
+    settled: BTreeSet<String>,
     transaction_bytes: usize,
     transaction_time: Duration,
     last_commit: Instant,
@@ -148,6 +150,7 @@ impl StoreWriter {
             overwrite: options.overwrite,
             conflict: options.conflict,
             conflicts: 0,
+            settled: BTreeSet::new(),
             mapped: Arc::default(),
             transaction_bytes: options.transaction_bytes,
             transaction_time: options.transaction_time,
@@ -181,6 +184,11 @@ impl StoreWriter {
     /// Images with different contents under one id so far, of which the rule has chosen one.
     pub fn conflicts(&self) -> u64 {
         self.conflicts
+    }
+
+    /// The ids of those images.
+    pub fn settled(&self) -> &BTreeSet<String> {
+        &self.settled
     }
 
     /// What the committed images are, whatever their order; see [`Schema::digest`].
@@ -276,9 +284,10 @@ impl StoreWriter {
                 Err(heed::Error::Mdb(MdbError::MapFull)) => self.grow()?,
                 Err(error) => return Err(failed(self.claim.target(), error)),
                 Ok(Err(refused)) => return Err(refused),
-                Ok(Ok((schema, conflicts))) => {
+                Ok(Ok((schema, settled))) => {
                     self.schema = schema;
-                    self.conflicts += conflicts;
+                    self.conflicts += settled.len() as u64;
+                    self.settled.extend(settled);
                     self.pending.clear();
                     self.pending_bytes = 0;
                     self.last_commit = Instant::now();
@@ -288,9 +297,10 @@ impl StoreWriter {
         }
     }
 
-    /// One transaction: all pending records and the schema that counts them, or nothing.
-    fn try_commit(&self) -> Result<Result<(Schema, u64), StoreError>, heed::Error> {
-        let (mut schema, mut conflicts) = (self.schema.clone(), 0);
+    /// One transaction: all pending records and the schema that counts them, or nothing. Says for which ids the rule had to
+    /// choose.
+    fn try_commit(&self) -> Result<Result<(Schema, Vec<String>), StoreError>, heed::Error> {
+        let (mut schema, mut settled) = (self.schema.clone(), Vec::new());
         let mut transaction = self.env.write_txn()?;
         for (id, Encoded { bytes, error, .. }) in &self.pending {
             let put =
@@ -324,14 +334,14 @@ impl StoreWriter {
                             self.regions.put(&mut transaction, id, bytes)?;
                         }
                     }
-                    conflicts += 1;
+                    settled.push(id.clone());
                 }
                 Err(error) => return Err(error),
             }
         }
         self.meta.put(&mut transaction, SCHEMA, &codec::encode(&schema))?;
         transaction.commit()?;
-        Ok(Ok((schema, conflicts)))
+        Ok(Ok((schema, settled)))
     }
 
     fn grow(&mut self) -> Result<(), StoreError> {

@@ -7,9 +7,10 @@ use feature_store::append::AppendOptions;
 use feature_store::convert::{OnError, append, convert};
 use feature_store::export::{ForeignFormat, export};
 use feature_store::formats::volta::VoltaEncoding;
+use feature_store::merge::merge;
 use feature_store::shard::{ShardBy, shard};
 use feature_store::validate::{Options, validate_source, validate_store};
-use feature_store::{FeatureStore, Regions, StoreWriter, WriterOptions, formats};
+use feature_store::{Conflict, FeatureStore, Regions, StoreWriter, WriterOptions, formats};
 
 static RUN: AtomicBool = AtomicBool::new(false);
 const VOLTA: ForeignFormat = ForeignFormat::Volta(VoltaEncoding::Raw);
@@ -68,6 +69,29 @@ fn nothing_is_written_into_a_store() {
         (names(&store), names(folder.path())),
         (vec!["data.mdb".into()], vec!["store".into()])
     );
+}
+
+#[test]
+fn nothing_is_written_into_a_folder_that_is_read() {
+    let (folder, store) = store(&["a", "b"]);
+    let dump = folder.path().join("npy");
+    let npy = ForeignFormat::Npy;
+    let source = formats::open(&store).unwrap();
+    export(source, &dump, npy, false, &OnError::Fail, &RUN, &mut |_| {}).unwrap();
+    let before = names(&dump);
+    for target in [dump.join("x.xenc"), dump.join("below/x.xenc"), dump.join("a.npy")] {
+        for refusal in refusals(&dump, &target, &OnError::Fail) {
+            assert!(refusal.contains("is or lies inside") && refusal.contains("the target"));
+        }
+        let inputs = [dump.clone(), store.clone()];
+        let merged = merge(&inputs, &target, Conflict::First, false, &RUN, &mut |_| {});
+        assert!(merged.unwrap_err().to_string().contains("is or lies inside"));
+    }
+    // What is called alike lies beside it.
+    let beside = folder.path().join("npy2");
+    let source = formats::open(&dump).unwrap();
+    export(source, &beside, npy, false, &OnError::Fail, &RUN, &mut |_| {}).unwrap();
+    assert_eq!(names(&dump), before);
 }
 
 #[test]

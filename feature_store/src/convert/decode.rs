@@ -93,6 +93,7 @@ pub(super) fn decode_all(
     };
     let bytes = |outcome: &Outcome| match outcome {
         Ok(Decoded { record: Some(record), raw, .. }) => record.bytes.len() + raw.len(),
+        Err(ConvertError::Record(error)) => error.raw.len(),
         _ => 0,
     };
     let mut chunks = Chunks::new(records);

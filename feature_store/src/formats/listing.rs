@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{FeatureSource, FormatError, RecordError, Records, SourceInfo, SourceRecord};
-use crate::text::visible;
+use crate::text::visible_id;
 
 /// A list of its images that a dump carries beside them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl Comparison {
 
 /// How many images there are, and the first of them.
 fn some<'a>(mut ids: impl Iterator<Item = &'a String>) -> Option<String> {
-    let first = visible(ids.next()?);
+    let first = visible_id(ids.next()?);
     Some(match ids.count() {
         0 => format!("the image `{first}`"),
         more => format!("{} images, `{first}` first", more + 1),

@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::lmdb::LmdbError;
-use crate::text::visible;
+use crate::text::visible_id;
 use crate::{FeatureStore, Regions, StoreError};
 
 mod base64;
@@ -143,7 +143,7 @@ pub enum FormatError {
         what: String,
     },
     /// The target format has no place for an image.
-    #[error("{path}: image `{}` cannot be written: {what}", visible(.id))]
+    #[error("{path}: image `{}` cannot be written: {what}", visible_id(.id))]
     Unwritable {
         /// The target.
         path: PathBuf,
@@ -156,7 +156,7 @@ pub enum FormatError {
     #[error(
         "{path}: image `{}` comes again with other contents than before; keep the ids apart with --rename, or choose one \
          by making a store first (`xenc store convert SOURCE STORE --on-conflict first`) and writing that",
-        visible(.id)
+        visible_id(.id)
     )]
     Duplicate {
         /// The target.
@@ -182,7 +182,7 @@ impl FormatError {
 
 /// One record that cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("{path}, record `{}`: {reason}", visible(.key))]
+#[error("{path}, record `{}`: {reason}", visible_id(.key))]
 pub struct RecordError {
     /// The source.
     pub path: PathBuf,

@@ -173,19 +173,25 @@ struct NpyRecord {
 impl NpyRecord {
     fn regions(&self) -> Result<Regions, RecordError> {
         let features_file = self.info.with_file_name(format!("{}.npy", self.id));
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            move |reason: String| RecordError::new(&path, self.id.clone(), reason)
-        };
-        let features =
-            read(&features_file).and_then(|bytes| parse(&bytes)).map_err(failed(&features_file))?;
-        let info =
-            read(&self.info).and_then(|bytes| parse_object(&bytes)).map_err(failed(&self.info))?;
-        let Value::Dict(mut fields) = info else {
-            return Err(failed(&self.info)("it holds no dictionary".into()));
-        };
-        fields.push((Value::Str("features".into()), Value::Array(features)));
-        regions(&Value::Dict(fields)).map_err(failed(&self.info))
+        let features = self.read_as(&features_file, parse)?;
+        self.read_as(&self.info, |bytes| {
+            let Value::Dict(mut fields) = parse_object(bytes)? else {
+                return Err("it holds no dictionary".into());
+            };
+            fields.push((Value::Str("features".into()), Value::Array(features)));
+            regions(&Value::Dict(fields))
+        })
+    }
+
+    /// What one of its files holds; an error has the bytes of that file.
+    fn read_as<T>(
+        &self,
+        file: &Path,
+        parse: impl FnOnce(&[u8]) -> Result<T, String>,
+    ) -> Result<T, RecordError> {
+        let failed = |reason| RecordError::new(file, self.id.clone(), reason);
+        let bytes = read(file).map_err(failed)?;
+        parse(&bytes).map_err(|reason| RecordError { raw: bytes, ..failed(reason) })
     }
 }
 

@@ -301,14 +301,17 @@ impl SourceRecord for NpzRecord {
 
     fn size(&self) -> usize {
         // What cannot be opened is told when it is decoded.
-        std::fs::File::open(&self.file).map_or(0, |file| unpacked_size(BufReader::new(file)))
+        let Ok(file) = std::fs::File::open(&self.file) else { return 0 };
+        let packed = file.metadata().map_or(0, |metadata| metadata.len() as usize);
+        unpacked_size(BufReader::new(file)).max(packed)
     }
 
     fn decode(self: Box<Self>) -> Result<(String, Regions), RecordError> {
-        let read = npy::read(&self.file).and_then(|bytes| parse(&bytes)?.into_regions(None));
-        match read {
+        let failed = |reason| RecordError::new(&self.file, self.id.clone(), reason);
+        let bytes = npy::read(&self.file).map_err(failed)?;
+        match parse(&bytes).and_then(|arrays| arrays.into_regions(None)) {
             Ok(regions) => Ok((self.id, regions)),
-            Err(reason) => Err(RecordError::new(&self.file, self.id, reason)),
+            Err(reason) => Err(RecordError { raw: bytes, ..failed(reason) }),
         }
     }
 }

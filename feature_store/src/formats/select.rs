@@ -8,6 +8,7 @@ use regex_lite::Regex;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::{FeatureSource, FormatError, RecordError, Records, SourceInfo, SourceRecord};
+use crate::text::visible;
 use crate::{FeatureStore, Regions, image_sets};
 
 /// How an id is changed.
@@ -183,6 +184,21 @@ impl Selection {
         })
     }
 
+    /// The rule that leaves nothing of an id, if one does and none after it puts something there.
+    fn emptied_by(&self, id: &str) -> Option<String> {
+        let (mut id, mut emptied) = (id.to_owned(), None);
+        for rule in &self.rename {
+            let new = rule.apply(&id);
+            match (id.is_empty(), new.is_empty()) {
+                (_, false) => emptied = None,
+                (false, true) => emptied = Some(rule),
+                (true, true) => {}
+            }
+            id = new;
+        }
+        emptied.map(Rename::to_string)
+    }
+
     /// Whether an image is taken; what asks for it is no longer without an answer.
     fn keeps(&self, id: &str, unmet: &mut Unmet) -> bool {
         unmet.ids.remove(id);
@@ -276,7 +292,7 @@ impl FeatureSource for Selected {
     }
 
     fn records(self: Box<Self>) -> Result<Records, FormatError> {
-        let Selected { source, selection, watch, .. } = *self;
+        let Selected { source, selection, info, watch } = *self;
         let records = source.records()?;
         let mut names = Names::default();
         Ok(Box::new(records.filter_map(move |record| match record {
@@ -285,6 +301,11 @@ impl FeatureSource for Selected {
                 let id = selection.new_id(inner.id(), &mut unmet);
                 if !selection.keeps(&id, &mut unmet) {
                     return None;
+                }
+                if let Some(rule) = selection.emptied_by(inner.id()) {
+                    let what = format!("`--rename {}` leaves nothing of its id", visible(&rule));
+                    let error = RecordError::new(&info.path, inner.id(), what);
+                    return Some(Err(RecordError { raw: inner.raw().to_vec(), ..error }));
                 }
                 if !selection.rename.is_empty()
                     && let Some(other) = names.taken(&id, inner.id())
@@ -357,6 +378,16 @@ mod tests {
         assert_eq!(renamed(r"s/(.*)img(\d+)/\1_$2x/", "setimg5"), "set_5x");
         assert_eq!(renamed("s#/#_#g", "a/b/c"), "a_b_c");
         assert_eq!(renamed("s/(?P<set>.*)img/${set}-$set-$0-$$1-/", "aimg5"), "a-a-aimg-$1-5");
+    }
+
+    #[test]
+    fn a_rule_that_empties_an_id_is_found() {
+        let rules = ["s/x/y/", "s/.*//", "s/^$//"].map(|rule| rule.parse().unwrap());
+        let mut selection = Selection { rename: rules.to_vec(), ..Selection::default() };
+        assert_eq!(selection.emptied_by("x").as_deref(), Some("s/.*//"));
+        selection.rename.push("s/^/z/".parse().unwrap());
+        assert_eq!(selection.emptied_by("x"), None);
+        assert_eq!(Selection::default().emptied_by("x"), None);
     }
 
     #[test]

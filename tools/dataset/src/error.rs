@@ -64,6 +64,12 @@ pub enum DatasetError {
         "{0} holds no data set: neither ImageCoDe's files (train*.json, val*.json, test*.json) nor JSON Lines (*.jsonl)"
     )]
     NoDataSet(PathBuf),
+    /// VOLTA's questions where there is nothing else to check.
+    #[error(
+        "{0} holds VOLTA's questions, which are not checked as they are; `xenc data convert {0} own.jsonl --to jsonl` \
+         says what is wrong with them, or writes a file that can be checked"
+    )]
+    Questions(PathBuf),
     /// A store of features that images are looked for in.
     #[error(transparent)]
     Store(#[from] feature_store::StoreError),

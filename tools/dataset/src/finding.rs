@@ -34,6 +34,8 @@ pub enum Kind {
     EqualImages,
     /// Phenomena or annotators of descriptions that are not there, or have another text.
     Annotation,
+    /// Codes of phenomena that ImageCoDe does not use.
+    UnknownPhenomenon,
 }
 
 impl Kind {
@@ -53,6 +55,7 @@ impl Kind {
             Kind::SuperfluousImage => "superfluous images",
             Kind::EqualImages => "equal images",
             Kind::Annotation => "annotations of other descriptions",
+            Kind::UnknownPhenomenon => "unknown phenomena",
         }
     }
 }

@@ -11,10 +11,10 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::DatasetError;
-use super::yaml::{self, Key, Reader};
+use super::yaml::{self, Key, Reader, YamlFault};
+use super::{DatasetError, Kind};
 
-const LAYOUT: &str = "YAML of set directories, description numbers, `description` and `annotation` (codes with commas between)";
+const LAYOUT: &str = "YAML of set directories, description numbers, `description` and `annotation` (codes with commas between, or a list)";
 
 /// The codes that ImageCoDe uses, and what they stand for.
 const NAMES: [(&str, &str); 10] = [
@@ -35,6 +35,11 @@ pub fn phenomenon_name(code: &str) -> &str {
     NAMES.iter().find(|(known, _)| *known == code).map_or(code, |(_, name)| name)
 }
 
+/// The codes that ImageCoDe uses.
+pub(super) fn known_codes() -> impl Iterator<Item = &'static str> {
+    NAMES.iter().map(|(code, _)| *code)
+}
+
 /// The phenomena of descriptions: which are needed to find the image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Phenomena {
@@ -48,28 +53,34 @@ struct Entry {
 }
 
 impl Phenomena {
-    /// Reads a file.
+    /// Reads a file with which nothing is wrong.
     ///
     /// # Errors
     /// [`DatasetError::Io`], [`DatasetError::Phenomena`]; the latter also if a set or a description occurs twice.
     pub fn load(path: &Path) -> Result<Phenomena, DatasetError> {
-        let layout = |what| DatasetError::Phenomena { path: path.to_owned(), what, layout: LAYOUT };
+        let (phenomena, faults) = Phenomena::read(path)?;
+        match faults.into_iter().next() {
+            None => Ok(phenomena),
+            Some(YamlFault { line, what, .. }) => {
+                Err(of_layout(path)(format!("line {line}: {what}")))
+            }
+        }
+    }
+
+    /// As [`load`](Phenomena::load), but goes on after an entry that is wrong, and leaves that out.
+    ///
+    /// # Errors
+    /// [`DatasetError::Io`], and [`DatasetError::Phenomena`] of what is no YAML.
+    pub(super) fn read(path: &Path) -> Result<(Phenomena, Vec<YamlFault>), DatasetError> {
         let text = feature_store::text::read_text(path).map_err(DatasetError::io(path))?;
         let mut entries: HashMap<String, HashMap<usize, Entry>> = HashMap::new();
-        yaml::read_mapping(&text, |reader, set| {
+        let faults = yaml::read_mapping(&text, |reader, set| {
             let descriptions = entries.entry(set.text).or_default();
-            reader.mapping(|reader, number| {
-                let key = number.text.parse().map_err(|_| {
-                    format!("line {}: `{}` is no number of a description", number.line, number.text)
-                })?;
-                match descriptions.insert(key, entry(reader, &number)?) {
-                    None => Ok(()),
-                    Some(_) => Err(format!("line {}: description {key} occurs twice", number.line)),
-                }
-            })
+            reader.mapping(|reader, number| add_entry(reader, &number, descriptions))?;
+            Ok(())
         })
-        .map_err(layout)?;
-        Ok(Phenomena { entries })
+        .map_err(of_layout(path))?;
+        Ok((Phenomena { entries }, faults))
     }
 
     /// The codes of a description's phenomena, each once, in the order of the file: none if it was found to need none
@@ -89,6 +100,11 @@ impl Phenomena {
         Some(annotated.split_whitespace().eq(text.split_whitespace()))
     }
 
+    /// How many descriptions the file has.
+    pub fn count(&self) -> u64 {
+        self.entries.values().map(|set| set.len() as u64).sum()
+    }
+
     /// Set directories and numbers of all descriptions, in no order.
     pub fn descriptions(&self) -> impl Iterator<Item = (&str, usize)> {
         self.entries.iter().flat_map(|(directory, set)| {
@@ -101,25 +117,53 @@ impl Phenomena {
     }
 }
 
-fn entry(reader: &mut Reader, number: &Key) -> Result<Entry, String> {
-    let (mut text, mut annotation) = (None, None);
-    reader.mapping(|reader, field| {
+fn of_layout(path: &Path) -> impl FnOnce(String) -> DatasetError + '_ {
+    |what| DatasetError::Phenomena { path: path.to_owned(), what, layout: LAYOUT }
+}
+
+fn add_entry(
+    reader: &mut Reader,
+    number: &Key,
+    descriptions: &mut HashMap<usize, Entry>,
+) -> Result<(), String> {
+    let Ok(key) = number.text.parse() else {
+        let what = format!("`{}` is no number of a description", number.text);
+        reader.fault(Kind::Target, number.line, what);
+        return reader.skip();
+    };
+    // As another spelling of the number: `7` and `07`.
+    if descriptions.contains_key(&key) {
+        reader.fault(Kind::RepeatedKey, number.line, format!("description {key} occurs twice"));
+        return reader.skip();
+    }
+    let entry = entry(reader, number)?;
+    descriptions.extend(entry.map(|entry| (key, entry)));
+    Ok(())
+}
+
+/// What an entry says, if it has a text.
+fn entry(reader: &mut Reader, number: &Key) -> Result<Option<Entry>, String> {
+    let (mut text, mut annotation) = (None, Vec::new());
+    let mut is_told = false;
+    let is_mapping = reader.mapping(|reader, field| {
         match field.text.as_str() {
-            "description" => text = Some(reader.text()?),
-            "annotation" => annotation = Some(reader.text()?),
+            "description" => (text, is_told) = (reader.text()?, true),
+            "annotation" => annotation = reader.texts()?,
             _ => reader.skip()?,
         }
         Ok(())
     })?;
-    let text = text.ok_or_else(|| {
-        format!("line {}: description {} has no `description`", number.line, number.text)
-    })?;
-    Ok(Entry { text, codes: codes(&annotation.unwrap_or_default()) })
+    if is_mapping && !is_told {
+        let what = format!("description {} has no `description`", number.text);
+        reader.fault(Kind::Layout, number.line, what);
+    }
+    Ok(text.map(|text| Entry { text, codes: codes(&annotation) }))
 }
 
-fn codes(annotation: &str) -> Vec<String> {
+fn codes(annotation: &[String]) -> Vec<String> {
     let mut codes: Vec<String> = Vec::new();
-    for code in annotation.split(',').map(str::trim).filter(|code| !code.is_empty()) {
+    let all = annotation.iter().flat_map(|part| part.split(','));
+    for code in all.map(str::trim).filter(|code| !code.is_empty()) {
         if !codes.iter().any(|known| known == code) {
             codes.push(code.to_owned());
         }
@@ -151,5 +195,57 @@ mod tests {
         std::fs::write(file.path(), yaml.to_owned() + "  \"07\": {description: grass}\n").unwrap();
         let error = Phenomena::load(file.path()).unwrap_err().to_string();
         assert!(error.contains("line 5: description 7 occurs twice"), "{error}");
+    }
+
+    #[test]
+    fn no_phenomena_are_null_and_several_may_be_a_list() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for (annotation, codes) in [
+            ("null", vec![]),
+            ("~", vec![]),
+            ("", vec![]),
+            ("[s, q, s]", vec!["s", "q"]),
+            ("\n      - s\n      - 'n,q'", vec!["s", "n", "q"]),
+            ("\"null\"", vec!["null"]),
+        ] {
+            let yaml = format!("s:\n  1:\n    description: x\n    annotation: {annotation}\n");
+            std::fs::write(file.path(), &yaml).unwrap();
+            let phenomena = Phenomena::load(file.path()).unwrap();
+            assert_eq!(phenomena.of("s", 1).unwrap(), codes, "{yaml}");
+        }
+    }
+
+    #[test]
+    fn an_entry_that_is_wrong_leaves_the_others() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let yaml = "a:\n  x: {description: x}\n  1: {description: null}\n  2: {}\n  3: y\n  4: {annotation: {}}\n\
+                    b: {1: {description: x, annotation: s}, 01: {description: y}, 1: {description: z}}\n";
+        std::fs::write(file.path(), yaml).unwrap();
+        let (phenomena, faults) = Phenomena::read(file.path()).unwrap();
+        assert_eq!((phenomena.count(), phenomena.text("b", 1)), (1, Some("x")));
+        let found: Vec<(Kind, usize)> =
+            faults.iter().map(|fault| (fault.kind, fault.line)).collect();
+        let layout = |line| (Kind::Layout, line);
+        let twice = (Kind::RepeatedKey, 7);
+        assert_eq!(
+            found,
+            [
+                (Kind::Target, 2),
+                layout(3),
+                layout(4),
+                layout(5),
+                layout(6),
+                layout(6),
+                twice,
+                twice
+            ],
+            "{faults:?}"
+        );
+        assert!(
+            Phenomena::load(file.path())
+                .unwrap_err()
+                .to_string()
+                .contains("line 2: `x` is no number")
+        );
     }
 }

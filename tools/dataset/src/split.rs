@@ -42,6 +42,8 @@ pub struct Split {
     pub descriptions: Vec<Description>,
     /// In the order of the file.
     pub faults: Vec<Fault>,
+    /// Directories of sets without a description: there is nothing to be read, and nothing wrong with the rest.
+    pub undescribed: Vec<String>,
 }
 
 impl Split {
@@ -142,6 +144,9 @@ fn set_descriptions(directory: &str, entry: Json, split: &mut Split) {
             return split.fault(Kind::Layout, directory, what);
         }
     };
+    if items.is_empty() {
+        split.undescribed.push(directory.to_owned());
+    }
     let mut targets = [false; SET_SIZE];
     for (index, text) in items {
         let target = match index.as_deref().map(parse_target).transpose() {
@@ -263,6 +268,15 @@ mod tests {
             let error = load(json).unwrap_err().to_string();
             assert!(error.contains(said), "{error}");
         }
+    }
+
+    #[test]
+    fn sets_without_descriptions_are_named() {
+        let split = of_json(serde_json::from_str(r#"{"a": {}, "b": ["x"], "c": []}"#).unwrap());
+        assert_eq!(
+            (split.undescribed, split.descriptions.len()),
+            (vec!["a".into(), "c".into()], 1)
+        );
     }
 
     #[test]

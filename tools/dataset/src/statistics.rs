@@ -78,6 +78,8 @@ pub struct PhenomenaCounts {
     pub without: u64,
     /// Those of them that have another text there.
     pub other_text: u64,
+    /// Descriptions that the file has and the split has not.
+    pub absent: u64,
     /// Descriptions by code.
     pub by_code: BTreeMap<String, u64>,
 }
@@ -216,10 +218,12 @@ fn words(text: &str) -> usize {
 
 fn count_phenomena(descriptions: &[Description], phenomena: &Phenomena) -> PhenomenaCounts {
     let mut counts = PhenomenaCounts::default();
+    let mut found = BTreeSet::new();
     for description in descriptions.iter().filter(|description| description.distractor.is_none()) {
         let Some(target) = description.target else { continue };
         let Some(codes) = phenomena.of(&description.directory, target) else { continue };
         counts.annotated += 1;
+        found.insert((&description.directory, target));
         counts.without += u64::from(codes.is_empty());
         let has_text = phenomena.has_text(&description.directory, target, &description.text);
         counts.other_text += u64::from(has_text == Some(false));
@@ -227,6 +231,7 @@ fn count_phenomena(descriptions: &[Description], phenomena: &Phenomena) -> Pheno
             *counts.by_code.entry(code.clone()).or_default() += 1;
         }
     }
+    counts.absent = phenomena.count() - found.len() as u64;
     counts
 }
 

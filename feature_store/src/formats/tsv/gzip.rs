@@ -4,6 +4,8 @@ use std::io::{self, BufRead, ErrorKind, Read};
 
 use flate2::bufread::GzDecoder;
 
+use super::lines::GZIP;
+
 /// Unpacks one member after the other. Zeros after a member are passed over, as gzip and Python's gzip do; anything else that
 /// is no member is an error.
 pub(super) struct Gzip<R> {
@@ -31,6 +33,7 @@ impl<R: BufRead> Read for Gzip<R> {
             }
             let mut packed = member.into_inner();
             if !skip_zeros(&mut packed)? {
+                begins_a_member(&mut packed)?;
                 self.member = Some(GzDecoder::new(packed));
             }
         }
@@ -55,6 +58,17 @@ fn skip_zeros(packed: &mut impl BufRead) -> io::Result<bool> {
             return Ok(false);
         }
     }
+}
+
+/// Refuses what follows the last member and is no other: it would be told as one that is cut off.
+fn begins_a_member(packed: &mut impl BufRead) -> io::Result<()> {
+    let bytes = packed.fill_buf()?;
+    let known = bytes.len().min(GZIP.len());
+    if bytes[..known] == GZIP[..known] {
+        return Ok(());
+    }
+    let what = "what follows the end of its gzip data is no gzip data: something was appended, or it is damaged there";
+    Err(io::Error::new(ErrorKind::InvalidData, what))
 }
 
 #[cfg(test)]
@@ -92,8 +106,11 @@ mod tests {
     #[test]
     fn what_is_no_member_and_a_member_that_is_cut_off_are_errors() {
         let one = packed("one");
-        assert!(unpacked(&[&one[..], b"rubbish"].concat()).is_err());
-        assert!(unpacked(&[&one[..], &[0; 9], b"rubbish and more"].concat()).is_err());
+        for junk in [&b"rubbish"[..], b"x", b"\x1fx", &[&[0; 9][..], b"rubbish and more"].concat()]
+        {
+            let said = unpacked(&[&one[..], junk].concat()).unwrap_err();
+            assert!(said.contains("no gzip data") || junk[0] == 0x1f, "{junk:?}: {said}");
+        }
         for end in [one.len() - 1, one.len() - 8, 12] {
             assert!(unpacked(&one[..end]).is_err(), "{end}");
         }

@@ -9,7 +9,7 @@ use crate::formats::{FormatError, MAX_ARRAY_BYTES, RecordError};
 
 /// Editors on Windows begin a file with it; it is no part of the first id.
 pub(super) const BYTE_ORDER_MARK: &str = "\u{feff}";
-const GZIP: &[u8] = b"\x1f\x8b";
+pub(super) const GZIP: &[u8] = b"\x1f\x8b";
 const ZSTANDARD: &[u8] = b"\x28\xb5\x2f\xfd";
 /// A frame of Zstandard that holds no data, with which seekable files may begin; its first byte counts from 0x50 to 0x5f.
 const ZSTANDARD_SKIPPED: &[u8] = b"\x2a\x4d\x18";

@@ -142,10 +142,19 @@ impl FeatureSource for TsvSource {
                 }
             };
             let id = line.bytes.split(|&byte| byte == b'\t').nth(id_column).unwrap_or(&[]);
-            let Ok(id) = str::from_utf8(id) else {
-                return Some(Err(lines.error(&line, "its id is not UTF-8")));
+            let id = match str::from_utf8(id) {
+                Ok("") => Err("its id is empty"),
+                Ok(id) => Ok(id.to_owned()),
+                Err(_) => Err("its id is not UTF-8"),
             };
-            let (path, id) = (path.clone(), id.to_owned());
+            let id = match id {
+                Ok(id) => id,
+                Err(what) => {
+                    let error = lines.error(&line, what);
+                    return Some(Err(RecordError { raw: line.bytes, ..error }));
+                }
+            };
+            let path = path.clone();
             let columns = columns.clone();
             Some(Ok(Box::new(TsvRecord { path, id, line, columns }) as Box<dyn SourceRecord>))
         })))
@@ -275,6 +284,40 @@ mod tests {
                 records.map(|record| record.unwrap().decode().unwrap().0).collect();
             assert_eq!(ids, ["a", "b"]);
         }
+    }
+
+    #[test]
+    fn a_line_without_an_id_is_told_by_its_number_and_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.tsv");
+        let mut sink = TsvSink::create(&path, TsvOrder::BottomUp, TsvCompression::Plain).unwrap();
+        sink.append("a", &image()).unwrap();
+        Box::new(sink).finish().unwrap();
+        let good = std::fs::read(&path).unwrap();
+        for (id, what) in [(&b""[..], "its id is empty"), (b"\xff", "its id is not UTF-8")] {
+            let bad = [id, &good[1..good.len() - 2]].concat();
+            std::fs::write(&path, [&good[..], &bad, b"\r\n"].concat()).unwrap();
+            let mut records = formats::open(&path).unwrap().records().unwrap();
+            assert!(records.next().unwrap().is_ok());
+            let error = records.next().unwrap().err().unwrap();
+            assert!(error.to_string().contains("line 2, byte ") && error.reason == what, "{error}");
+            assert_eq!(error.raw, bad);
+        }
+    }
+
+    #[test]
+    fn zeros_at_the_end_are_told_in_few_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.tsv");
+        let mut sink = TsvSink::create(&path, TsvOrder::BottomUp, TsvCompression::Plain).unwrap();
+        // What a file begins with must be text.
+        ["a", "b", "c"].iter().for_each(|id| sink.append(id, &image()).unwrap());
+        Box::new(sink).finish().unwrap();
+        let good = std::fs::read(&path).unwrap();
+        std::fs::write(&path, [&good[..], &[0; 4096]].concat()).unwrap();
+        let last = formats::open(&path).unwrap().records().unwrap().last().unwrap().unwrap();
+        let said = last.decode().unwrap_err().to_string();
+        assert!(said.contains("line 4, byte ") && said.len() < 500, "{said}");
     }
 
     #[test]

@@ -132,7 +132,7 @@ fn print_lengths(words: &Lengths) {
 }
 
 fn print_phenomena(phenomena: &PhenomenaCounts) {
-    let PhenomenaCounts { annotated, without, other_text, by_code } = phenomena;
+    let PhenomenaCounts { annotated, without, other_text, absent, by_code } = phenomena;
     outln!("  phenomena       of {annotated} descriptions, {without} without any");
     let mut codes: Vec<_> = by_code.iter().collect();
     codes.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
@@ -144,6 +144,11 @@ fn print_phenomena(phenomena: &PhenomenaCounts) {
     if *other_text > 0 {
         outln!(
             "    {other_text} descriptions have another text in the file of phenomena; they count"
+        );
+    }
+    if *absent > 0 {
+        outln!(
+            "    {absent} descriptions of the file of phenomena are not here; they do not count"
         );
     }
 }

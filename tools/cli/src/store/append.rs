@@ -7,6 +7,7 @@ use anyhow::Context;
 use feature_store::append::AppendOptions;
 use feature_store::convert::{ConvertError, append};
 use feature_store::formats;
+use feature_store::target::outside_of;
 
 use super::choices::{ConflictArg, OnErrorArgs};
 use super::outcome::{
@@ -48,6 +49,7 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     open_store(&args.store)?;
     let source = formats::open(&args.source).context("cannot read the source")?;
+    outside_of(&args.store, &args.source)?;
     let (source, asked) = args.selection.apply(source)?;
     let options = AppendOptions { conflict: args.on_conflict.into(), restart: args.force };
     let on_error = args.on_error.resolve(&args.store);
@@ -76,6 +78,6 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             count(report.schema.count, "image")
         );
     }
-    say_settled(report.conflicts, Some(&asked));
+    say_settled(report.conflicts, &report.settled, Some(&asked), args.json);
     Ok(verdict(&report.skipped, &report.findings, &args.store, &asked))
 }

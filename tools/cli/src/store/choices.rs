@@ -78,7 +78,9 @@ pub struct OnErrorArgs {
     /// What to do with a record that cannot be read, or that the target's format cannot hold
     #[arg(long, value_enum, default_value_t = OnErrorArg::Fail)]
     on_error: OnErrorArg,
-    /// Leave such records out and keep them, with the reasons, in this folder. What can be read is taken,
+    /// Leave such records out and list them, with the reasons, in report.jsonl in this folder, beside their bytes: lines
+    /// of TSV, values of foreign LMDBs, .npy and .npz files that cannot be read. Of HDF5 and of stores, and of files that
+    /// only the target cannot hold, nothing but the reason is kept; the source still has them. What can be read is taken,
     /// also where `validate` finds something wrong with its values
     #[arg(long, value_name = "FOLDER")]
     quarantine: Option<PathBuf>,

@@ -12,6 +12,7 @@ use feature_store::formats::FeatureSource;
 use feature_store::formats::tsv::{TsvCompression, TsvOrder};
 use feature_store::formats::uniter::UniterEncoding;
 use feature_store::formats::volta::VoltaEncoding;
+use feature_store::target::outside_of;
 use feature_store::{RoundingError, WriterOptions, formats};
 
 use super::choices::{CompressionArg, ConflictArg, OnErrorArgs, PrecisionArg};
@@ -111,6 +112,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         bail!("--on-conflict is for stores; make one first, then write it as another format")
     }
     let source = formats::open(&args.source).context("cannot read the source")?;
+    // The dump itself may lie further down in the folder that was named.
+    outside_of(&args.target, &args.source)?;
     let (source, asked) = args.selection.apply(source)?;
     let on_error = args.on_error.resolve(&args.target);
     let outcome = match foreign {
@@ -210,7 +213,7 @@ fn to_store(
             started.elapsed().as_secs_f64(),
         );
     }
-    say_settled(report.conflicts, Some(asked));
+    say_settled(report.conflicts, &report.settled, Some(asked), args.json);
     Ok(verdict(&report.skipped, &report.findings, &args.target, asked))
 }
 

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use feature_store::diff::{DiffReport, Options, diff};
 use feature_store::formats::Input;
-use feature_store::text::visible;
+use feature_store::text::{visible, visible_id};
 
 use crate::console::shown;
 use crate::interrupt;
@@ -69,11 +69,11 @@ fn print(report: &DiffReport) {
     outln!("different    {}", report.different);
     outln!("features     differ by at most {}", report.largest_difference);
     for difference in &report.findings {
-        outln!("  {}: {}", visible(&difference.id), difference.what.join("; "));
+        outln!("  {}: {}", visible_id(&difference.id), difference.what.join("; "));
     }
-    let all = report.only_first + report.only_second + report.different;
-    if all > report.findings.len() as u64 {
-        outln!("  and {} more (--json lists all)", all - report.findings.len() as u64);
+    let more = report.differences - report.findings.len() as u64;
+    if more > 0 {
+        outln!("  and {more} more (--json lists all)");
     }
     if let Some(error) = &report.incomplete {
         outln!("incomplete   what follows was not compared: {}", visible(&error.to_string()));

@@ -71,6 +71,6 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             count(report.conflicts, "conflict")
         );
     }
-    say_settled(report.conflicts, None);
+    say_settled(report.conflicts, &report.settled, None, args.json);
     Ok(ExitCode::from(u8::from(say_findings(&report.findings, &args.target))))
 }

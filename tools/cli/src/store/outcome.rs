@@ -1,5 +1,6 @@
 //! What is said of a conversion, an append or a merge that is over.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -7,7 +8,7 @@ use anyhow::anyhow;
 use feature_store::StoreError;
 use feature_store::convert::{ConvertError, Findings, OnError, SkippedRecord};
 use feature_store::formats::FormatError;
-use feature_store::text::visible;
+use feature_store::text::{visible, visible_id};
 use feature_store::validate::Finding;
 use serde::Serialize;
 use serde_json::Value;
@@ -19,6 +20,8 @@ use crate::interrupt;
 
 /// Skipped records that are told one by one; more are only counted.
 const TOLD: usize = 20;
+/// Ids that are named in one line; more are only counted.
+const NAMED: usize = 5;
 
 /// What progress says of records that were left out.
 pub fn skipped_remark(skipped: u64) -> String {
@@ -80,7 +83,7 @@ pub fn say_findings(findings: &Findings, target: &Path) -> bool {
         errln!(
             "{} with findings, taken as they are; `{}` first: {}; `xenc store validate {}` lists them",
             count(findings.images, "image"),
-            visible(id),
+            visible_id(id),
             visible(what),
             shown(target)
         );
@@ -102,19 +105,31 @@ fn is_duplicate(error: &ConvertError) -> bool {
     )
 }
 
-/// Says that of images with different contents one was kept, as --on-conflict has it: asked for, and so no finding. If a
+/// Says of which images with different contents one was kept, as --on-conflict has it: asked for, and so no finding. If a
 /// rename rule has made them one, that is said, too.
-pub fn say_settled(conflicts: u64, asked: Option<&Asked>) {
+pub fn say_settled(conflicts: u64, ids: &BTreeSet<String>, asked: Option<&Asked>, json: bool) {
     if conflicts == 0 {
         return;
     }
     errln!(
-        "{} settled by --on-conflict: of images of one id with different contents one was kept",
-        count(conflicts, "conflict")
+        "{} settled by --on-conflict: of images of one id with different contents one was kept, for {}",
+        count(conflicts, "conflict"),
+        first_of(ids, json)
     );
     if let Some(merged) = asked.and_then(Asked::merged) {
         errln!("{merged}");
     }
+}
+
+/// The first ids, and how many more there are.
+fn first_of(ids: &BTreeSet<String>, json: bool) -> String {
+    let named = ids.iter().take(NAMED).map(|id| format!("`{}`", visible(id)));
+    let mut parts: Vec<String> = named.collect();
+    if ids.len() > NAMED {
+        let place = if json { "stdout lists" } else { "--json lists" };
+        parts.push(format!("and {} more ({place} all)", ids.len() - NAMED));
+    }
+    parts.join(", ")
 }
 
 /// Why nothing was taken: perhaps nothing that was asked for is there; or why images are one.

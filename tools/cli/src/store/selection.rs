@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use dataset::{DatasetError, Description};
 use feature_store::formats::select::{Rename, Selected, Selection, Unmet, Watch};
 use feature_store::formats::{FeatureSource, Listings};
-use feature_store::text::{read_list, visible};
+use feature_store::text::{read_list, visible, visible_id};
 use feature_store::validate::Coverage;
 
 use crate::console::shown;
@@ -131,7 +131,7 @@ impl Asked {
 
     /// What says that the rules have made one id of two, if they have.
     pub fn merged(&self) -> Option<String> {
-        let [id, one, other] = self.unmet().merged?.map(|id| visible(&id).into_owned());
+        let [id, one, other] = self.unmet().merged?.map(|id| visible_id(&id).into_owned());
         Some(format!("--rename makes one id of several: `{id}` of `{one}` and `{other}`"))
     }
 
@@ -148,7 +148,7 @@ impl Asked {
 /// The first names, in quotes, and how many more there are.
 fn quoted(names: &[String]) -> String {
     let first: Vec<String> =
-        names.iter().take(NAMED).map(|name| format!("`{}`", visible(name))).collect();
+        names.iter().take(NAMED).map(|name| format!("`{}`", visible_id(name))).collect();
     let more = names.len().saturating_sub(NAMED);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     first.join(", ") + &more

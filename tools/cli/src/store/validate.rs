@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use feature_store::formats::Input;
-use feature_store::text::visible;
+use feature_store::text::{visible, visible_id};
 use feature_store::validate::{
     IncompleteSet, Options, Report, SplitReport, validate_source, validate_store,
 };
@@ -35,7 +35,9 @@ pub struct Args {
     /// Also look for images that are there twice, and for statistics that no sound dump has
     #[arg(long)]
     deep: bool,
-    /// Keep bad records, those that cannot be read and those with findings, in this folder, with the reasons
+    /// List bad records, those that cannot be read and those with findings, in report.jsonl in this folder, with the
+    /// reasons, beside their bytes: lines of TSV, values of foreign LMDBs, .npy and .npz files that cannot be read; of
+    /// others the reason only
     #[arg(long, value_name = "FOLDER")]
     quarantine: Option<PathBuf>,
     /// Print the report as JSON
@@ -83,7 +85,7 @@ fn none_there(split: &SplitReport) -> bool {
 fn print(report: &Report) {
     outln!("images       {} read, {} bad", report.images, report.bad_images);
     for finding in &report.findings {
-        outln!("  {}: {}", visible(&finding.id), visible(&finding.what));
+        outln!("  {}: {}", visible_id(&finding.id), visible(&finding.what));
     }
     let unlisted = report.bad_images - report.findings.len() as u64;
     if unlisted > 0 {
@@ -107,7 +109,7 @@ fn print(report: &Report) {
         }
         if let Some(prefix) = split.looked_for.as_ref().filter(|_| none_there(split)) {
             let ids: Vec<_> =
-                report.examples.iter().map(|id| format!("`{}`", visible(id))).collect();
+                report.examples.iter().map(|id| format!("`{}`", visible_id(id))).collect();
             outln!(
                 "  looked for: `{prefix}N`; ids here: {}; `convert --rename` changes them",
                 ids.join(", ")

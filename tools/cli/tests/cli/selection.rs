@@ -51,6 +51,7 @@ fn conflicts_are_settled_by_rule_in_an_append() {
     assert!(said.contains("--on-conflict"), "{said}");
     let (code, out, said) = run(&["store", "append", &store, &other, "--on-conflict", "first"]);
     assert!(code == 0 && said.contains("8 conflicts settled by --on-conflict"), "{said}");
+    assert!(said.contains("and 3 more (--json lists all)"), "{said}");
     assert!(out.contains("0 images added, 0 already there, 8 of other contents"), "{out}");
     assert_eq!(run(&["store", "append", &store, &other, "--on-conflict", "last"]).0, 0);
     let plain = place.path("plain");
@@ -77,8 +78,18 @@ fn conflicts_that_were_asked_to_be_settled_are_told_and_no_finding() {
         for command in commands {
             let arguments = [&["store"], command, &["--on-conflict", rule]].concat();
             let (code, _, said) = run(&arguments);
+            let id = if command[0] == "convert" { "x" } else { one };
             let settled = said.contains("settled by --on-conflict");
-            assert!(code == 0 && settled, "{arguments:?}: {said}");
+            let named = said.contains(&format!("one was kept, for `{id}`"));
+            assert!(code == 0 && settled && named, "{arguments:?}: {said}");
+            if command[0] == "convert" {
+                continue;
+            }
+            // An append of the last has left nothing to settle.
+            let (code, out, _) = run(&[&arguments[..], &["--json"]].concat());
+            let report: Value = serde_json::from_str(&out).unwrap();
+            let ids = if rule == "last" && command[0] == "append" { vec![] } else { vec![one] };
+            assert_eq!((code, &report["settled"]), (0, &serde_json::json!(ids)), "{arguments:?}");
             assert_eq!(said.contains("--rename makes one id"), command[0] == "convert", "{said}");
         }
     }
@@ -282,4 +293,26 @@ fn ids_come_through_a_pipe_and_as_json() {
     std::io::Write::write_all(&mut child.stdin.take().unwrap(), br#"" odd\n""#).unwrap();
     assert!(child.wait().unwrap().success());
     assert_eq!(text(&xenc(&["store", "ls", &chosen, "--json"]).stdout), "[\n  \" odd\\n\"\n]\n");
+}
+
+#[test]
+fn a_rule_that_leaves_nothing_of_an_id_is_named_with_the_image() {
+    let place = Place::new();
+    let source = fixture("volta.h5");
+    for (target, to) in [("store", "store"), ("npy", "npy")] {
+        let target = place.path(target);
+        let command = ["store", "convert", &source, &target, "--to", to];
+        let rule = ["--rename", "s/^x//", "--rename", "s/^open.*//"];
+        let (code, _, said) = run(&[&command[..], &rule].concat());
+        assert_eq!(code, 2, "{said}");
+        let named = said.contains("record `openimages") && !said.contains("s/^x//` leaves");
+        assert!(
+            named && said.contains("`--rename s/^open.*//` leaves nothing of its id"),
+            "{said}"
+        );
+        // The others are taken.
+        let skip = [&command[..], &rule, &["--on-error", "skip", "--force"]].concat();
+        let (code, out, said) = run(&skip);
+        assert!(code == 1 && out.contains("3 skipped"), "{out}{said}");
+    }
 }

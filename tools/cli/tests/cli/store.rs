@@ -280,6 +280,54 @@ fn bad_records_of_a_dump_are_kept_in_quarantine() {
 }
 
 #[test]
+fn the_bytes_of_what_is_refused_are_kept_where_the_source_has_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let kept = |name: &str, source: &str, to: &str, more: &[&str]| {
+        let target = path(name);
+        let command = ["store", "convert", source, &target, "--to", to, "--on-error", "quarantine"];
+        let output = xenc(&[&command[..], more].concat());
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+        let quarantine = format!("{target}.quarantine");
+        let report = std::fs::read_to_string(format!("{quarantine}/report.jsonl")).unwrap();
+        let line: serde_json::Value = serde_json::from_str(report.trim_end()).unwrap();
+        let file = line["file"].as_str().map(str::to_owned);
+        file.map(|file| std::fs::read(format!("{quarantine}/{file}")).unwrap())
+    };
+    // An id that is no file name, which only the target has no place for.
+    let dump = path("dump.tsv");
+    let lines = std::fs::read_to_string(fixture("lxmert_order.tsv")).unwrap();
+    let bad = format!("a/{}", lines.lines().next().unwrap());
+    std::fs::write(&dump, format!("{lines}{bad}\n")).unwrap();
+    assert_eq!(kept("of_tsv", &dump, "npy", &[]), Some(bad.into_bytes()));
+    for (format, file) in [("npy", "x.npy"), ("npy", "x_info.npy"), ("npz", "x.npz")] {
+        let source = path(&format!("source of {file}"));
+        done(&["store", "convert", &fixture("lxmert_order.tsv"), &source, "--to", format]);
+        let first = std::fs::read_dir(&source).unwrap().map(|entry| entry.unwrap().path());
+        let name = |path: &std::path::Path| path.file_name().unwrap().to_str().unwrap().to_owned();
+        let ids: Vec<String> = first.map(|path| name(&path)).collect();
+        let suffix = file.strip_prefix('x').unwrap();
+        let other =
+            |id: &&String| id.ends_with(suffix) && (suffix != ".npy" || !id.ends_with("_info.npy"));
+        let chosen = ids.iter().find(other).unwrap();
+        std::fs::write(format!("{source}/{chosen}"), "rubbish").unwrap();
+        for to in ["store", "npz"] {
+            let bytes = kept(&format!("{file} to {to}"), &source, to, &[]);
+            assert_eq!(bytes.as_deref(), Some(&b"rubbish"[..]), "{file} to {to}");
+        }
+    }
+    // A whole file that only the target refuses stays where it is.
+    let source = path("npy");
+    done(&["store", "convert", &fixture("lxmert_order.tsv"), &source, "--to", "npy"]);
+    let one = std::fs::read_dir(&source).unwrap().map(|entry| entry.unwrap().path());
+    let one =
+        one.map(|path| path.to_str().unwrap().to_owned()).find(|path| path.ends_with("_info.npy"));
+    let id = std::path::Path::new(&one.unwrap()).file_name().unwrap().to_str().unwrap().to_owned();
+    let rule = format!("s#^{}$#a/b#", id.strip_suffix("_info.npy").unwrap());
+    assert_eq!(kept("whole", &source, "npz", &["--rename", &rule]), None);
+}
+
+#[test]
 fn a_name_that_promises_compressed_text_keeps_it() {
     let folder = tempfile::tempdir().unwrap();
     let source = fixture("volta.h5");

@@ -284,3 +284,40 @@ fn what_lies_beside_a_target_is_nobody_s_to_remove() {
     }
     assert!(Path::new(&path(".o.partial/thesis.txt")).exists());
 }
+
+#[test]
+fn a_folder_that_is_read_is_no_place_for_a_target() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let dump = volta_lmdb("raw_p4_np2");
+    let dump = dump.to_str().unwrap();
+    // UNITER's environment lies one level down in it.
+    for format in ["npy", "npz", "uniter"] {
+        let (source, inside) = (path(format), path(&format!("{format}/x.xenc")));
+        done(&["store", "convert", dump, &source, "--to", format]);
+        for arguments in [
+            vec!["store", "convert", &source, &inside],
+            vec!["store", "convert", &source, &inside, "--to", "tsv"],
+            vec!["store", "merge", &inside, &source],
+        ] {
+            let said = refused(&arguments);
+            assert!(said.contains("is or lies inside"), "{arguments:?}: {said}");
+        }
+        done(&["store", "info", &source]);
+    }
+}
+
+#[test]
+fn what_cannot_be_exported_is_told_of_the_target() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let dump = volta_lmdb("raw_p4_np2");
+    for format in ["npy", "npz", "hdf5"] {
+        // No file name, and no name of a group.
+        let rename = ["--rename", "s#^#a/../#"];
+        let target = path(format);
+        let command = ["store", "convert", dump.to_str().unwrap(), &target, "--to", format];
+        let said = refused(&[&command[..], &rename].concat());
+        assert!(said.contains(&format!("{target}: image")) && !said.contains(".export"), "{said}");
+    }
+}

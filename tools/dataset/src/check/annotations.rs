@@ -2,21 +2,34 @@
 
 use std::path::Path;
 
+use super::super::phenomena::known_codes;
+use super::super::yaml::YamlFault;
 use super::super::{Fault, Kind, Phenomena, files, read_split};
 use super::descriptions::short;
 use super::{Checked, unreadable};
 
-/// Checks that a file of phenomena is about descriptions that are there, with the same text up to white space.
+/// Checks that a file of phenomena is about descriptions that are there, with the same text up to white space, and knows
+/// ImageCoDe's phenomena only.
 pub(super) fn check_phenomena(file: &Path, checked: &mut Checked) {
     let name = files::name(file);
-    let phenomena = match Phenomena::load(file) {
-        Ok(phenomena) => phenomena,
+    let (phenomena, faults) = match Phenomena::read(file) {
+        Ok(read) => read,
         Err(error) => return unreadable(file, &error, &mut checked.findings),
     };
+    for YamlFault { kind, line, what } in faults {
+        checked.findings.add(kind, format!("{name}, line {line}"), what);
+    }
     let mut all: Vec<(&str, usize)> = phenomena.descriptions().collect();
     all.sort_unstable();
     for (set, number) in all {
         let place = || format!("{name}, set `{set}`, target {number}");
+        for code in phenomena.of(set, number).unwrap_or_default() {
+            if !known_codes().any(|known| known == code) {
+                let known: Vec<&str> = known_codes().collect();
+                let what = format!("{} is none of {}", short(code), known.join(", "));
+                checked.findings.add(Kind::UnknownPhenomenon, place(), what);
+            }
+        }
         let text = checked.texts.get(set).and_then(|texts| texts.get(&number));
         let Some(text) = text else {
             let what = "there is no such description";

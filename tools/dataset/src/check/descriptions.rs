@@ -16,9 +16,7 @@ pub(super) fn check_split(file: &Path, checked: &mut Checked) {
         Err(error) => return unreadable(file, &error, &mut checked.findings),
     };
     if volta::is_questions(&json) {
-        let what =
-            "VOLTA's questions, which are not checked: `xenc data convert` makes of them what is";
-        checked.findings.add(Kind::Layout, name, what);
+        checked.questions.push(file.to_owned());
         return;
     }
     let split = of_json(json);
@@ -34,6 +32,12 @@ pub(super) fn check_split(file: &Path, checked: &mut Checked) {
     for Fault { kind, entry, what } in split.faults {
         let place = if entry.is_empty() { name.clone() } else { format!("{name}, `{entry}`") };
         checked.findings.add(kind, place, what);
+    }
+    for set in split.undescribed {
+        let place = format!("{name}, set `{set}`");
+        checked.findings.add(Kind::EmptyDescription, place, "it has no descriptions");
+        // Its images are superfluous no more than those of others.
+        checked.sets.entry(set).or_default().insert(files::split_name(&name).to_owned());
     }
     let layout = layout(&split.descriptions);
     if layout == "mixed" {

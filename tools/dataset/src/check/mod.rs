@@ -1,7 +1,7 @@
 //! Is a data set sound, and are all its images there?
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use serde::Serialize;
@@ -85,6 +85,8 @@ struct Checked {
     sets: BTreeMap<String, BTreeSet<String>>,
     /// Texts of described images, by set and target, of labelled splits.
     texts: BTreeMap<String, BTreeMap<usize, String>>,
+    /// VOLTA's files of questions, which are not checked.
+    questions: Vec<PathBuf>,
     /// Candidates of JSON Lines, each with the place where it was first.
     candidates: BTreeMap<String, String>,
 }
@@ -94,7 +96,8 @@ struct Checked {
 /// sets whose pictures were read; `None` comes back if `cancelled` was set.
 ///
 /// # Errors
-/// [`DatasetError::Io`] and [`DatasetError::NoDataSet`] for the folder, and what keeps the tree of pictures or the
+/// [`DatasetError::Io`] and [`DatasetError::NoDataSet`] for the folder, [`DatasetError::Questions`] if there is nothing
+/// but VOLTA's, and what keeps the tree of pictures or the
 /// store from being read. What is wrong with the files is a finding.
 pub fn check(
     path: &Path,
@@ -108,9 +111,19 @@ pub fn check(
         reports: Vec::new(),
         sets: BTreeMap::new(),
         texts: BTreeMap::new(),
+        questions: Vec::new(),
         candidates: BTreeMap::new(),
     };
     found.splits.iter().for_each(|file| check_split(file, &mut checked));
+    if checked.questions.len() == found.splits.len()
+        && found.examples.is_empty()
+        && let Some(file) = checked.questions.pop()
+    {
+        return Err(DatasetError::Questions(file));
+    }
+    let mut left_out = found.left_out;
+    left_out.extend(checked.questions.iter().map(|file| files::name(file)));
+    left_out.sort();
     found.examples.iter().for_each(|file| check_examples(file, &mut checked));
     found.phenomena.iter().for_each(|file| annotations::check_phenomena(file, &mut checked));
     found.annotators.iter().for_each(|file| annotations::check_annotators(file, &mut checked));
@@ -123,7 +136,7 @@ pub fn check(
     };
     Ok(Some(CheckReport {
         files: checked.reports,
-        left_out: found.left_out,
+        left_out,
         pictures,
         features,
         findings: checked.findings,

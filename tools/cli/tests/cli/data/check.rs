@@ -43,6 +43,12 @@ fn each_fault_of_the_files_is_found_under_its_heading() {
         ("train_data.json", r#"{"v": {"x": "a"}}"#, "wrong targets (1)", "`x` is no target"),
         ("train_data.json", &twice, "keys that come twice (1)", "target 0 comes twice"),
         ("train_data.json", r#"{"v": ["a"], "v": ["b"]}"#, "keys that come twice (1)", "this set"),
+        (
+            "train_data.json",
+            r#"{"v": {}, "w": {"1": "a"}}"#,
+            "empty descriptions (1)",
+            "train_data.json, set `v`: it has no descriptions",
+        ),
         ("train_data.json", r#"{"v": {"1": " "}}"#, "empty descriptions (1)", "target 1: it says"),
         (
             "train_data.json",
@@ -93,6 +99,30 @@ fn each_fault_of_the_files_is_found_under_its_heading() {
             "\"in a tree\" there, but \"on a branch\" in the split",
         ),
         ("manual_annotation_valid.yaml", "a: [", "unreadable files (1)", "line 1"),
+        (
+            "manual_annotation_valid.yaml",
+            "open-images-1_a: {9: {description: one bird on a branch, annotation: \"q,w\"}}",
+            "unknown phenomena (1)",
+            "target 9: \"w\" is none of con, v, n",
+        ),
+        (
+            "manual_annotation_valid.yaml",
+            "open-images-1_a:\n  x: 1\n  9: {description: one bird in a tree}",
+            "wrong targets (1)",
+            "manual_annotation_valid.yaml, line 2: `x` is no number",
+        ),
+        (
+            "manual_annotation_valid.yaml",
+            "open-images-1_a:\n  x: 1\n  9: {description: one bird in a tree}",
+            "other descriptions (1)",
+            "\"in a tree\" there",
+        ),
+        (
+            "manual_annotation_valid.yaml",
+            "a: {}\nopen-images-1_a: {}\na: {}\n",
+            "keys that come twice (1)",
+            "line 3: `a` occurs twice",
+        ),
         (
             "own.jsonl",
             "{\"description\": \"x\",\n",
@@ -198,4 +228,17 @@ fn what_cannot_be_checked_is_said_with_exit_code_2() {
         assert_eq!((code, out.as_str()), (2, ""), "{arguments:?}: {err}");
         assert!(err.contains(said), "{arguments:?}: {err}");
     }
+}
+
+#[test]
+fn questions_of_volta_are_named_and_left_out() {
+    let data = Data::new();
+    assert_eq!(data.convert("set/valid_data.json", "set/val.json", "volta", &[]).0, 0);
+    let (code, out, said) = data.check(&[]);
+    assert_eq!(code, 0, "{out}{said}");
+    assert!(out.contains("counter2key_val.json, val.json\n") && !out.contains("wrong"), "{out}");
+    // Where there is nothing else, nothing was checked.
+    let (code, out, said) = run(&["data", "check", &data.path("set/val.json")]);
+    assert_eq!((code, out.as_str()), (2, ""), "{said}");
+    assert!(said.contains("xenc data convert") && said.contains("--to jsonl"), "{said}");
 }

@@ -35,3 +35,21 @@ fn statistics_count_what_is_there() {
         assert!(out.contains(line), "{line}: {out}");
     }
 }
+
+#[test]
+fn phenomena_of_descriptions_that_are_not_there_are_counted() {
+    let data = Data::new();
+    let yaml = data.path("set/manual_annotation_valid.yaml");
+    let more = "set_9: {1: {description: x, annotation: [s, q]}, 2: {description: y}}\n";
+    data.write(
+        "set/manual_annotation_valid.yaml",
+        &(std::fs::read_to_string(&yaml).unwrap() + more),
+    );
+    let arguments = ["data", "stats", &data.path("set/valid_data.json"), "--phenomena", &yaml];
+    let (code, out, _) = run(&arguments);
+    assert_eq!(code, 0, "{out}");
+    assert!(out.contains("2 descriptions of the file of phenomena are not here"), "{out}");
+    let (_, out, _) = run(&[&arguments[..], &["--json"]].concat());
+    let splits: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(splits[0]["phenomena"]["absent"], json!(2));
+}
