@@ -1,9 +1,12 @@
 //! Boxes that are given instead of proposed: from a store, or from a JSON file.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use feature_store::{FeatureStore, StoreError, text};
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 
 /// Boxes that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +45,8 @@ impl Boxes {
         }
         let file = |reason: String| BoxesError::File { path: path.to_owned(), reason };
         let json = text::read(path).map_err(|error| file(error.to_string()))?;
-        serde_json::from_slice(&json).map(Boxes::Listed).map_err(|error| file(error.to_string()))
+        let listed: Result<Listed, _> = serde_json::from_slice(&json);
+        listed.map(|Listed(boxes)| Boxes::Listed(boxes)).map_err(|error| file(error.to_string()))
     }
 
     /// A picture's boxes, or why there are none.
@@ -59,5 +63,58 @@ impl Boxes {
                 Ok(regions.boxes)
             }
         }
+    }
+}
+
+/// Boxes by id, each id once: JSON itself would let the last one count.
+struct Listed(HashMap<String, Vec<[f32; 4]>>);
+
+impl<'de> Deserialize<'de> for Listed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Listed, D::Error> {
+        deserializer.deserialize_map(ById)
+    }
+}
+
+struct ById;
+
+impl<'de> Visitor<'de> for ById {
+    type Value = Listed;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.write_str("boxes by id")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Listed, A::Error> {
+        let mut listed = HashMap::new();
+        while let Some((id, boxes)) = access.next_entry::<String, _>()? {
+            match listed.entry(id) {
+                Entry::Vacant(place) => _ = place.insert(boxes),
+                Entry::Occupied(there) => {
+                    let id = text::visible(there.key());
+                    return Err(A::Error::custom(format!("it gives boxes of `{id}` twice")));
+                }
+            }
+        }
+        Ok(Listed(listed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_has_boxes_once() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let opened = |json: &str| {
+            std::fs::write(file.path(), json).unwrap();
+            Boxes::open(file.path())
+        };
+        let boxes = opened(r#"{"a": [[1, 2, 3, 4]], "b": []}"#).unwrap();
+        assert_eq!(boxes.of("a").unwrap(), [[1.0, 2.0, 3.0, 4.0]]);
+        assert!(boxes.of("c").is_err());
+        let said = opened(r#"{"a": [[1, 2, 3, 4]], "a": []}"#).err().unwrap().to_string();
+        assert!(said.contains("`a` twice"), "{said}");
+        assert!(opened("[]").err().unwrap().to_string().contains("boxes by id"));
     }
 }

@@ -6,6 +6,7 @@
 //! the report.
 
 mod ahead;
+mod archive;
 mod boxes;
 mod draw;
 mod embed;
@@ -64,6 +65,14 @@ pub enum ExtractError {
         path: PathBuf,
         /// What the system says.
         reason: String,
+    },
+    /// A folder for drawings that holds something else.
+    #[error("{path} {what}; choose another folder for drawings (--show-in)")]
+    ShownIn {
+        /// The folder, or a file in it.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
     },
     /// A detector that takes boxes without any, or boxes for one that does not.
     #[error("{0}")]

@@ -1,18 +1,17 @@
 //! Where the pictures are: a folder, a list, a zip or tar archive, or one file.
 
-use std::collections::HashMap;
-use std::fs::{File, Metadata};
+use std::collections::{HashMap, HashSet};
+use std::fs::Metadata;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Component, Path, PathBuf};
-use std::sync::Mutex;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use feature_store::{MAX_ID_BYTES, text};
 use xxhash_rust::xxh3::xxh3_64;
-use zip::ZipArchive;
 
 use super::IdRule;
+use super::archive::{Archive, in_tar, in_zip, part_of, zipped};
 use super::kind::{Kind, kind};
 use crate::image::{self, Image, ImageError, ImageFault, Limits};
 
@@ -48,12 +47,13 @@ pub enum PicturesError {
     Twice(String),
     /// Two pictures with one id.
     #[error(
-        "{first} and {second} would both have the id `{id}`; choose another rule (--ids path), or give each an id in a list \
-         (a line each: id, tab, path)"
+        "{first} and {second} would both have the id `{id}`; {advice}give each an id in a list (a line each: id, tab, path)"
     )]
     SameId {
         /// The id.
         id: String,
+        /// Another rule for ids, if that helps.
+        advice: &'static str,
         /// A picture.
         first: String,
         /// Another one.
@@ -83,7 +83,8 @@ struct Entry {
     place: Place,
 }
 
-enum Place {
+/// Where a picture is.
+pub(super) enum Place {
     File(PathBuf),
     /// Index in the zip.
     Zip(usize),
@@ -96,15 +97,8 @@ enum Place {
     Lost(String),
 }
 
-/// The archive that the pictures are in, if they are in one. Reading is serial, decoding is not.
-enum Archive {
-    None,
-    Zip(Mutex<ZipArchive<File>>),
-    Tar(Mutex<File>),
-}
-
 /// A picture that was found: its path below the root, its id if it was given, and its place.
-type Found = (String, Option<String>, Place);
+pub(super) type Found = (String, Option<String>, Place);
 
 impl Pictures {
     /// Lists the pictures of a folder and all folders in it, of an archive, or of a list: a path a line, relative to the
@@ -222,7 +216,8 @@ impl Pictures {
     }
 }
 
-fn is_picture(name: &str) -> bool {
+/// Whether a file counts as a picture, by its name.
+pub(super) fn is_picture(name: &str) -> bool {
     let (stem, ending) = name.rsplit_once('.').unwrap_or((name, ""));
     // macOS puts a file `._NAME` beside every file in an archive.
     let hidden = stem.rsplit('/').next().is_some_and(|name| name.starts_with("._"));
@@ -234,23 +229,26 @@ fn one(path: &Path) -> Found {
     (name, None, Place::File(path.to_owned()))
 }
 
-/// In the order of their paths; links to folders are not followed.
+/// In the order of their paths. Links are followed, but to no folder that was met already: links may lead in circles.
 fn in_folder(root: &Path) -> Result<Vec<Found>, PicturesError> {
     let mut found = Vec::new();
     let mut folders = vec![root.to_owned()];
+    let mut met = HashSet::new();
     while let Some(folder) = folders.pop() {
         let failed = |source| PicturesError::Io { path: folder.clone(), source };
+        if !met.insert(folder.canonicalize().map_err(failed)?) {
+            continue;
+        }
         for entry in std::fs::read_dir(&folder).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let path = entry.path();
-            if entry.file_type().map_err(failed)?.is_dir() {
+            let path = entry.map_err(failed)?.path();
+            if path.is_dir() {
                 folders.push(path);
                 continue;
             }
             let below = path.strip_prefix(root).unwrap_or(&path);
             let name = below.to_string_lossy().replace('\\', "/");
-            // A link that leads nowhere is a picture that cannot be read.
-            if is_picture(&name) && (path.is_file() || !path.exists()) {
+            // A link that leads nowhere and a pipe are pictures that cannot be read.
+            if is_picture(&name) {
                 found.push((name, None, Place::File(path)));
             }
         }
@@ -278,73 +276,6 @@ fn in_list(path: &Path) -> Result<Vec<Found>, PicturesError> {
     Ok(lines.into_iter().map(entry).collect())
 }
 
-fn in_zip(path: &Path, file: File) -> Result<(Vec<Found>, Archive), PicturesError> {
-    let zip = ZipArchive::new(file).map_err(|error| PicturesError::Malformed {
-        path: path.to_owned(),
-        what: format!("truncated or damaged: {error}"),
-    })?;
-    let mut found = Vec::new();
-    for index in 0..zip.len() {
-        let Some(Ok(name)) = zip.name_for_index(index) else { continue };
-        if is_picture(&name) {
-            found.push((name.into_owned(), None, Place::Zip(index)));
-        }
-    }
-    found.sort_by(|a, b| a.0.cmp(&b.0));
-    Ok((found, Archive::Zip(Mutex::new(zip))))
-}
-
-fn in_tar(path: &Path, file: File) -> Result<(Vec<Found>, Archive), PicturesError> {
-    let malformed = |what: String| PicturesError::Malformed { path: path.to_owned(), what };
-    let failed = |error: io::Error| malformed(format!("truncated or damaged: {error}"));
-    let bytes = file.metadata().map_err(failed)?.len();
-    let mut archive = tar::Archive::new(file);
-    let (mut found, mut links) = (Vec::new(), Vec::new());
-    let mut files = HashMap::new();
-    for entry in archive.entries_with_seek().map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let name = entry.path().map_err(failed)?.to_string_lossy().into_owned();
-        let (offset, length) = (entry.raw_file_position(), entry.size());
-        if offset.saturating_add(length) > bytes {
-            return Err(malformed(format!("truncated or damaged: it ends before {name} does")));
-        }
-        let kind = entry.header().entry_type();
-        if kind.is_file() {
-            files.insert(normal(Path::new(&name)), (offset, length));
-        }
-        if kind.is_file() && is_picture(&name) {
-            found.push((name, None, Place::Tar { offset, length }));
-        } else if (kind.is_hard_link() || kind.is_symlink()) && is_picture(&name) {
-            let to = entry.link_name().map_err(failed)?.unwrap_or_default().into_owned();
-            links.push((name, to, kind.is_symlink()));
-        }
-    }
-    for (name, to, is_symbolic) in links {
-        // Hard links are named from the archive's beginning, symbolic ones from the folder that they are in.
-        let from = Path::new(&name).parent().filter(|_| is_symbolic).unwrap_or(Path::new(""));
-        let place = match files.get(&normal(&from.join(&to))) {
-            Some(&(offset, length)) => Place::Tar { offset, length },
-            None => Place::Lost(format!("a link to {}, which is not in the archive", to.display())),
-        };
-        found.push((name, None, place));
-    }
-    found.sort_by(|a, b| a.0.cmp(&b.0));
-    Ok((found, Archive::Tar(Mutex::new(archive.into_inner()))))
-}
-
-/// A path without `.` and, where there is something before them, `..`.
-fn normal(path: &Path) -> PathBuf {
-    let mut normal = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::CurDir => {}
-            Component::ParentDir if normal.pop() => {}
-            other => normal.push(other),
-        }
-    }
-    normal
-}
-
 fn with_ids(root: &Path, found: Vec<Found>, rule: IdRule) -> Result<Vec<Entry>, PicturesError> {
     let mut seen: HashMap<String, usize> = HashMap::with_capacity(found.len());
     let mut entries: Vec<Entry> = Vec::with_capacity(found.len());
@@ -354,6 +285,7 @@ fn with_ids(root: &Path, found: Vec<Found>, rule: IdRule) -> Result<Vec<Entry>, 
             _ => format!("{}/{path}", root.display()),
         };
         let no_id = |what: String| PicturesError::NoId { picture: name.clone(), what };
+        let was_given = id.is_some();
         let id = id.or_else(|| rule.id(&path)).ok_or_else(|| {
             no_id("it is not named SET/imgN.jpg, as --ids imagecode needs".to_owned())
         })?;
@@ -368,39 +300,14 @@ fn with_ids(root: &Path, found: Vec<Found>, rule: IdRule) -> Result<Vec<Entry>, 
             if first == name {
                 return Err(PicturesError::Twice(name));
             }
-            return Err(PicturesError::SameId { id, first, second: name });
+            let advice = match rule {
+                _ if was_given => "",
+                IdRule::Path => "rename one, or ",
+                _ => "choose another rule (--ids path), or ",
+            };
+            return Err(PicturesError::SameId { id, advice, first, second: name });
         }
         entries.push(Entry { id, name, place });
     }
     Ok(entries)
-}
-
-fn zipped(
-    zip: &Mutex<ZipArchive<File>>,
-    index: usize,
-    limits: &Limits,
-) -> Result<Vec<u8>, ImageFault> {
-    let mut zip =
-        zip.lock().map_err(|_| ImageFault::Damaged("another reader failed".to_owned()))?;
-    let entry = zip.by_index(index).map_err(|error| ImageFault::Damaged(error.to_string()))?;
-    let mut bytes = Vec::new();
-    entry.take(limits.bytes.saturating_add(1)).read_to_end(&mut bytes).map_err(ImageFault::Io)?;
-    Ok(bytes)
-}
-
-fn part_of(
-    tar: &Mutex<File>,
-    offset: u64,
-    length: u64,
-    limits: &Limits,
-) -> Result<Vec<u8>, ImageFault> {
-    if length > limits.bytes {
-        return Err(ImageFault::TooManyBytes { bytes: length, limit: limits.bytes });
-    }
-    let mut tar =
-        tar.lock().map_err(|_| ImageFault::Damaged("another reader failed".to_owned()))?;
-    tar.seek(SeekFrom::Start(offset)).map_err(ImageFault::Io)?;
-    let mut bytes = Vec::new();
-    tar.by_ref().take(length).read_to_end(&mut bytes).map_err(ImageFault::Io)?;
-    Ok(bytes)
 }

@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime};
 
-use feature_store::{Regions, StoreWriter, WriterOptions, validate};
+use feature_store::target::outside_of;
+use feature_store::{Regions, StoreError, StoreWriter, WriterOptions, validate};
 
 use super::ahead::ahead;
+use super::draw::is_drawing;
 use super::{Boxes, Broken, ExtractError, Names, Pictures, Progress, Report, Timing, draw};
 use crate::detector::{DetectError, Detector, NetworkImage, Preprocess};
 use crate::image::{ImageError, Limits};
@@ -54,6 +56,9 @@ pub fn extract(
             ));
         }
         _ => {}
+    }
+    if let Some((_, folder)) = &options.show {
+        check_shown_in(folder, target, pictures)?;
     }
     let mut run = Run::begin(pictures, target, options.writer.clone(), progress)?;
     let mut shown = shown_before(pictures, &run.todo, options.show.as_ref());
@@ -131,6 +136,28 @@ fn shown_before(pictures: &Pictures, todo: &[usize], show: Option<&(usize, PathB
     done.filter(|&n| drawing(folder, pictures.id(n)).is_file()).count()
 }
 
+/// Refuses, before any work, a folder for drawings that is the store or holds it, and one in which a drawing would take the
+/// place of something else, such as the picture itself.
+fn check_shown_in(folder: &Path, target: &Path, pictures: &Pictures) -> Result<(), ExtractError> {
+    let refused = |path: &Path, what| Err(ExtractError::ShownIn { path: path.to_owned(), what });
+    // Neither need be there: whatever would lie in one must not lie in the other.
+    let apart = |inner: &Path, outer: &Path| outside_of(&inner.join("file"), outer).is_ok();
+    if !apart(folder, target) || !apart(target, folder) {
+        return refused(folder, "is the store that is written, lies in it or holds it");
+    }
+    if !folder.exists() {
+        return Ok(());
+    }
+    if !folder.is_dir() {
+        return refused(folder, "is no folder");
+    }
+    let drawings = (0..pictures.len()).map(|n| drawing(folder, pictures.id(n)));
+    match drawings.into_iter().find(|path| path.exists() && !is_drawing(path)) {
+        Some(path) => refused(&path, "is there and was not drawn by xenc"),
+        None => Ok(()),
+    }
+}
+
 /// The file of a picture's drawing.
 fn drawing(folder: &Path, id: &str) -> PathBuf {
     let name: String = id.chars().map(|c| if c == '/' { '_' } else { c }).collect();
@@ -178,6 +205,17 @@ fn check_unchanged(
     }
 }
 
+/// What differs where an interrupted run was one of the same command: it is told in words of pictures.
+fn as_of_pictures(error: StoreError) -> ExtractError {
+    match error {
+        StoreError::OtherPartial { target, partial, differs } if differs.starts_with("choice") => {
+            let differs = "model (its file has changed since) or folder of pictures".to_owned();
+            StoreError::OtherPartial { target, partial, differs }.into()
+        }
+        error => error.into(),
+    }
+}
+
 /// A store in the making: what extracting regions and embedding have in common.
 pub(super) struct Run<'a> {
     pub(super) pictures: &'a Pictures,
@@ -203,7 +241,7 @@ impl<'a> Run<'a> {
         let provenance = &mut options.provenance;
         provenance.fingerprint =
             format!("{}-{:016x}", provenance.fingerprint, pictures.fingerprint());
-        let writer = StoreWriter::create(target, options)?;
+        let writer = StoreWriter::create(target, options).map_err(as_of_pictures)?;
         let mut todo = Vec::new();
         for n in 0..pictures.len() {
             if writer.committed() == 0 || !writer.contains(pictures.id(n))? {

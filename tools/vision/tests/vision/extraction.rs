@@ -36,7 +36,7 @@ fn options() -> RegionOptions {
 }
 
 /// The four photographs, and one that is cut off.
-fn photographs(folder: &Path) -> PathBuf {
+pub fn photographs(folder: &Path) -> PathBuf {
     let photos = folder.join("photos");
     fs::create_dir_all(photos.join("more")).unwrap();
     for name in ["landscape.jpg", "portrait.png", "gray.png"] {
@@ -218,39 +218,6 @@ fn pictures_that_have_changed_since_an_interrupted_run_are_told() {
 }
 
 #[test]
-fn links_in_a_tar_are_followed_within_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let archive = folder.path().join("links.tar");
-    let photo = fs::read(path("detector/photos/landscape.jpg")).unwrap();
-    let mut tar = tar::Builder::new(fs::File::create(&archive).unwrap());
-    let mut header = tar::Header::new_gnu();
-    header.set_size(photo.len() as u64);
-    header.set_mode(0o644);
-    tar.append_data(&mut header, "x/a.jpg", &photo[..]).unwrap();
-    let links = [
-        (tar::EntryType::Link, "x/hard.jpg", "x/a.jpg"),
-        (tar::EntryType::Symlink, "y/soft.jpg", "../x/./a.jpg"),
-        (tar::EntryType::Symlink, "y/lost.jpg", "../../etc/a.jpg"),
-    ];
-    for (kind, name, to) in links {
-        let mut header = tar::Header::new_gnu();
-        header.set_entry_type(kind);
-        header.set_size(0);
-        tar.append_link(&mut header, name, to).unwrap();
-    }
-    tar.finish().unwrap();
-    let pictures = Pictures::open(&archive, IdRule::Stem).unwrap();
-    let read: Vec<_> = (0..pictures.len())
-        .map(|n| (pictures.id(n), pictures.read(n, &Limits::default()).map_err(|e| e.to_string())))
-        .collect();
-    assert_eq!(read.iter().map(|(id, _)| *id).collect::<Vec<_>>(), ["a", "hard", "lost", "soft"]);
-    let width = |n: usize| read[n].1.as_ref().unwrap().width;
-    assert_eq!([width(1), width(3)], [width(0); 2]);
-    let said = read[2].1.as_ref().unwrap_err();
-    assert!(said.contains("lost.jpg") && said.contains("not in the archive"), "{said}");
-}
-
-#[test]
 fn given_boxes_are_described_and_pictures_are_drawn() {
     let folder = tempfile::tempdir().unwrap();
     let photos = photographs(folder.path());
@@ -297,20 +264,31 @@ fn given_boxes_are_described_and_pictures_are_drawn() {
 }
 
 #[test]
-fn pictures_that_cannot_be_told_apart_or_found_are_errors() {
+fn drawings_take_the_place_of_drawings_only() {
     let folder = tempfile::tempdir().unwrap();
-    let error = |path: &Path, rule| Pictures::open(path, rule).err().unwrap().to_string();
-    assert!(error(folder.path(), IdRule::Auto).contains("holds no pictures"));
     let photos = photographs(folder.path());
-    fs::copy(photos.join("gray.png"), photos.join("more/gray.jpg")).unwrap();
-    let same = error(&photos, IdRule::Stem);
-    assert!(same.contains("`gray`") && same.contains("--ids path"), "{same}");
-    assert_eq!(Pictures::open(&photos, IdRule::Path).unwrap().len(), 6);
-    assert!(error(&photos, IdRule::ImageCode).contains("SET/imgN.jpg"));
-    let gzip = folder.path().join("photos.tar.gz");
-    fs::write(&gzip, b"\x1f\x8b\x08rest").unwrap();
-    assert!(error(&gzip, IdRule::Auto).contains("unpack"));
-    assert!(error(Path::new("nowhere"), IdRule::Auto).contains("nowhere"));
+    let before = fs::read(photos.join("landscape.jpg")).unwrap();
+    let pictures = Pictures::open(&photos, IdRule::Stem).unwrap();
+    let mut detector = tiny_detector(WEIGHTS, settings(), false);
+    let target = folder.path().join("store");
+    let mut refused = |shown: &Path| {
+        let options = RegionOptions { show: Some((9, shown.to_owned())), ..options() };
+        let stop = AtomicBool::new(false);
+        let ended = extract(&pictures, &target, &mut detector, options, &stop, &mut |_| ());
+        ended.err().map(|error| error.to_string())
+    };
+    let said = refused(&photos).unwrap();
+    assert!(said.contains("is there and was not drawn by xenc"), "{said}");
+    for place in [target.clone(), target.join("below"), folder.path().to_owned()] {
+        let said = refused(&place).unwrap();
+        assert!(said.contains("is the store that is written"), "{said}");
+    }
+    assert!(refused(&photos.join("gray.png")).unwrap().contains("is no folder"));
+    assert_eq!(fs::read(photos.join("landscape.jpg")).unwrap(), before);
+    let shown = folder.path().join("shown");
+    assert_eq!(refused(&shown), None);
+    fs::remove_dir_all(&target).unwrap();
+    assert_eq!(refused(&shown), None, "drawings are drawn again");
 }
 
 #[test]
