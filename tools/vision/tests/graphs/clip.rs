@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use onnx::passes::{QuantizeOptions, quantize};
+use onnx::passes::{PassError, QuantizeOptions, quantize};
 use onnx::{TensorData, kernels};
 use vision::clip::graph::{Architecture, ImageTower, Options, Towers, build, half};
 use vision::network::NetworkError;
@@ -154,6 +154,16 @@ fn half_precision_and_eight_bits_come_close() {
             assert!(difference > 0.0 && difference < most, "{name}: {difference}");
         }
     }
+}
+
+#[test]
+fn weights_beyond_half_precision_are_named() {
+    let mut weights = weights("clip/vit_weights.safetensors");
+    let large = weights["visual.proj"].f32s().unwrap().iter().map(|value| value * 1e7);
+    let large = TensorData::new(weights["visual.proj"].shape(), large.collect::<Vec<_>>()).unwrap();
+    weights.insert("visual.proj".into(), large);
+    let error = half(&build(&weights, Options::default()).unwrap()).unwrap_err();
+    assert!(matches!(&error, PassError::Range { name, .. } if name == "visual.proj"), "{error}");
 }
 
 #[test]

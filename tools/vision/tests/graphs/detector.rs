@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use onnx::passes::PassError;
 use onnx::{TensorData, kernels};
 use vision::detector::graph::{Options, Part, Pooling, build, half, pooling_graph};
 use vision::network::NetworkError;
@@ -206,6 +207,21 @@ fn half_precision_chooses_nearly_the_same_boxes() {
         let most = if output == "attribute_logits" { 1.0 } else { 0.01 };
         assert!(difference > 0.0 && difference < most, "{name}: {difference}");
     }
+}
+
+#[test]
+fn weights_beyond_half_precision_are_named() {
+    let mut weights = weights("detector/tiny_weights.safetensors");
+    let name = "roi_heads.box_predictor.cls_score.weight";
+    let large = weights[name].f32s().unwrap().iter().map(|value| value * 1e6);
+    let large = TensorData::new(weights[name].shape(), large.collect::<Vec<_>>()).unwrap();
+    weights.insert(name.into(), large);
+    let error =
+        half(&build(&weights, &options(&anchors(), Part::Whole, &[])).unwrap()).unwrap_err();
+    assert!(
+        matches!(&error, PassError::Range { name, .. } if name.contains("cls_score")),
+        "{error}"
+    );
 }
 
 #[test]

@@ -78,7 +78,7 @@ pub fn build(weights: &Weights, options: Options) -> Result<Model, NetworkError>
 /// The graph in half precision; what finds the end of a text stays in f32, since the numbers there are beyond f16's range.
 ///
 /// # Errors
-/// [`PassError`] for a model that was not made by [`build`].
+/// [`PassError`] for a model that was not made by [`build`], and for weights beyond f16's range.
 pub fn half(model: &Model) -> Result<Model, PassError> {
     onnx::passes::half(model, HalfOptions { kept: &["end_of_text/"] })
 }

@@ -104,7 +104,7 @@ pub fn build(weights: &Weights, options: &Options) -> Result<Model, NetworkError
 /// The graph in half precision; what decides about boxes stays in f32, since their corners need more than f16's 11 bits.
 ///
 /// # Errors
-/// [`PassError`] for a model that was not made by [`build`].
+/// [`PassError`] for a model that was not made by [`build`], and for weights beyond f16's range.
 pub fn half(model: &Model) -> Result<Model, PassError> {
     const KEPT: [&str; 5] =
         ["proposals/", "regions/corners", "regions/size", "regions/rows", "regions/columns"];
