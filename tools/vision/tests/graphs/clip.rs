@@ -188,4 +188,29 @@ fn weights_that_are_not_clips_are_named() {
     );
     assert!(matches!(refused(&weights), NetworkError::Unknown { .. }));
     assert!(matches!(refused(&Default::default()), NetworkError::Missing(_)));
+    weights.retain(|name, _| !name.starts_with("visual."));
+    assert!(refused(&weights).to_string().contains("no image tower"));
+}
+
+#[test]
+fn the_kind_of_an_image_tower_is_told_without_the_tensor_that_is_wrong() {
+    for (kind, tensors) in [
+        ("vit", vec!["visual.proj", "visual.class_embedding", "visual.ln_pre.weight"]),
+        ("rn", vec!["visual.layer1.0.conv1.weight", "visual.attnpool.positional_embedding"]),
+    ] {
+        let whole = weights(&format!("clip/{kind}_weights.safetensors"));
+        for name in tensors {
+            let mut weights = whole.clone();
+            weights.remove(name);
+            let error = build(&weights, Options::default()).unwrap_err();
+            assert_eq!(error, NetworkError::Missing(name.into()));
+        }
+    }
+    let mut weights = weights("clip/vit_weights.safetensors");
+    weights.insert("visual.proj".into(), TensorData::new([128, 48], vec![0i64; 128 * 48]).unwrap());
+    let error = build(&weights, Options::default()).unwrap_err();
+    assert!(
+        matches!(&error, NetworkError::Tensor { name, .. } if name == "visual.proj"),
+        "{error}"
+    );
 }

@@ -230,7 +230,7 @@ fn files_that_are_no_weights_of_the_model_are_told_so() {
     let detector = open("detector/tiny_weights.safetensors");
     let misfit = clip::Architecture::of_file(&detector).unwrap_err().to_string();
     assert!(
-        misfit.contains("does not fit CLIP") && misfit.contains("hold no `text_projection`"),
+        misfit.contains("does not fit CLIP") && misfit.contains("`text_projection` is missing"),
         "{misfit}"
     );
     let missing = detector.read("backbone.res9.weight").unwrap_err().to_string();
@@ -242,6 +242,74 @@ fn files_that_are_no_weights_of_the_model_are_told_so() {
         misfit.contains("`backbone.stem.conv1.weight` is [8, 3, 7, 7] where [9, 3, 7, 7]"),
         "{misfit}"
     );
+}
+
+/// A copy of a fixture with tensors changed: type, shape and bytes, or none to leave a tensor out.
+fn changed(name: &str, change: impl Fn(&str, &mut Vec<f32>, &mut Vec<usize>) -> Change) -> Vec<u8> {
+    use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+    let whole = std::fs::read(path(name)).unwrap();
+    let file = SafeTensors::deserialize(&whole).unwrap();
+    let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
+    for (name, view) in file.iter() {
+        let (mut shape, mut bytes) = (view.shape().to_vec(), view.data().to_vec());
+        if view.dtype() != Dtype::F32 {
+            tensors.push((name.to_owned(), view.dtype(), shape, bytes));
+            continue;
+        }
+        let words = bytes.chunks_exact(4);
+        let mut values: Vec<f32> =
+            words.map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+        let dtype = match change(name, &mut values, &mut shape) {
+            Change::Drop => continue,
+            Change::Whole => {
+                bytes = values.iter().flat_map(|value| (*value as i64).to_le_bytes()).collect();
+                Dtype::I64
+            }
+            Change::Keep => {
+                bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+                Dtype::F32
+            }
+        };
+        tensors.push((name.to_owned(), dtype, shape, bytes));
+    }
+    let views = tensors.iter().map(|(name, dtype, shape, bytes)| {
+        (name.as_str(), TensorView::new(*dtype, shape.clone(), bytes).unwrap())
+    });
+    safetensors::serialize(views, None).unwrap()
+}
+
+enum Change {
+    Keep,
+    Drop,
+    Whole,
+}
+
+fn misfit_of(bytes: &[u8], is_clip: bool) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("changed.safetensors");
+    std::fs::write(&file, bytes).unwrap();
+    let weights = Weights::open(&file).unwrap();
+    let error = match is_clip {
+        true => clip::Architecture::of_file(&weights).unwrap_err(),
+        false => detector::Architecture::of(&weights).unwrap_err(),
+    };
+    error.to_string()
+}
+
+#[test]
+fn a_projection_that_is_missing_or_of_whole_numbers_is_named() {
+    for name in ["visual.proj", "text_projection"] {
+        let said = |change: fn() -> Change| {
+            let file = changed("clip/vit_weights.safetensors", |tensor, _, _| {
+                if tensor == name { change() } else { Change::Keep }
+            });
+            misfit_of(&file, true)
+        };
+        let missing = said(|| Change::Drop);
+        assert!(missing.ends_with(&format!("CLIP: `{name}` is missing")), "{missing}");
+        let whole = said(|| Change::Whole);
+        assert!(whole.contains(&format!("CLIP: `{name}` is of whole numbers")), "{whole}");
+    }
 }
 
 #[test]
