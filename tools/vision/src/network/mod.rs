@@ -32,6 +32,24 @@ pub enum NetworkError {
         /// What is wrong.
         source: TensorError,
     },
+    /// A batch normalisation that cannot be: its variance is below zero.
+    #[error("{}", negative_variance(.name, *.value))]
+    Variance {
+        /// The tensor.
+        name: String,
+        /// Its lowest value.
+        value: f32,
+    },
+    /// A convolution that is not finite together with its batch normalisation.
+    #[error(
+        "`{name}` and the normalisation behind it, `{norm}`, give values beyond f32's range; the weights are broken: fetch them again"
+    )]
+    Folded {
+        /// The convolution's weight.
+        name: String,
+        /// What the names of the normalisation's tensors begin with.
+        norm: String,
+    },
     /// Weights of another network.
     #[error("these are no weights of {network}: {what}")]
     Unknown {
@@ -131,6 +149,21 @@ impl<'a> Tensors<'a> {
     }
 }
 
+/// The ending of the names of batch normalisations' variances.
+pub(crate) const VARIANCE: &str = ".running_var";
+
+/// The lowest value of a variance, if that is below zero: its root is no number.
+pub(crate) fn below_zero(variance: &[f32]) -> Option<f32> {
+    variance.iter().copied().filter(|value| *value < 0.0).min_by(f32::total_cmp)
+}
+
+/// What is said of a variance below zero.
+pub(crate) fn negative_variance(name: &str, value: f32) -> String {
+    format!(
+        "`{name}` holds {value}, and no variance is below zero; the weights are broken: fetch them again"
+    )
+}
+
 /// A convolution `[out, in, h, w]` without bias and the batch normalisation behind it, as one convolution with bias.
 ///
 /// y = (conv(x) - mean) × weight / √(variance + 1e-5) + bias, folded in f64 and rounded once.
@@ -147,6 +180,9 @@ pub(crate) fn folded_conv(
     let part = |part: &str| weights.numbers(&format!("{norm}.{part}"), &[out]);
     let (scale, shift, mean, variance) =
         (part("weight")?, part("bias")?, part("running_mean")?, part("running_var")?);
+    if let Some(value) = below_zero(&variance) {
+        return Err(NetworkError::Variance { name: format!("{norm}{VARIANCE}"), value });
+    }
     let factors: Vec<f64> =
         (0..out).map(|i| f64::from(scale[i]) / (f64::from(variance[i]) + 1e-5).sqrt()).collect();
     let biases = (0..out)
@@ -156,6 +192,9 @@ pub(crate) fn folded_conv(
     let size = kernel.len() / out.max(1);
     for (channel, factor) in kernel.chunks_exact_mut(size.max(1)).zip(&factors) {
         channel.iter_mut().for_each(|value| *value = (f64::from(*value) * factor) as f32);
+    }
+    if kernel.iter().chain(&biases).any(|value| !value.is_finite()) {
+        return Err(NetworkError::Folded { name, norm: norm.to_owned() });
     }
     let kernel = constant(graph, &name, &shape, kernel)?;
     let bias = constant(graph, &format!("{conv}.bias"), &[out], biases)?;

@@ -213,7 +213,7 @@ impl Weights {
     ///
     /// # Errors
     /// [`WeightsError::Misfit`] naming `model` if tensors are missing or have another shape; [`WeightsError::NotFinite`];
-    /// those of [`Weights::read`].
+    /// [`WeightsError::Variance`]; those of [`Weights::read`].
     pub fn load(&self, expected: &Expected, model: &str) -> Result<network::Weights, WeightsError> {
         self.require(expected, model)?;
         let mut loaded = network::Weights::new();
@@ -224,6 +224,12 @@ impl Weights {
                     path: self.path.clone(),
                     name: name.clone(),
                 });
+            }
+            if name.ends_with(network::VARIANCE)
+                && let Some(value) = network::below_zero(&values)
+            {
+                let (path, name) = (self.path.clone(), name.clone());
+                return Err(WeightsError::Variance { path, name, value });
             }
             let tensor = TensorData::new(shape, values).map_err(|error| {
                 let reason = format!("`{name}`: {error}");

@@ -193,6 +193,27 @@ fn weights_that_are_not_clips_are_named() {
 }
 
 #[test]
+fn normalisations_that_cannot_be_are_named() {
+    let whole = weights("clip/rn_weights.safetensors");
+    let with = |name: &str, value: f32| {
+        let mut weights = whole.clone();
+        let mut values = weights[name].f32s().unwrap().to_vec();
+        values[1] = value;
+        let tensor = TensorData::new(weights[name].shape(), values).unwrap();
+        weights.insert(name.into(), tensor);
+        build(&weights, Options::default())
+    };
+    let name = "visual.layer2.0.downsample.1.running_var";
+    for value in [-0.5, -1e-5] {
+        let error = with(name, value).unwrap_err();
+        assert_eq!(error, NetworkError::Variance { name: name.into(), value });
+    }
+    assert!(with(name, 0.0).is_ok());
+    let error = with("visual.bn1.weight", f32::MAX).unwrap_err();
+    assert!(matches!(&error, NetworkError::Folded { norm, .. } if norm == "visual.bn1"), "{error}");
+}
+
+#[test]
 fn the_kind_of_an_image_tower_is_told_without_the_tensor_that_is_wrong() {
     for (kind, tensors) in [
         ("vit", vec!["visual.proj", "visual.class_embedding", "visual.ln_pre.weight"]),

@@ -331,6 +331,12 @@ fn weights_that_are_not_the_detectors_are_named() {
     let model = build(&weights, &options(&anchors, Part::Heads, &[])).unwrap();
     let names: Vec<_> = model.outputs().into_iter().map(|(name, ..)| name).collect();
     assert_eq!(names, ["features", "class_logits", "box_deltas"]);
+    let name = "backbone.res3.0.conv1.norm.running_var";
+    let shape = weights[name].shape().to_vec();
+    let below = TensorData::new(shape.clone(), vec![-0.25f32; shape[0]]).unwrap();
+    weights.insert(name.into(), below);
+    let error = build(&weights, &options(&anchors, Part::Whole, &[])).unwrap_err();
+    assert_eq!(error, NetworkError::Variance { name: name.into(), value: -0.25 });
     weights.remove("backbone.res3.0.conv1.norm.running_var");
     let error = build(&weights, &options(&anchors, Part::Whole, &[])).unwrap_err();
     assert_eq!(error, NetworkError::Missing("backbone.res3.0.conv1.norm.running_var".into()));

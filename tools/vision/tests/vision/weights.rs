@@ -313,6 +313,33 @@ fn a_projection_that_is_missing_or_of_whole_numbers_is_named() {
 }
 
 #[test]
+fn a_variance_below_zero_is_refused_with_file_and_tensor() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("changed.safetensors");
+    for (kind, name) in [
+        ("detector/tiny_weights", "roi_heads.res5.0.conv2.norm.running_var"),
+        ("clip/rn_weights", "visual.bn3.running_var"),
+    ] {
+        let bytes = changed(&format!("{kind}.safetensors"), |tensor, values, _| {
+            if tensor == name {
+                values[0] = -2.0;
+            }
+            Change::Keep
+        });
+        std::fs::write(&file, bytes).unwrap();
+        let weights = Weights::open(&file).unwrap();
+        let expected = match kind.starts_with("clip") {
+            true => clip::Architecture::of_file(&weights).unwrap().expected(),
+            false => detector::Architecture::of(&weights).unwrap().expected(),
+        };
+        let error = weights.load(&expected, kind).unwrap_err().to_string();
+        let wanted =
+            format!("changed.safetensors: `{name}` holds -2, and no variance is below zero");
+        assert!(error.contains(&wanted), "{error}");
+    }
+}
+
+#[test]
 fn a_damaged_file_of_weights_is_no_panic() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("damaged");
