@@ -313,6 +313,30 @@ fn a_projection_that_is_missing_or_of_whole_numbers_is_named() {
 }
 
 #[test]
+fn the_tensor_that_disagrees_with_the_others_is_blamed() {
+    for (name, rows, needed) in [
+        ("roi_heads.box_predictor.cls_score.weight", 5, 21),
+        ("roi_heads.box_predictor.bbox_pred.weight", 8, 80),
+        ("proposal_generator.rpn_head.objectness_logits.weight", 3, 12),
+        ("proposal_generator.rpn_head.conv.bias", 7, 24),
+        ("backbone.stem.conv1.norm.weight", 5, 8),
+        ("roi_heads.box_predictor.fc_attr.bias", 5, 0),
+    ] {
+        let cut = changed("detector/tiny_weights.safetensors", |tensor, values, shape| {
+            if tensor == name {
+                values.truncate(values.len() / shape[0] * rows);
+                shape[0] = rows;
+            }
+            Change::Keep
+        });
+        let error = misfit_of(&cut, false);
+        assert!(error.contains(&format!("region detector: `{name}` is [{rows}")), "{error}");
+        assert!(needed == 0 || error.contains(&format!("where [{needed}")), "{error}");
+        assert_eq!(error.matches(" where ").count(), 1, "{error}");
+    }
+}
+
+#[test]
 fn a_variance_below_zero_is_refused_with_file_and_tensor() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("changed.safetensors");
