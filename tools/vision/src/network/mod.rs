@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use onnx::runtime::Session;
 use onnx::{BuildError, ConvOptions, GraphBuilder, TensorData, TensorError, Value};
 
 /// Weights by name: f32 or f16.
@@ -64,6 +65,29 @@ pub enum NetworkError {
     /// The graph cannot be built.
     #[error(transparent)]
     Build(#[from] BuildError),
+}
+
+/// Where the metadata of exported models says what they are: `clip`, `detector`, `crossencoder`, `clip_head`.
+pub const NETWORK: &str = "network";
+
+/// What an exported model is, in words, by what its metadata says under [`NETWORK`]; `None` for a model that other programs
+/// have made.
+pub fn in_words(network: &str) -> Option<&'static str> {
+    match network {
+        "clip" => Some("a CLIP (`xenc export clip`)"),
+        "detector" => Some("a region detector (`xenc export detector`)"),
+        "crossencoder" => Some("a cross-encoder (`xenc export crossencoder`)"),
+        "clip_head" => Some("a head on CLIP's towers (`xenc export clip --towers head`)"),
+        _ => None,
+    }
+}
+
+/// What a model says it is, in words, where that is another than the one wanted.
+pub(crate) fn another(session: &Session, wanted: &str) -> Option<&'static str> {
+    session
+        .metadata(NETWORK)
+        .filter(|network| network != wanted)
+        .and_then(|network| in_words(&network))
 }
 
 /// What knows the shapes of tensors by their names: tensors in memory, or a file of them.
