@@ -159,8 +159,9 @@ fn half_precision_and_eight_bits_come_close() {
 #[test]
 fn weights_beyond_half_precision_are_named() {
     let mut weights = weights("clip/vit_weights.safetensors");
-    let large = weights["visual.proj"].f32s().unwrap().iter().map(|value| value * 1e7);
-    let large = TensorData::new(weights["visual.proj"].shape(), large.collect::<Vec<_>>()).unwrap();
+    let projection = weights["visual.proj"].to_f32();
+    let large = projection.f32s().unwrap().iter().map(|value| value * 1e7);
+    let large = TensorData::new(projection.shape(), large.collect::<Vec<_>>()).unwrap();
     weights.insert("visual.proj".into(), large);
     let error = half(&build(&weights, Options::default()).unwrap()).unwrap_err();
     assert!(matches!(&error, PassError::Range { name, .. } if name == "visual.proj"), "{error}");
@@ -195,21 +196,25 @@ fn weights_that_are_not_clips_are_named() {
 #[test]
 fn normalisations_that_cannot_be_are_named() {
     let whole = weights("clip/rn_weights.safetensors");
-    let with = |name: &str, value: f32| {
+    let with = |changes: &[(&str, f32)]| {
         let mut weights = whole.clone();
-        let mut values = weights[name].f32s().unwrap().to_vec();
-        values[1] = value;
-        let tensor = TensorData::new(weights[name].shape(), values).unwrap();
-        weights.insert(name.into(), tensor);
+        for (name, value) in changes {
+            let tensor = weights[*name].to_f32();
+            let mut values = tensor.f32s().unwrap().to_vec();
+            values[1] = *value;
+            let tensor = TensorData::new(tensor.shape(), values).unwrap();
+            weights.insert((*name).into(), tensor);
+        }
         build(&weights, Options::default())
     };
     let name = "visual.layer2.0.downsample.1.running_var";
     for value in [-0.5, -1e-5] {
-        let error = with(name, value).unwrap_err();
+        let error = with(&[(name, value)]).unwrap_err();
         assert_eq!(error, NetworkError::Variance { name: name.into(), value });
     }
-    assert!(with(name, 0.0).is_ok());
-    let error = with("visual.bn1.weight", f32::MAX).unwrap_err();
+    assert!(with(&[(name, 0.0)]).is_ok());
+    let error =
+        with(&[("visual.bn1.weight", f32::MAX), ("visual.bn1.running_var", 0.0)]).unwrap_err();
     assert!(matches!(&error, NetworkError::Folded { norm, .. } if norm == "visual.bn1"), "{error}");
 }
 

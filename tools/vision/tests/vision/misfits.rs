@@ -1,5 +1,6 @@
 //! Weights with a tensor that does not fit: it is the one that is named.
 
+use half::f16;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use vision::weights::Weights;
@@ -7,20 +8,24 @@ use vision::{clip, detector};
 
 use crate::fixtures::path;
 
-/// A copy of a fixture with tensors changed: type, shape and bytes, or none to leave a tensor out.
+/// A copy of a fixture, in f32, with tensors changed: values and shape, the type, or left out.
 fn changed(name: &str, change: impl Fn(&str, &mut Vec<f32>, &mut Vec<usize>) -> Change) -> Vec<u8> {
     let whole = std::fs::read(path(name)).unwrap();
     let file = SafeTensors::deserialize(&whole).unwrap();
     let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
     for (name, view) in file.iter() {
         let (mut shape, mut bytes) = (view.shape().to_vec(), view.data().to_vec());
-        if view.dtype() != Dtype::F32 {
-            tensors.push((name.to_owned(), view.dtype(), shape, bytes));
-            continue;
-        }
-        let words = bytes.chunks_exact(4);
-        let mut values: Vec<f32> =
-            words.map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+        let words = |size: usize| view.data().chunks_exact(size);
+        let mut values: Vec<f32> = match view.dtype() {
+            Dtype::F32 => words(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect(),
+            Dtype::F16 => {
+                words(2).map(|b| f16::from_le_bytes(b.try_into().unwrap()).to_f32()).collect()
+            }
+            other => {
+                tensors.push((name.to_owned(), other, shape, bytes));
+                continue;
+            }
+        };
         let dtype = match change(name, &mut values, &mut shape) {
             Change::Drop => continue,
             Change::Whole => {

@@ -159,7 +159,8 @@ fn a_model_of_something_else_is_told_so() {
     let expected = clip::Architecture::of_file(&weights).unwrap().expected();
     let loaded = weights.load(&expected, "CLIP").unwrap();
     let mut model = clip::graph::build(&loaded, clip::graph::Options::default()).unwrap();
-    let open = |model| Detector::from_model(model, tiny_settings(), &Options::default());
+    let open =
+        |model: &onnx::Model| Detector::from_model(model, tiny_settings(), &Options::default());
     let error = open(&model).err().unwrap().to_string();
     assert!(error.contains("is no detector: its metadata says that it is a CLIP"), "{error}");
     let folder = tempfile::tempdir().unwrap();
