@@ -356,6 +356,11 @@ fn a_uniter_dump_without_its_counts_is_found_out() {
     assert!(without.len() == 1 && without[0].contains("no boxes are cut off"), "{without:?}");
     std::fs::remove_file(&counts).unwrap();
     assert_eq!(findings(&dump), without);
+    // Counts of images that are not there may fill the memory.
+    std::fs::write(&counts, format!("{{{}}}", " ".repeat(9 << 20))).unwrap();
+    let said = formats::open(&dump).err().unwrap().to_string();
+    assert!(said.contains("bytes of counts for 3 images"), "{said}");
+    std::fs::remove_file(&counts).unwrap();
     let environment = dump.join("feat_th0.2_max100_min10");
     plant(&environment, "__keys__", b"[\"a.npz\", 7]");
     assert!(findings(&dump)[0].contains("no JSON list of keys"), "{:?}", findings(&dump));

@@ -6,9 +6,10 @@ use feature_store::BatchSpec;
 use onnx::Model;
 use onnx::runtime::{Options, RuntimeError, Session};
 use tch::Kind;
+use vision::network::{NETWORK, in_words};
 
 use super::verify::run;
-use super::{ExportError, Form, build, build_clip_head, weights};
+use super::{ExportError, Form, build, build_clip_head, check_finite, weights};
 use crate::config::{Config, ModelConfig};
 use crate::data::{Batch, BatchImages, ImageSets, ImageSource, Tokenizer};
 use crate::eval::{EvalError, Scorer};
@@ -28,6 +29,7 @@ const WEIGHTS_HASH: &str = "weights_xxh3";
 pub fn export(ranker: &Ranker, form: Form) -> Result<Model, ExportError> {
     let config = ranker.config.cross_encoder().ok_or(ExportError::Clip)?;
     let parameters = weights(&ranker.variables);
+    check_finite(&parameters)?;
     let mut model = build(&parameters, config, &ranker.recipe.head(), form, &[])?;
     let mut hash = xxhash_rust::xxh3::Xxh3::new();
     for (name, tensor) in &parameters {
@@ -55,7 +57,9 @@ pub fn export(ranker: &Ranker, form: Form) -> Result<Model, ExportError> {
 pub fn export_clip_head(ranker: &Ranker) -> Result<Model, ExportError> {
     let Config::Clip(config) = &ranker.config else { return Err(ExportError::NoClip) };
     let head = ranker.recipe.clip_head();
-    let mut model = build_clip_head(&weights(&ranker.variables), &head, config.embed_dim)?;
+    let parameters = weights(&ranker.variables);
+    check_finite(&parameters)?;
+    let mut model = build_clip_head(&parameters, &head, config.embed_dim)?;
     model.set_metadata(RECIPE, ranker.recipe.to_toml());
     Ok(model)
 }
@@ -77,6 +81,12 @@ pub enum ExportedError {
         /// What is missing in its metadata, or wrong with it.
         what: String,
     },
+}
+
+/// What a file says that it is instead.
+fn kind(session: &Session) -> String {
+    let kind = session.metadata(NETWORK).and_then(|network| in_words(&network));
+    kind.map_or_else(String::new, |kind| format!("; that says that it is {kind}"))
 }
 
 /// Ranks with an exported graph, through ONNX Runtime.
@@ -103,7 +113,9 @@ impl ExportedRanker {
         let session = Session::open(path, options)?;
         let other = |what: String| ExportedError::Other { path: path.to_owned(), what };
         let text = |key: &str| {
-            session.metadata(key).ok_or_else(|| other(format!("its metadata has no `{key}`")))
+            session
+                .metadata(key)
+                .ok_or_else(|| other(format!("its metadata has no `{key}`{}", kind(&session))))
         };
         let config: ModelConfig = serde_json::from_str(&text(CONFIG)?)
             .map_err(|error| other(format!("`{CONFIG}`: {error}")))?;

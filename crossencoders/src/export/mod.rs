@@ -91,6 +91,22 @@ pub fn weights(variables: &VarStore) -> Weights {
     variables.variables().into_iter().filter_map(copy).collect()
 }
 
+/// Refuses parameters that hold something else than numbers: a graph of them runs, and ranks at random.
+fn check_finite(weights: &Weights) -> Result<(), ExportError> {
+    let is_broken = |tensor: &TensorData| {
+        tensor.f32s().is_ok_and(|values| values.iter().any(|value| !value.is_finite()))
+    };
+    match weights.iter().find(|(_, tensor)| is_broken(tensor)) {
+        Some((name, _)) => {
+            let what =
+                "it holds NaN or infinite values: the training has failed, or the file is damaged"
+                    .into();
+            Err(ExportError::Parameter { name: name.clone(), what })
+        }
+        None => Ok(()),
+    }
+}
+
 /// The graph of an encoder with a ranking head. Inputs: `input_ids`, `token_type_ids`, `attention_mask` (i64 `[sets,
 /// tokens]`), `features` and `locations` (f32), `region_mask` (i64), and for positions of video frames `video` (bool
 /// `[sets]`); output: `scores`, f32. Sides called by names are free.
@@ -196,5 +212,26 @@ impl Inputs {
             region_mask,
             video,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_that_are_no_numbers_are_named() {
+        let weights = |value: f32| {
+            let tensor = TensorData::new(vec![2], vec![1.0, value]).unwrap();
+            Weights::from([
+                ("query".to_owned(), tensor),
+                ("sound".to_owned(), TensorData::scalar(1.0)),
+            ])
+        };
+        assert_eq!(check_finite(&weights(2.0)), Ok(()));
+        for value in [f32::NAN, f32::NEG_INFINITY] {
+            let said = check_finite(&weights(value)).unwrap_err().to_string();
+            assert!(said.starts_with("`query`: it holds NaN"), "{said}");
+        }
     }
 }

@@ -73,7 +73,8 @@ pub enum RankerError {
     },
     /// Neither a run, nor a checkpoint, nor a recipe.
     #[error(
-        "{0} is neither a training run with a checkpoint, nor a checkpoint, nor a recipe (*.toml)"
+        "{0} is neither a training run with a checkpoint, nor a checkpoint, nor a recipe (*.toml); weights by themselves are \
+         what a recipe's `init` names"
     )]
     NoModel(PathBuf),
     /// A recipe whose ranking head is still random.

@@ -51,6 +51,16 @@ impl DumpReader {
         Ok(super::fingerprint(&pages::data_file(&self.path)?)?)
     }
 
+    /// Whether there is a record of this key.
+    pub(super) fn holds(&self, key: &[u8]) -> Result<bool, FormatError> {
+        let read = || {
+            let transaction = self.env.read_txn()?;
+            let database = self.env.open_database::<Bytes, Bytes>(&transaction, None)?;
+            database.map_or(Ok(false), |database| Ok(database.get(&transaction, key)?.is_some()))
+        };
+        Ok(read().map_err(LmdbError::heed(&self.path))?)
+    }
+
     /// The value of one record, if it is there.
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, String> {
         let read = || {

@@ -125,11 +125,14 @@ pub(super) fn unpacked_size(mut archive: impl Read + Seek) -> usize {
     declared.map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX))
 }
 
+/// Bytes of all arrays of an image that are read: two of the largest.
+const MAX_IMAGE_BYTES: u64 = 2 * MAX_ARRAY_BYTES as u64;
+
 /// Reads the arrays out of the bytes of an `.npz` file; unknown ones are passed over.
 pub(super) fn parse(bytes: &[u8]) -> Result<UniterArrays, String> {
     let mut bytes = Cursor::new(bytes);
     let mut archive = open(&mut bytes).map_err(|error| error.to_string())?;
-    let mut arrays = UniterArrays::default();
+    let (mut arrays, mut left) = (UniterArrays::default(), MAX_IMAGE_BYTES);
     for index in 0..archive.len() {
         let entry = archive.by_index(index).map_err(|error| error.to_string())?;
         let name = entry.name().map_err(|error| error.to_string())?;
@@ -145,7 +148,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<UniterArrays, String> {
         }
         let mut unpacked = Vec::new();
         // A declared size is no promise: what really comes out is counted.
-        let limit = entry.size().min(MAX_ARRAY_BYTES as u64);
+        let limit = entry.size().min(MAX_ARRAY_BYTES as u64).min(left);
         entry
             .take(limit + 1)
             .read_to_end(&mut unpacked)
@@ -153,6 +156,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<UniterArrays, String> {
         if unpacked.len() as u64 > limit {
             return Err(format!("`{name}` unpacks to more than {limit} bytes"));
         }
+        left -= unpacked.len() as u64;
         *slot = Some(npy::parse(&unpacked).map_err(|what| format!("`{name}`: {what}"))?);
     }
     Ok(arrays)

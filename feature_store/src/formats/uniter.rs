@@ -38,6 +38,7 @@ impl UniterSource {
         let counts = match counts_file(reader.path()) {
             Some(path) => {
                 fingerprint += &format!("+{}", super::fingerprint(&path)?);
+                check_length(&path, reader.entries())?;
                 read_counts(&path)?
             }
             None => HashMap::new(),
@@ -45,7 +46,7 @@ impl UniterSource {
         let info = SourceInfo {
             format: "uniter-lmdb",
             path: reader.path().to_owned(),
-            count: Some(reader.entries().saturating_sub(1)),
+            count: Some(reader.entries() - u64::from(reader.holds(KEYS)?)),
             fingerprint,
         };
         Ok(UniterSource { info, reader, counts })
@@ -84,6 +85,21 @@ fn counts_file(directory: &Path) -> Option<PathBuf> {
     let settings = real.file_name()?.to_str()?.strip_prefix("feat_")?;
     let settings = settings.strip_suffix("_compressed").unwrap_or(settings);
     Some(real.with_file_name(format!("nbb_{settings}.json"))).filter(|file| file.is_file())
+}
+
+/// Refuses counts of far more images than there are, which would only fill the memory. Those of a whole data set may stand
+/// beside a part of it.
+fn check_length(path: &Path, images: u64) -> Result<(), FormatError> {
+    const OF_AN_IMAGE: u64 = 1 << 10;
+    const OF_OTHERS: u64 = 8 << 20;
+    let bytes = std::fs::metadata(path).map_err(FormatError::io(path))?.len();
+    if bytes <= OF_OTHERS + images.saturating_mul(OF_AN_IMAGE) {
+        return Ok(());
+    }
+    let what = format!(
+        "{bytes} bytes of counts for {images} images: it is no list of theirs; without it no boxes are cut off"
+    );
+    Err(FormatError::Malformed { path: path.to_owned(), what })
 }
 
 fn read_counts(path: &Path) -> Result<HashMap<String, usize>, FormatError> {

@@ -29,7 +29,7 @@ impl VoltaSource {
         let info = SourceInfo {
             format: "volta-lmdb",
             path: reader.path().to_owned(),
-            count: Some(reader.entries().saturating_sub(1)),
+            count: Some(reader.entries() - u64::from(reader.holds(KEYS)?)),
             fingerprint: reader.fingerprint()?,
         };
         Ok(VoltaSource { info, reader })

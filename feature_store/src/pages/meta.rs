@@ -12,6 +12,9 @@ use crate::lmdb::LmdbError;
 const MAGIC: u32 = 0xBEEF_C0DE;
 /// The flag of databases whose keys are integers.
 const INTEGER_KEYS: u32 = 0x08;
+/// The flag of environments that are a file by themselves (`subdir=False`), which stands beside it. It says nothing of the
+/// pages.
+const NO_SUBDIRECTORY: u32 = 0x4000;
 /// Page sizes that there are, the usual one first.
 const PAGE_SIZES: [usize; 8] = [4096, 512, 1024, 2048, 8192, 16384, 32768, 65536];
 /// Where the free pages' database stands in a meta page; behind it the unnamed one, and the last page's number.
@@ -99,8 +102,8 @@ fn meta(file: &File, offset: u64) -> Option<Meta> {
     let page_size = u32_at(&bytes, DATABASES)? as usize;
     let (free, main) = (bytes.get(DATABASES..)?, bytes.get(DATABASES + DATABASE_SIZE..)?);
     // Flags of the environment and of the unnamed database. LMDB obeys them, so that a file could ask to be mapped at
-    // an address of its own; integer keys of the free pages' tree are all that is ever set.
-    let flags = (u32_at(free, 4)? & 0xFFFF, u32_at(main, 4)? & 0xFFFF);
+    // an address of its own; integer keys of the free pages' tree are all that is ever set beside that.
+    let flags = (u32_at(free, 4)? & 0xFFFF & !NO_SUBDIRECTORY, u32_at(main, 4)? & 0xFFFF);
     if !PAGE_SIZES.contains(&page_size) || flags != (INTEGER_KEYS, 0) {
         return None;
     }

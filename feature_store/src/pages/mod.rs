@@ -192,6 +192,26 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_file_that_lmdb_keeps_without_a_folder_is_sound() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("features");
+        let mut options = EnvOpenOptions::new();
+        options.map_size(1 << 20);
+        // SAFETY: the file is this test's own.
+        let env = unsafe { options.flags(EnvFlags::NO_SUB_DIR).open(&file).unwrap() };
+        let mut transaction = env.write_txn().unwrap();
+        let database = env.create_database::<Bytes, Bytes>(&mut transaction, None).unwrap();
+        database.put(&mut transaction, b"a", b"b").unwrap();
+        transaction.commit().unwrap();
+        env.prepare_for_closing().wait();
+        let bytes = std::fs::read(&file).unwrap();
+        assert_eq!(bytes[45], 0x40, "LMDB notes it in the file");
+        super::check(&file).unwrap();
+        std::fs::rename(&file, folder.path().join("data.mdb")).unwrap();
+        super::check(folder.path()).unwrap();
+    }
+
     /// Whatever LMDB leaves after a transaction passes: trees that grow and shrink, long keys, values that are replaced by
     /// shorter ones, pages taken and given back.
     #[test]

@@ -263,7 +263,8 @@ impl TensorData {
     }
 
     /// The same numbers in f16, rounded to nearest; what is too large becomes the largest finite f16, so that a mask of
-    /// -1e9 stays a number. Other types than f32 stay as they are.
+    /// -1e9 stays a number (for weights see [`crate::passes::half`], which refuses them then). Other types than f32 stay as
+    /// they are.
     pub fn to_f16(&self) -> TensorData {
         let elements = match &self.elements {
             Elements::F32(values) => {

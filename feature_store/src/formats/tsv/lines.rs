@@ -65,6 +65,7 @@ impl Lines {
 
     pub(super) fn next_line(&mut self) -> Result<Option<Line>, RecordError> {
         loop {
+            self.skip_empty();
             let (mut bytes, offset) = (Vec::new(), self.offset);
             self.number += 1;
             let read = read_line(self.reader.by_ref().take(MAX_LINE), &mut bytes);
@@ -90,6 +91,21 @@ impl Lines {
             }
             if !line.bytes.is_empty() {
                 return Ok(Some(line));
+            }
+        }
+    }
+
+    /// Passes over empty lines, of which there may be a gigabyte, a buffer at a time.
+    fn skip_empty(&mut self) {
+        // What cannot be read is told with the line that it is in.
+        while let Ok(there) = self.reader.fill_buf() {
+            let empty = there.iter().take_while(|byte| **byte == b'\n').count();
+            let is_over = empty < there.len() || empty == 0;
+            self.reader.consume(empty);
+            self.number += empty as u64;
+            self.offset += empty as u64;
+            if is_over {
+                return;
             }
         }
     }

@@ -103,7 +103,8 @@ impl TsvSource {
             6 => known(&BOTTOM_UP),
             // VOLTA's scripts name up to three more, which nothing reads.
             n @ 10..=13 => [known(&LXMERT), vec![Column::Other; n - 10]].concat(),
-            n => {
+            _ => {
+                let n = count_fields(&line);
                 return Err(unknown(format!(
                     "its first line has {n} tab-separated columns, not 6 or 10"
                 )));
@@ -193,17 +194,26 @@ impl SourceRecord for TsvRecord {
     }
 }
 
-/// The columns of a line, which may be long.
+/// Columns of a line that are told apart: more than any file of features has.
+const MOST_COLUMNS: usize = 64;
+
+/// The columns of a line, which may be long; what is beyond the last one that is told apart is left out.
 fn fields(line: &[u8]) -> Vec<&[u8]> {
     let tabs = memchr::memchr_iter(b'\t', line).chain([line.len()]);
-    tabs.scan(0, |start, end| Some(&line[std::mem::replace(start, end + 1)..end])).collect()
+    let fields = tabs.scan(0, |start, end| Some(&line[std::mem::replace(start, end + 1)..end]));
+    fields.take(MOST_COLUMNS + 1).collect()
+}
+
+fn count_fields(line: &[u8]) -> usize {
+    memchr::memchr_iter(b'\t', line).count() + 1
 }
 
 /// The regions in a line.
 fn parse(line: &[u8], columns: &[Column]) -> Result<Regions, String> {
     let fields = fields(line);
     if fields.len() != columns.len() {
-        return Err(format!("it has {} columns, the first line {}", fields.len(), columns.len()));
+        let there = count_fields(line);
+        return Err(format!("it has {there} columns, the first line {}", columns.len()));
     }
     let field =
         |wanted: Column| columns.iter().position(|&column| column == wanted).map(|at| fields[at]);
@@ -303,6 +313,38 @@ mod tests {
             assert!(error.to_string().contains("line 2, byte ") && error.reason == what, "{error}");
             assert_eq!(error.raw, bad);
         }
+    }
+
+    #[test]
+    fn columns_are_told_apart_only_as_far_as_there_can_be_some() {
+        let line = vec![b'\t'; 1 << 20];
+        assert_eq!(fields(&line).len(), MOST_COLUMNS + 1);
+        let said = parse(&line, &BOTTOM_UP.map(Column::from_name)).unwrap_err();
+        assert_eq!(said, "it has 1048577 columns, the first line 6");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.tsv");
+        std::fs::write(&path, &line).unwrap();
+        let said = TsvSource::open(&path).err().unwrap().to_string();
+        assert!(said.contains("1048577 tab-separated columns"), "{said}");
+    }
+
+    #[test]
+    fn empty_lines_are_counted_and_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.tsv");
+        let mut sink = TsvSink::create(&path, TsvOrder::BottomUp, TsvCompression::Plain).unwrap();
+        sink.append("a", &image()).unwrap();
+        Box::new(sink).finish().unwrap();
+        let good = std::fs::read(&path).unwrap();
+        let many = vec![b'\n'; 3 << 20];
+        let bad = [&b"\n\r\n"[..], &good, &many, b"b\tc\n", &many].concat();
+        std::fs::write(&path, bad).unwrap();
+        let mut records = formats::open(&path).unwrap().records().unwrap();
+        assert_eq!(records.next().unwrap().unwrap().decode().unwrap().0, "a");
+        let error = records.next().unwrap().unwrap().decode().unwrap_err().to_string();
+        let (line, byte) = (3 + many.len() + 1, 3 + good.len() + many.len());
+        assert!(error.contains(&format!("line {line}, byte {byte}: it has 2 columns")), "{error}");
+        assert!(records.next().is_none());
     }
 
     #[test]

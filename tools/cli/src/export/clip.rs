@@ -44,7 +44,7 @@ enum Which {
 
 /// Exports.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    args.file.check()?;
+    args.file.check(Path::new(&args.weights))?;
     let towers = match args.towers {
         Which::Image => Towers::Image,
         Which::Text => Towers::Text,

@@ -39,7 +39,7 @@ enum Layout {
 
 /// Exports.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    args.file.check()?;
+    args.file.check(&args.model)?;
     let ranker = Ranker::load(&args.model, &[], Device::Cpu)
         .with_context(|| format!("cannot load the model {}", shown(&args.model)))?;
     let form = match args.form {

@@ -47,7 +47,7 @@ enum Target {
 
 /// Exports.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    args.file.check()?;
+    args.file.check(Path::new(&args.weights))?;
     if args.device == Target::Cuda {
         args.file.check_gpu()?;
     }

@@ -121,8 +121,8 @@ impl FileArgs {
         }
     }
 
-    /// Fails before the work if the file cannot take its place.
-    fn check(&self) -> anyhow::Result<()> {
+    /// Fails before the work if the file cannot take its place, which must not be that of what it is made of.
+    fn check(&self, made_of: &Path) -> anyhow::Result<()> {
         let out = &self.out;
         match (self.format, Format::of(out)) {
             (Some(format), found) if found != Some(format) => {
@@ -135,6 +135,12 @@ impl FileArgs {
             bail!("{} is there, and no regular file", shown(out));
         }
         for file in [out, &Card::path(out)] {
+            if file
+                .canonicalize()
+                .is_ok_and(|file| made_of.canonicalize().is_ok_and(|of| of == file))
+            {
+                bail!("{} is what is to be exported: give the file another name", shown(file));
+            }
             if file.exists() && !self.force {
                 bail!("{} is there already; --force replaces it", shown(file));
             }
@@ -223,7 +229,8 @@ impl FileArgs {
             self.print(model, bytes, comparison.as_ref());
         }
         if is_stopped {
-            errln!("interrupted: the file is whole, and was not compared");
+            let not_compared = if self.verify { ", and was not compared" } else { "" };
+            errln!("interrupted: the file is whole{not_compared}");
             return Ok(interrupt::exit_code());
         }
         if !within {

@@ -1,6 +1,6 @@
 //! `xenc eval`: how well a model ranks a labelled split.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
@@ -16,7 +16,11 @@ use crate::results::{EvaluationArgs, check_output, print_evaluation};
 pub struct Args {
     /// A training run (its best checkpoint), a checkpoint, a recipe with pre-trained weights (zero-shot), an exported model
     /// (*.onnx), or a predictions file (*.jsonl)
-    model: PathBuf,
+    #[arg(required_unless_present = "onnx")]
+    model: Option<PathBuf>,
+    /// The exported model, instead of MODEL
+    #[arg(long, value_name = "FILE", conflicts_with = "model")]
+    onnx: Option<PathBuf>,
     #[command(flatten)]
     options: RankOptions,
     #[command(flatten)]
@@ -48,9 +52,10 @@ struct Report<'a> {
 
 /// Evaluates, writes the files that are asked for, and prints.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    check_outputs(&args)?;
+    let model = args.model.as_deref().or(args.onnx.as_deref()).context("a model is missing")?;
+    check_outputs(&args, model)?;
     let evaluator = args.evaluation.load()?;
-    let Some(ranked) = ranked(&args.model, &args.options, &args.split)? else {
+    let Some(ranked) = ranked(model, &args.options, &args.split)? else {
         return Ok(interrupt::exit_code());
     };
     // First what has taken long to compute.
@@ -59,7 +64,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let evaluation = evaluator
         .evaluate(&ranked.predictions.list)
-        .with_context(|| format!("cannot evaluate {}", ranked.name(&args.model)))?;
+        .with_context(|| format!("cannot evaluate {}", ranked.name(model)))?;
     if let Some(file) = &args.csv {
         evaluation.write_csv(file).with_context(|| format!("cannot write {}", file.display()))?;
     }
@@ -67,14 +72,14 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         let report = Report { source: ranked.source(), evaluation: &evaluation };
         outln!("{}", crate::console::json(&report)?);
     } else {
-        outln!("{}", ranked.name(&args.model));
+        outln!("{}", ranked.name(model));
         print_evaluation(&evaluation);
     }
     Ok(args.split.exit_code(&[&ranked]))
 }
 
-fn check_outputs(args: &Args) -> anyhow::Result<()> {
-    if is_predictions(&args.model) {
+fn check_outputs(args: &Args, model: &Path) -> anyhow::Result<()> {
+    if is_predictions(model) {
         check_options(&args.options, &args.split)?;
     }
     for file in [&args.predictions, &args.csv].into_iter().flatten() {

@@ -5,6 +5,9 @@ use crate::error::BuildError;
 use crate::shape::Shape;
 use crate::tensor::TensorData;
 
+/// What the names of constants begin with that are the graph's own, not a model's weights.
+pub(crate) const OWN_CONSTANTS: &str = "constants/";
+
 impl GraphBuilder {
     /// A constant. Where an equal one is there already that one is used, under its first name.
     ///
@@ -34,7 +37,7 @@ impl GraphBuilder {
     /// # Errors
     /// As [`GraphBuilder::constant`].
     pub fn scalar(&mut self, value: f32) -> Result<Value, BuildError> {
-        self.constant(&format!("constants/{value}"), TensorData::scalar(value))
+        self.constant(&format!("{OWN_CONSTANTS}{value}"), TensorData::scalar(value))
     }
 
     /// A single i64, of rank 0.
@@ -44,7 +47,7 @@ impl GraphBuilder {
     pub fn scalar_i64(&mut self, value: i64) -> Result<Value, BuildError> {
         let data = TensorData::new([], vec![value])
             .map_err(|error| self.fault("constant", error.into()))?;
-        self.constant(&format!("constants/int_{value}"), data)
+        self.constant(&format!("{OWN_CONSTANTS}int_{value}"), data)
     }
 
     /// A list of integers, of rank 1.
@@ -53,7 +56,7 @@ impl GraphBuilder {
     /// As [`GraphBuilder::constant`].
     pub fn int_list(&mut self, values: &[i64]) -> Result<Value, BuildError> {
         let words: Vec<_> = values.iter().take(8).map(i64::to_string).collect();
-        self.constant(&format!("constants/[{}]", words.join(",")), TensorData::ints(values))
+        self.constant(&format!("{OWN_CONSTANTS}[{}]", words.join(",")), TensorData::ints(values))
     }
 }
 

@@ -10,6 +10,7 @@ mod structure;
 
 use std::collections::HashMap;
 
+pub(crate) use constants::OWN_CONSTANTS;
 pub use spatial::{ConvOptions, PoolOptions};
 
 use crate::error::{BuildError, BuildFault};

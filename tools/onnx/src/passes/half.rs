@@ -2,14 +2,17 @@
 
 use std::collections::{HashMap, HashSet};
 
+use ::half::f16;
+
 use super::PassError;
 use crate::Model;
+use crate::builder::OWN_CONSTANTS;
 use crate::model::value_info;
 use crate::proto::{
     AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto, attribute_type,
 };
 use crate::shape::Shape;
-use crate::tensor::{Dtype, TensorData};
+use crate::tensor::{Dtype, Elements, TensorData};
 
 /// Operators that stay in f32: those that sum up squares (the original CLIP keeps them so, too), and those that decide or
 /// count, where a rounded operand would give another answer.
@@ -34,7 +37,7 @@ pub struct HalfOptions<'a> {
 /// The model with constants and arithmetic in f16. Inputs and outputs keep their types.
 ///
 /// # Errors
-/// [`PassError`] for a model that does not tell the types of its values.
+/// [`PassError`] for a model that does not tell the types of its values, and for weights beyond f16's range.
 pub fn half(model: &Model, options: HalfOptions) -> Result<Model, PassError> {
     let mut proto = model.proto().clone();
     if let Some(graph) = proto.graph.take() {
@@ -148,6 +151,7 @@ impl<'a> Half<'a> {
                 let name = constant.name.clone();
                 let data = TensorData::from_proto(&constant)
                     .map_err(|source| PassError::Constant { name: name.clone(), source })?;
+                check_range(&name, &data)?;
                 out.push(data.to_f16().into_proto(format!("{name}/f16")));
             }
             if whole.contains(&constant.name) || constant.data_type != Dtype::F32.code() {
@@ -169,6 +173,22 @@ impl<'a> Half<'a> {
 
     fn type_of(&self, name: &str) -> Result<(Dtype, Shape), PassError> {
         self.types.get(name).cloned().ok_or_else(|| PassError::Untyped(name.to_owned()))
+    }
+}
+
+/// Refuses a weight that would be clipped: other numbers would come out, and nothing would say so. What a graph says of
+/// itself (masks, bounds) means "more than all others", which the largest f16 means as well; what underflows is near enough
+/// to 0.
+fn check_range(name: &str, data: &TensorData) -> Result<(), PassError> {
+    let Elements::F32(values) = data.elements() else { return Ok(()) };
+    if name.starts_with(OWN_CONSTANTS) {
+        return Ok(());
+    }
+    let finite = values.iter().copied().filter(|value| value.is_finite());
+    let largest = finite.max_by(|one, two| one.abs().total_cmp(&two.abs()));
+    match largest.filter(|largest| f16::from_f32(*largest).is_infinite()) {
+        Some(largest) => Err(PassError::Range { name: name.to_owned(), largest }),
+        None => Ok(()),
     }
 }
 

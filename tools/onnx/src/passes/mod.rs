@@ -23,4 +23,14 @@ pub enum PassError {
         /// What is wrong.
         source: TensorError,
     },
+    /// A weight that f16 cannot hold.
+    #[error(
+        "`{name}` holds {largest:e}, and f16 reaches only to ±65504; export it in f32, without half precision (`--fp16`)"
+    )]
+    Range {
+        /// The constant: a tensor of the weights, or what was folded of it.
+        name: String,
+        /// Its value that is farthest from zero.
+        largest: f32,
+    },
 }

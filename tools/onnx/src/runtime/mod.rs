@@ -55,6 +55,14 @@ pub enum RuntimeError {
         /// The operators, or what ONNX Runtime says of them.
         operators: Vec<String>,
     },
+    /// There is no such file, or a folder or a device of that name.
+    #[error("{path} cannot be loaded: {what}")]
+    NoFile {
+        /// The path.
+        path: PathBuf,
+        /// What is there instead.
+        what: &'static str,
+    },
     /// The file cannot be loaded.
     #[error(
         "{model} cannot be loaded: {what}; if it is a file that was cut or changed, export it again (`xenc export`)"

@@ -89,13 +89,15 @@ impl Session {
     ///
     /// # Errors
     /// [`RuntimeError::NotFound`] and [`RuntimeError::Library`] without a usable ONNX Runtime; [`RuntimeError::Device`]
-    /// and [`RuntimeError::Placement`] if the device cannot run all of it; [`RuntimeError::Model`] for a file that is no
-    /// model.
+    /// and [`RuntimeError::Placement`] if the device cannot run all of it; [`RuntimeError::NoFile`];
+    /// [`RuntimeError::Model`] for a file that is no model.
     pub fn open(path: &Path, options: &Options) -> Result<Session, RuntimeError> {
         let name = path.display().to_string();
         let library = library()?;
         if !path.is_file() {
-            return Err(RuntimeError::Model { model: name, what: "there is no such file".into() });
+            let what =
+                if path.exists() { "it is no regular file" } else { "there is no such file" };
+            return Err(RuntimeError::NoFile { path: path.to_owned(), what });
         }
         if is_ort(path) && path.extension().is_none_or(|ending| ending != ORT_ENDING) {
             let what = "it is in ONNX Runtime's own format: let its name end with .ort".into();

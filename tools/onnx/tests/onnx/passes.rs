@@ -85,6 +85,32 @@ fn what_is_to_stay_in_f32_stays() {
 }
 
 #[test]
+fn weights_beyond_f16_are_refused_and_own_constants_are_not() {
+    let build = |weight: f32, mask: f32| {
+        let mut graph = GraphBuilder::new("range");
+        let x = graph.input("x", Dtype::F32, &[1.into(), 2.into()]).unwrap();
+        let weight = TensorData::new([2, 2], vec![0.5, weight, 1e-9, 3.0]).unwrap();
+        let y = graph.scope("proj", |graph| graph.linear(x, &weight, None)).unwrap();
+        let mask = graph.scalar(mask).unwrap();
+        let y = graph.add(y, mask).unwrap();
+        graph.output("y", y).unwrap();
+        graph.finish().unwrap()
+    };
+    // 65519 is rounded to the largest f16, 65504; 65520 would be infinite.
+    for mask in [-1e9, f32::NEG_INFINITY] {
+        half(&build(-65519.0, mask), HalfOptions::default()).unwrap();
+    }
+    for beyond in [65520.0, -3e7] {
+        let error = half(&build(beyond, 0.0), HalfOptions::default()).unwrap_err();
+        assert_eq!(error, PassError::Range { name: "proj/weight".into(), largest: beyond });
+    }
+    let error = half(&build(-3e7, 0.0), HalfOptions::default()).unwrap_err().to_string();
+    assert!(error.contains("`proj/weight` holds -3e7") && error.contains("in f32"), "{error}");
+    // What stays in f32 is not clipped.
+    half(&build(-3e7, 0.0), HalfOptions { kept: &["proj/"] }).unwrap();
+}
+
+#[test]
 fn eight_bits_come_close_and_round_each_operand_once() {
     let rounded = quantize(&model(), QuantizeOptions::default()).unwrap();
     let count =

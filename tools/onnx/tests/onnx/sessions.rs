@@ -189,6 +189,22 @@ fn onnxruntimes_own_format_gives_the_same_numbers() {
 }
 
 #[test]
+fn only_a_file_that_is_there_is_to_be_exported_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = |path: &Path| Session::open(path, &Options::default()).err().unwrap();
+    let nowhere = folder.path().join("nowhere.onnx");
+    let error = refused(&nowhere).to_string();
+    assert_eq!(error, format!("{} cannot be loaded: there is no such file", nowhere.display()));
+    let cut = folder.path().join("cut.onnx");
+    fs::write(&cut, b"no graph").unwrap();
+    let error = refused(&cut);
+    assert!(matches!(&error, RuntimeError::Model { .. }), "{error}");
+    assert!(error.to_string().contains("export it again"), "{error}");
+    let error = refused(folder.path());
+    assert!(matches!(&error, RuntimeError::NoFile { .. }), "{error}");
+}
+
+#[test]
 fn the_library_tells_what_it_is() {
     let library = library().unwrap();
     assert!(library.path.is_file());

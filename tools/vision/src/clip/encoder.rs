@@ -7,7 +7,7 @@ use onnx::{Dim, Shape, TensorData, TensorError};
 
 use super::graph::{self, Towers};
 use super::{Architecture, CONTEXT, Preprocess};
-use crate::network::NetworkError;
+use crate::network::{self, NetworkError};
 use crate::weights::{Weights, WeightsError};
 
 /// A CLIP that cannot be made or run.
@@ -25,6 +25,14 @@ pub enum EncodeError {
     /// A batch that does not add up.
     #[error(transparent)]
     Tensor(#[from] TensorError),
+    /// An exported model of something else, which its metadata names.
+    #[error("{model} is no CLIP: its metadata says that it is {is}")]
+    OtherNetwork {
+        /// The file.
+        model: String,
+        /// What it is.
+        is: &'static str,
+    },
     /// A model of something else, or of the other tower.
     #[error("{model} is no CLIP with {what}")]
     OtherModel {
@@ -76,7 +84,7 @@ impl ClipEncoder {
     /// Opens an exported CLIP (`xenc export clip`), of which one or both towers are there.
     ///
     /// # Errors
-    /// [`EncodeError::Runtime`], [`EncodeError::OtherModel`].
+    /// [`EncodeError::Runtime`], [`EncodeError::OtherNetwork`], [`EncodeError::OtherModel`].
     pub fn open(model: &Path, options: &Options) -> Result<ClipEncoder, EncodeError> {
         ClipEncoder::new(Session::open(model, options)?, model.display().to_string())
     }
@@ -99,6 +107,9 @@ impl ClipEncoder {
     }
 
     fn new(session: Session, model: String) -> Result<ClipEncoder, EncodeError> {
+        if let Some(is) = network::another(&session, "clip") {
+            return Err(EncodeError::OtherNetwork { model, is });
+        }
         let input = |wanted: &str| session.inputs().iter().find(|(name, ..)| name == wanted);
         let has_text = input("tokens").is_some();
         let image_size = match input("image") {

@@ -17,7 +17,10 @@ impl Architecture {
         let misfit = |error: NetworkError| WeightsError::Misfit {
             path: weights.path().to_owned(),
             model: "CLIP".to_owned(),
-            problems: vec![error.to_string()],
+            problems: vec![match error {
+                NetworkError::Missing(name) => weights.lack(&name),
+                error => error.to_string(),
+            }],
         };
         let architecture = Architecture::of(weights).map_err(misfit)?;
         weights.require(&architecture.expected(), "CLIP")?;

@@ -50,6 +50,7 @@ impl Default for Architecture {
     }
 }
 
+const PROPOSALS: &str = "proposal_generator.rpn_head";
 const PREDICTOR: &str = "roi_heads.box_predictor";
 
 impl Architecture {
@@ -73,10 +74,8 @@ impl Architecture {
             model: "the region detector".to_owned(),
             problems: vec![problem],
         };
-        let rows = |name: &str| match weights.shape(name) {
-            Some(&[rows, ..]) if rows > 0 => Ok(rows),
-            Some(shape) => Err(misfit(format!("`{name}` is {shape:?}"))),
-            None => Err(misfit(format!("`{name}` is missing"))),
+        let size = |said: &[Said]| {
+            most_say(weights, said).ok_or_else(|| misfit(unsaid(weights, &said[0].tensor)))
         };
         let blocks = |stage: &str| {
             let prefix = format!("{stage}.");
@@ -85,24 +84,33 @@ impl Architecture {
                 .filter(|name| name.starts_with(&prefix) && name.ends_with(".conv1.weight"))
                 .count()
         };
-        let attributes = match weights.shape(&format!("{PREDICTOR}.attr_score.weight")) {
-            Some(&[rows, hidden]) if rows > 1 => {
-                let embedding = weights.shape(&format!("{PREDICTOR}.cls_embedding.weight"));
-                let embedding = embedding.and_then(|shape| shape.get(1)).copied().unwrap_or(0);
-                Some(AttributeHead { attributes: rows - 1, embedding, hidden })
-            }
-            _ => None,
-        };
         let stages = ["backbone.res2", "backbone.res3", "backbone.res4", "roi_heads.res5"];
         let architecture = Architecture {
-            stem: rows("backbone.stem.conv1.weight")?,
-            width: rows("backbone.res2.0.conv1.weight")?,
-            out: rows("backbone.res2.0.conv3.weight")?,
+            stem: size(&convolution("backbone.stem.conv1"))?,
+            width: size(&convolution("backbone.res2.0.conv1"))?,
+            out: size(&convolution("backbone.res2.0.conv3"))?,
             blocks: stages.map(blocks),
-            proposal_hidden: rows("proposal_generator.rpn_head.conv.weight")?,
-            anchors: rows("proposal_generator.rpn_head.objectness_logits.weight")?,
-            classes: rows(&format!("{PREDICTOR}.cls_score.weight"))? - 1,
-            attributes,
+            proposal_hidden: size(&[
+                said(&format!("{PROPOSALS}.conv.weight"), 0),
+                said(&format!("{PROPOSALS}.conv.bias"), 0),
+                said(&format!("{PROPOSALS}.objectness_logits.weight"), 1),
+                said(&format!("{PROPOSALS}.anchor_deltas.weight"), 1),
+            ])?,
+            anchors: size(&[
+                said(&format!("{PROPOSALS}.objectness_logits.weight"), 0),
+                said(&format!("{PROPOSALS}.objectness_logits.bias"), 0),
+                said(&format!("{PROPOSALS}.anchor_deltas.weight"), 0).of_each(4),
+                said(&format!("{PROPOSALS}.anchor_deltas.bias"), 0).of_each(4),
+            ])?,
+            // The background is one of the scores, but has no box.
+            classes: size(&[
+                said(&format!("{PREDICTOR}.cls_score.weight"), 0).less(1),
+                said(&format!("{PREDICTOR}.cls_score.bias"), 0).less(1),
+                said(&format!("{PREDICTOR}.bbox_pred.weight"), 0).of_each(4),
+                said(&format!("{PREDICTOR}.bbox_pred.bias"), 0).of_each(4),
+                said(&format!("{PREDICTOR}.cls_embedding.weight"), 0).less(1),
+            ])?,
+            attributes: attribute_head(weights),
         };
         weights.require(&architecture.expected(), "the region detector")?;
         if architecture.classes == 0 {
@@ -135,10 +143,9 @@ impl Architecture {
             }
         }
         let (hidden, anchors) = (self.proposal_hidden, self.anchors);
-        let proposals = "proposal_generator.rpn_head";
-        expected.add_linear(&format!("{proposals}.conv"), &[hidden, self.map_channels(), 3, 3]);
-        expected.add_linear(&format!("{proposals}.objectness_logits"), &[anchors, hidden, 1, 1]);
-        expected.add_linear(&format!("{proposals}.anchor_deltas"), &[4 * anchors, hidden, 1, 1]);
+        expected.add_linear(&format!("{PROPOSALS}.conv"), &[hidden, self.map_channels(), 3, 3]);
+        expected.add_linear(&format!("{PROPOSALS}.objectness_logits"), &[anchors, hidden, 1, 1]);
+        expected.add_linear(&format!("{PROPOSALS}.anchor_deltas"), &[4 * anchors, hidden, 1, 1]);
         let (dim, classes) = (self.feature_dim(), self.classes);
         expected.add_linear(&format!("{PREDICTOR}.cls_score"), &[classes + 1, dim]);
         expected.add_linear(&format!("{PREDICTOR}.bbox_pred"), &[4 * classes, dim]);
@@ -149,6 +156,70 @@ impl Architecture {
         }
         expected
     }
+}
+
+/// Where a tensor says a size of the network: a side is `each × size + less`.
+struct Said {
+    tensor: String,
+    axis: usize,
+    less: usize,
+    each: usize,
+}
+
+impl Said {
+    fn less(self, less: usize) -> Said {
+        Said { less, ..self }
+    }
+
+    fn of_each(self, each: usize) -> Said {
+        Said { each, ..self }
+    }
+
+    fn size(&self, weights: &Weights) -> Option<usize> {
+        let side = weights.shape(&self.tensor)?.get(self.axis).copied().filter(|side| *side > 0)?;
+        let rest = side.checked_sub(self.less)?;
+        rest.is_multiple_of(self.each).then_some(rest / self.each)
+    }
+}
+
+fn said(tensor: &str, axis: usize) -> Said {
+    Said { tensor: tensor.to_owned(), axis, less: 0, each: 1 }
+}
+
+/// What says how many channels a convolution with a normalisation gives.
+fn convolution(prefix: &str) -> Vec<Said> {
+    let parts = ["weight", "norm.weight", "norm.bias", "norm.running_mean", "norm.running_var"];
+    parts.map(|part| said(&format!("{prefix}.{part}"), 0)).into()
+}
+
+/// The size that most tensors say, the first of them where two are said as often: then the tensor that disagrees is the one
+/// that does not fit, not all others.
+fn most_say(weights: &Weights, said: &[Said]) -> Option<usize> {
+    let sizes: Vec<usize> = said.iter().filter_map(|said| said.size(weights)).collect();
+    let votes = |size: usize| sizes.iter().filter(|other| **other == size).count();
+    // Of equals the last is the largest.
+    sizes.iter().rev().copied().max_by_key(|size| votes(*size))
+}
+
+/// Why no tensor says a size.
+fn unsaid(weights: &Weights, tensor: &str) -> String {
+    match weights.shape(tensor) {
+        Some(shape) => format!("`{tensor}` is {shape:?}"),
+        None => weights.lack(tensor),
+    }
+}
+
+/// The attribute head, where there is one.
+fn attribute_head(weights: &Weights) -> Option<AttributeHead> {
+    let tensor = |name: &str, axis| said(&format!("{PREDICTOR}.{name}"), axis);
+    weights.shape(&format!("{PREDICTOR}.attr_score.weight"))?;
+    let [scores, biases] =
+        ["attr_score.weight", "attr_score.bias"].map(|name| tensor(name, 0).less(1));
+    let attributes = most_say(weights, &[scores, biases]).filter(|attributes| *attributes > 0)?;
+    let hidden =
+        [tensor("attr_score.weight", 1), tensor("fc_attr.weight", 0), tensor("fc_attr.bias", 0)];
+    let embedding = most_say(weights, &[tensor("cls_embedding.weight", 1)]).unwrap_or(0);
+    Some(AttributeHead { attributes, embedding, hidden: most_say(weights, &hidden).unwrap_or(0) })
 }
 
 /// A convolution without bias, and its normalisation.

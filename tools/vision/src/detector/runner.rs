@@ -10,7 +10,7 @@ use super::boxes::{Box4, is_empty, rescale};
 use super::graph::{self, Part, Pooling};
 use super::selection::largest;
 use super::{Architecture, Candidates, NetworkImage, ProposalRule, SelectionRule, Sizing, softmax};
-use crate::network::NetworkError;
+use crate::network::{self, NetworkError};
 use crate::weights::{Weights, WeightsError};
 
 /// A detector that cannot be made, or a picture that it finds too little in.
@@ -25,6 +25,14 @@ pub enum DetectError {
     /// ONNX Runtime, or the model file.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+    /// An exported model of something else, which its metadata names.
+    #[error("{model} is no detector: its metadata says that it is {is}")]
+    OtherNetwork {
+        /// The file.
+        model: String,
+        /// What it is.
+        is: &'static str,
+    },
     /// A model of something else.
     #[error("{model} is no detector: it has no {what}")]
     OtherModel {
@@ -109,7 +117,7 @@ impl Detector {
     /// Opens an exported detector (`xenc export detector`).
     ///
     /// # Errors
-    /// [`DetectError::Runtime`], [`DetectError::OtherModel`].
+    /// [`DetectError::Runtime`], [`DetectError::OtherNetwork`], [`DetectError::OtherModel`].
     pub fn open(
         model: &Path,
         settings: Settings,
@@ -150,6 +158,9 @@ impl Detector {
     }
 
     fn new(session: Session, settings: Settings, model: &str) -> Result<Detector, DetectError> {
+        if let Some(is) = network::another(&session, "detector") {
+            return Err(DetectError::OtherNetwork { model: model.to_owned(), is });
+        }
         let has = |list: &[(String, onnx::Dtype, onnx::Shape)], wanted: &str| {
             list.iter().any(|(name, ..)| name == wanted)
         };

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use onnx::runtime::Session;
 use onnx::{BuildError, ConvOptions, GraphBuilder, TensorData, TensorError, Value};
 
 /// Weights by name: f32 or f16.
@@ -32,6 +33,24 @@ pub enum NetworkError {
         /// What is wrong.
         source: TensorError,
     },
+    /// A batch normalisation that cannot be: its variance is below zero.
+    #[error("{}", negative_variance(.name, *.value))]
+    Variance {
+        /// The tensor.
+        name: String,
+        /// Its lowest value.
+        value: f32,
+    },
+    /// A convolution that is not finite together with its batch normalisation.
+    #[error(
+        "`{name}` and the normalisation behind it, `{norm}`, give values beyond f32's range; the weights are broken: fetch them again"
+    )]
+    Folded {
+        /// The convolution's weight.
+        name: String,
+        /// What the names of the normalisation's tensors begin with.
+        norm: String,
+    },
     /// Weights of another network.
     #[error("these are no weights of {network}: {what}")]
     Unknown {
@@ -46,6 +65,29 @@ pub enum NetworkError {
     /// The graph cannot be built.
     #[error(transparent)]
     Build(#[from] BuildError),
+}
+
+/// Where the metadata of exported models says what they are: `clip`, `detector`, `crossencoder`, `clip_head`.
+pub const NETWORK: &str = "network";
+
+/// What an exported model is, in words, by what its metadata says under [`NETWORK`]; `None` for a model that other programs
+/// have made.
+pub fn in_words(network: &str) -> Option<&'static str> {
+    match network {
+        "clip" => Some("a CLIP (`xenc export clip`)"),
+        "detector" => Some("a region detector (`xenc export detector`)"),
+        "crossencoder" => Some("a cross-encoder (`xenc export crossencoder`)"),
+        "clip_head" => Some("a head on CLIP's towers (`xenc export clip --towers head`)"),
+        _ => None,
+    }
+}
+
+/// What a model says it is, in words, where that is another than the one wanted.
+pub(crate) fn another(session: &Session, wanted: &str) -> Option<&'static str> {
+    session
+        .metadata(NETWORK)
+        .filter(|network| network != wanted)
+        .and_then(|network| in_words(&network))
 }
 
 /// What knows the shapes of tensors by their names: tensors in memory, or a file of them.
@@ -131,6 +173,21 @@ impl<'a> Tensors<'a> {
     }
 }
 
+/// The ending of the names of batch normalisations' variances.
+pub(crate) const VARIANCE: &str = ".running_var";
+
+/// The lowest value of a variance, if that is below zero: its root is no number.
+pub(crate) fn below_zero(variance: &[f32]) -> Option<f32> {
+    variance.iter().copied().filter(|value| *value < 0.0).min_by(f32::total_cmp)
+}
+
+/// What is said of a variance below zero.
+pub(crate) fn negative_variance(name: &str, value: f32) -> String {
+    format!(
+        "`{name}` holds {value}, and no variance is below zero; the weights are broken: fetch them again"
+    )
+}
+
 /// A convolution `[out, in, h, w]` without bias and the batch normalisation behind it, as one convolution with bias.
 ///
 /// y = (conv(x) - mean) × weight / √(variance + 1e-5) + bias, folded in f64 and rounded once.
@@ -147,6 +204,9 @@ pub(crate) fn folded_conv(
     let part = |part: &str| weights.numbers(&format!("{norm}.{part}"), &[out]);
     let (scale, shift, mean, variance) =
         (part("weight")?, part("bias")?, part("running_mean")?, part("running_var")?);
+    if let Some(value) = below_zero(&variance) {
+        return Err(NetworkError::Variance { name: format!("{norm}{VARIANCE}"), value });
+    }
     let factors: Vec<f64> =
         (0..out).map(|i| f64::from(scale[i]) / (f64::from(variance[i]) + 1e-5).sqrt()).collect();
     let biases = (0..out)
@@ -156,6 +216,9 @@ pub(crate) fn folded_conv(
     let size = kernel.len() / out.max(1);
     for (channel, factor) in kernel.chunks_exact_mut(size.max(1)).zip(&factors) {
         channel.iter_mut().for_each(|value| *value = (f64::from(*value) * factor) as f32);
+    }
+    if kernel.iter().chain(&biases).any(|value| !value.is_finite()) {
+        return Err(NetworkError::Folded { name, norm: norm.to_owned() });
     }
     let kernel = constant(graph, &name, &shape, kernel)?;
     let bias = constant(graph, &format!("{conv}.bias"), &[out], biases)?;

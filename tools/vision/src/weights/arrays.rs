@@ -1,6 +1,6 @@
 //! The detectron2 fork's pickle of NumPy arrays: `{"model": {name: array}, "__author__": …}`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use unpickle::{Fault, NdArray, Value};
@@ -10,7 +10,10 @@ use super::{Source, WeightsError};
 /// Largest file that is read; the published ones have 250 MB.
 const MAX_BYTES: u64 = 4 << 30;
 
-pub(super) struct Arrays(BTreeMap<String, NdArray>);
+pub(super) struct Arrays {
+    arrays: BTreeMap<String, NdArray>,
+    others: BTreeSet<String>,
+}
 
 pub(super) fn open(path: &Path) -> Result<Arrays, WeightsError> {
     let unreadable = |reason: String| WeightsError::Unreadable { path: path.to_owned(), reason };
@@ -31,7 +34,7 @@ pub(super) fn open(path: &Path) -> Result<Arrays, WeightsError> {
     let Some(Value::Dict(model)) = value.get("model") else {
         return Err(unreadable("a pickle without a dictionary `model`".to_owned()));
     };
-    let mut arrays = BTreeMap::new();
+    let (mut arrays, mut others) = (BTreeMap::new(), BTreeSet::new());
     for (name, value) in model {
         let name = name.as_str().ok_or_else(|| unreadable("a name that is no text".into()))?;
         let Value::Array(array) = value else {
@@ -39,18 +42,24 @@ pub(super) fn open(path: &Path) -> Result<Arrays, WeightsError> {
         };
         if array.dtype().name().starts_with('f') {
             arrays.insert(name.to_owned(), array.clone());
+        } else {
+            others.insert(name.to_owned());
         }
     }
-    Ok(Arrays(arrays))
+    Ok(Arrays { arrays, others })
 }
 
 impl Source for Arrays {
     fn shapes(&self) -> BTreeMap<String, Vec<usize>> {
-        self.0.iter().map(|(name, array)| (name.clone(), array.shape().to_vec())).collect()
+        self.arrays.iter().map(|(name, array)| (name.clone(), array.shape().to_vec())).collect()
+    }
+
+    fn others(&self) -> BTreeSet<String> {
+        self.others.clone()
     }
 
     fn values(&self, name: &str) -> Result<Vec<f32>, String> {
-        let array = self.0.get(name).ok_or("no such array")?;
+        let array = self.arrays.get(name).ok_or("no such array")?;
         array.to_f32s().ok_or_else(|| "no floating-point array".to_owned())
     }
 }

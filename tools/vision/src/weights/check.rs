@@ -30,7 +30,7 @@ impl Expected {
 /// How a file differs from what a model needs.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Report {
-    /// Tensors that the file lacks.
+    /// Tensors that the file lacks, or has as something else than floating point.
     pub missing: Vec<String>,
     /// Tensors of the file that the model does not have.
     pub unexpected: Vec<String>,
@@ -44,8 +44,8 @@ impl Report {
         self.missing.is_empty() && self.misshapen.is_empty()
     }
 
-    fn problems(&self) -> Vec<String> {
-        let missing = self.missing.iter().map(|name| format!("`{name}` is missing"));
+    fn problems(&self, weights: &Weights) -> Vec<String> {
+        let missing = self.missing.iter().map(|name| weights.lack(name));
         let misshapen = self.misshapen.iter().map(|(name, needed, found)| {
             format!("`{name}` is {found:?} where {needed:?} is needed")
         });
@@ -91,7 +91,7 @@ impl Weights {
         Err(WeightsError::Misfit {
             path: self.path().to_owned(),
             model: model.to_owned(),
-            problems: report.problems(),
+            problems: report.problems(self),
         })
     }
 }

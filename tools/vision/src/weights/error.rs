@@ -39,6 +39,16 @@ pub enum WeightsError {
         /// The tensor.
         name: String,
     },
+    /// A batch normalisation that cannot be: its variance is below zero.
+    #[error("{path}: {}", crate::network::negative_variance(.name, *.value))]
+    Variance {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Its lowest value.
+        value: f32,
+    },
     /// Weights of another model.
     #[error("{path} does not fit {model}: {}", problems.join("; "))]
     Misfit {

@@ -20,7 +20,7 @@ mod random;
 mod safetensors;
 mod torchscript;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -48,12 +48,19 @@ pub struct Weights {
     path: PathBuf,
     source: Box<dyn Source>,
     entries: BTreeMap<String, Entry>,
+    /// Tensors that are no floating point, which are not read.
+    others: BTreeSet<String>,
 }
 
 /// A container that tensors can be fetched from, by their names in it.
 trait Source: Send + Sync {
     /// Names and shapes of the floating-point tensors.
     fn shapes(&self) -> BTreeMap<String, Vec<usize>>;
+
+    /// Names of the tensors that are of no floating-point type, as far as the container tells.
+    fn others(&self) -> BTreeSet<String> {
+        BTreeSet::new()
+    }
 
     /// One tensor's values, C order.
     fn values(&self, name: &str) -> Result<Vec<f32>, String>;
@@ -129,7 +136,10 @@ impl Weights {
             Some(entries) => entries,
             None => shapes.into_iter().map(without_prefix).collect(),
         };
-        Weights { path: path.to_owned(), source, entries }
+        let others = source.others();
+        let short = |name: &String| name.strip_prefix(PREFIX).unwrap_or(name).to_owned();
+        let others = others.iter().map(short).collect();
+        Weights { path: path.to_owned(), source, entries, others }
     }
 
     /// The file.
@@ -145,6 +155,16 @@ impl Weights {
     /// A tensor's shape; `None` if there is no such tensor.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         self.entries.get(name).map(Entry::shape)
+    }
+
+    /// What is to be said of a tensor that a model needs and that has no shape here.
+    pub(crate) fn lack(&self, name: &str) -> String {
+        match self.others.contains(name) {
+            true => {
+                format!("`{name}` is of whole numbers or another type that is no floating point")
+            }
+            false => format!("`{name}` is missing"),
+        }
     }
 
     /// Fetches one tensor.
@@ -193,7 +213,7 @@ impl Weights {
     ///
     /// # Errors
     /// [`WeightsError::Misfit`] naming `model` if tensors are missing or have another shape; [`WeightsError::NotFinite`];
-    /// those of [`Weights::read`].
+    /// [`WeightsError::Variance`]; those of [`Weights::read`].
     pub fn load(&self, expected: &Expected, model: &str) -> Result<network::Weights, WeightsError> {
         self.require(expected, model)?;
         let mut loaded = network::Weights::new();
@@ -204,6 +224,12 @@ impl Weights {
                     path: self.path.clone(),
                     name: name.clone(),
                 });
+            }
+            if name.ends_with(network::VARIANCE)
+                && let Some(value) = network::below_zero(&values)
+            {
+                let (path, name) = (self.path.clone(), name.clone());
+                return Err(WeightsError::Variance { path, name, value });
             }
             let tensor = TensorData::new(shape, values).map_err(|error| {
                 let reason = format!("`{name}`: {error}");

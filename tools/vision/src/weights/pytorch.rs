@@ -1,6 +1,6 @@
 //! PyTorch state dictionaries, zip and legacy, through a reader that executes nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -16,7 +16,10 @@ const KEYS: [&str; 3] = ["model", "state_dict", "model_state_dict"];
 /// Most bytes of pickle that are looked through; a sound one has a few hundred for every tensor.
 const MAX_PICKLE: u64 = 16 << 20;
 
-pub(super) struct StateDict(HashMap<String, Tensor>);
+pub(super) struct StateDict {
+    tensors: HashMap<String, Tensor>,
+    others: BTreeSet<String>,
+}
 
 /// Whether these first bytes are those of PyTorch's old format: a pickle of its magic number.
 pub(super) fn is_legacy(start: &[u8]) -> bool {
@@ -40,12 +43,12 @@ pub(super) fn open(path: &Path) -> Result<StateDict, WeightsError> {
             "an unusual kind of PyTorch file; save it again with torch.save".into(),
         ));
     }
-    let mut tensors = reader.into_tensors();
-    tensors.retain(|_, tensor| float(tensor).is_some());
+    let (tensors, others): (HashMap<_, _>, HashMap<_, _>) =
+        reader.into_tensors().into_iter().partition(|(_, tensor)| float(tensor).is_some());
     let size = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?.len();
     let shapes: Vec<Vec<usize>> = tensors.values().map(|tensor| tensor.shape().to_vec()).collect();
     check_growth(size, shapes.iter()).map_err(unreadable)?;
-    Ok(StateDict(tensors))
+    Ok(StateDict { tensors, others: others.into_keys().collect() })
 }
 
 fn float(tensor: &Tensor) -> Option<Float> {
@@ -60,11 +63,15 @@ fn float(tensor: &Tensor) -> Option<Float> {
 
 impl Source for StateDict {
     fn shapes(&self) -> BTreeMap<String, Vec<usize>> {
-        self.0.iter().map(|(name, tensor)| (name.clone(), tensor.shape().to_vec())).collect()
+        self.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shape().to_vec())).collect()
+    }
+
+    fn others(&self) -> BTreeSet<String> {
+        self.others.clone()
     }
 
     fn values(&self, name: &str) -> Result<Vec<f32>, String> {
-        let tensor = self.0.get(name).ok_or("no such tensor")?;
+        let tensor = self.tensors.get(name).ok_or("no such tensor")?;
         let kind = float(tensor).ok_or("no floating-point tensor")?;
         Ok(widened(&tensor.read().map_err(|error| error.to_string())?, kind))
     }

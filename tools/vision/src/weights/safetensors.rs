@@ -1,6 +1,6 @@
 //! safetensors files: the header is read at once, tensors as they are asked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
@@ -26,6 +26,7 @@ struct Place {
 pub(super) struct Safetensors {
     file: Mutex<File>,
     places: BTreeMap<String, Place>,
+    others: BTreeSet<String>,
 }
 
 pub(super) fn open(path: &Path) -> Result<Safetensors, String> {
@@ -40,7 +41,7 @@ pub(super) fn open(path: &Path) -> Result<Safetensors, String> {
     let mut header = vec![0; length as usize];
     file.read_exact(&mut header).map_err(|error| error.to_string())?;
     let metadata: Metadata = serde_json::from_slice(&header).map_err(|error| error.to_string())?;
-    let mut places = BTreeMap::new();
+    let (mut places, mut others) = (BTreeMap::new(), BTreeSet::new());
     for (name, info) in metadata.tensors() {
         let (start, end) = info.data_offsets;
         let shape = info.shape.clone();
@@ -54,15 +55,21 @@ pub(super) fn open(path: &Path) -> Result<Safetensors, String> {
         let offset = 8 + length + start as u64;
         if matches!(info.dtype, Dtype::F16 | Dtype::BF16 | Dtype::F32 | Dtype::F64) {
             places.insert(name, Place { dtype: info.dtype, shape, offset, bytes });
+        } else {
+            others.insert(name);
         }
     }
     check_growth(size, places.values().map(|place| &place.shape))?;
-    Ok(Safetensors { file: Mutex::new(file), places })
+    Ok(Safetensors { file: Mutex::new(file), places, others })
 }
 
 impl Source for Safetensors {
     fn shapes(&self) -> BTreeMap<String, Vec<usize>> {
         self.places.iter().map(|(name, place)| (name.clone(), place.shape.clone())).collect()
+    }
+
+    fn others(&self) -> BTreeSet<String> {
+        self.others.clone()
     }
 
     fn values(&self, name: &str) -> Result<Vec<f32>, String> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use onnx::passes::{QuantizeOptions, quantize};
+use onnx::passes::{PassError, QuantizeOptions, quantize};
 use onnx::{TensorData, kernels};
 use vision::clip::graph::{Architecture, ImageTower, Options, Towers, build, half};
 use vision::network::NetworkError;
@@ -157,6 +157,17 @@ fn half_precision_and_eight_bits_come_close() {
 }
 
 #[test]
+fn weights_beyond_half_precision_are_named() {
+    let mut weights = weights("clip/vit_weights.safetensors");
+    let projection = weights["visual.proj"].to_f32();
+    let large = projection.f32s().unwrap().iter().map(|value| value * 1e7);
+    let large = TensorData::new(projection.shape(), large.collect::<Vec<_>>()).unwrap();
+    weights.insert("visual.proj".into(), large);
+    let error = half(&build(&weights, Options::default()).unwrap()).unwrap_err();
+    assert!(matches!(&error, PassError::Range { name, .. } if name == "visual.proj"), "{error}");
+}
+
+#[test]
 fn weights_that_are_not_clips_are_named() {
     let mut weights = weights("clip/vit_weights.safetensors");
     let refused = |weights: &_| build(weights, Options::default()).unwrap_err();
@@ -178,4 +189,54 @@ fn weights_that_are_not_clips_are_named() {
     );
     assert!(matches!(refused(&weights), NetworkError::Unknown { .. }));
     assert!(matches!(refused(&Default::default()), NetworkError::Missing(_)));
+    weights.retain(|name, _| !name.starts_with("visual."));
+    assert!(refused(&weights).to_string().contains("no image tower"));
+}
+
+#[test]
+fn normalisations_that_cannot_be_are_named() {
+    let whole = weights("clip/rn_weights.safetensors");
+    let with = |changes: &[(&str, f32)]| {
+        let mut weights = whole.clone();
+        for (name, value) in changes {
+            let tensor = weights[*name].to_f32();
+            let mut values = tensor.f32s().unwrap().to_vec();
+            values[1] = *value;
+            let tensor = TensorData::new(tensor.shape(), values).unwrap();
+            weights.insert((*name).into(), tensor);
+        }
+        build(&weights, Options::default())
+    };
+    let name = "visual.layer2.0.downsample.1.running_var";
+    for value in [-0.5, -1e-5] {
+        let error = with(&[(name, value)]).unwrap_err();
+        assert_eq!(error, NetworkError::Variance { name: name.into(), value });
+    }
+    assert!(with(&[(name, 0.0)]).is_ok());
+    let error =
+        with(&[("visual.bn1.weight", f32::MAX), ("visual.bn1.running_var", 0.0)]).unwrap_err();
+    assert!(matches!(&error, NetworkError::Folded { norm, .. } if norm == "visual.bn1"), "{error}");
+}
+
+#[test]
+fn the_kind_of_an_image_tower_is_told_without_the_tensor_that_is_wrong() {
+    for (kind, tensors) in [
+        ("vit", vec!["visual.proj", "visual.class_embedding", "visual.ln_pre.weight"]),
+        ("rn", vec!["visual.layer1.0.conv1.weight", "visual.attnpool.positional_embedding"]),
+    ] {
+        let whole = weights(&format!("clip/{kind}_weights.safetensors"));
+        for name in tensors {
+            let mut weights = whole.clone();
+            weights.remove(name);
+            let error = build(&weights, Options::default()).unwrap_err();
+            assert_eq!(error, NetworkError::Missing(name.into()));
+        }
+    }
+    let mut weights = weights("clip/vit_weights.safetensors");
+    weights.insert("visual.proj".into(), TensorData::new([128, 48], vec![0i64; 128 * 48]).unwrap());
+    let error = build(&weights, Options::default()).unwrap_err();
+    assert!(
+        matches!(&error, NetworkError::Tensor { name, .. } if name == "visual.proj"),
+        "{error}"
+    );
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use onnx::passes::PassError;
 use onnx::{TensorData, kernels};
 use vision::detector::graph::{Options, Part, Pooling, build, half, pooling_graph};
 use vision::network::NetworkError;
@@ -209,6 +210,21 @@ fn half_precision_chooses_nearly_the_same_boxes() {
 }
 
 #[test]
+fn weights_beyond_half_precision_are_named() {
+    let mut weights = weights("detector/tiny_weights.safetensors");
+    let name = "roi_heads.box_predictor.cls_score.weight";
+    let large = weights[name].f32s().unwrap().iter().map(|value| value * 1e6);
+    let large = TensorData::new(weights[name].shape(), large.collect::<Vec<_>>()).unwrap();
+    weights.insert(name.into(), large);
+    let error =
+        half(&build(&weights, &options(&anchors(), Part::Whole, &[])).unwrap()).unwrap_err();
+    assert!(
+        matches!(&error, PassError::Range { name, .. } if name.contains("cls_score")),
+        "{error}"
+    );
+}
+
+#[test]
 fn parity_both_forms_of_pooling_equal_the_reference() {
     let file = tensors("detector/pooling.safetensors");
     let regions = file["rois"].f32s().unwrap();
@@ -315,6 +331,12 @@ fn weights_that_are_not_the_detectors_are_named() {
     let model = build(&weights, &options(&anchors, Part::Heads, &[])).unwrap();
     let names: Vec<_> = model.outputs().into_iter().map(|(name, ..)| name).collect();
     assert_eq!(names, ["features", "class_logits", "box_deltas"]);
+    let name = "backbone.res3.0.conv1.norm.running_var";
+    let shape = weights[name].shape().to_vec();
+    let below = TensorData::new(shape.clone(), vec![-0.25f32; shape[0]]).unwrap();
+    weights.insert(name.into(), below);
+    let error = build(&weights, &options(&anchors, Part::Whole, &[])).unwrap_err();
+    assert_eq!(error, NetworkError::Variance { name: name.into(), value: -0.25 });
     weights.remove("backbone.res3.0.conv1.norm.running_var");
     let error = build(&weights, &options(&anchors, Part::Whole, &[])).unwrap_err();
     assert_eq!(error, NetworkError::Missing("backbone.res3.0.conv1.norm.running_var".into()));

@@ -4,6 +4,7 @@ mod boxes;
 mod extraction;
 mod fixtures;
 mod images;
+mod misfits;
 mod pictures;
 mod preprocess;
 mod runners;

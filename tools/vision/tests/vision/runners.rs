@@ -158,8 +158,29 @@ fn a_model_of_something_else_is_told_so() {
     let weights = Weights::open(&path("clip/vit_weights.safetensors")).unwrap();
     let expected = clip::Architecture::of_file(&weights).unwrap().expected();
     let loaded = weights.load(&expected, "CLIP").unwrap();
-    let model = clip::graph::build(&loaded, clip::graph::Options::default()).unwrap();
-    let error = Detector::from_model(&model, tiny_settings(), &Options::default()).err().unwrap();
+    let mut model = clip::graph::build(&loaded, clip::graph::Options::default()).unwrap();
+    let open =
+        |model: &onnx::Model| Detector::from_model(model, tiny_settings(), &Options::default());
+    let error = open(&model).err().unwrap().to_string();
+    assert!(error.contains("is no detector: its metadata says that it is a CLIP"), "{error}");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("other.onnx");
+    for (network, said) in [
+        ("detector", "a region detector"),
+        ("crossencoder", "a cross-encoder"),
+        ("clip_head", "a head on CLIP's towers"),
+    ] {
+        model.set_metadata("network", network);
+        onnx::file::write(&model, &path, onnx::file::Placement::Inside).unwrap();
+        let error = ClipEncoder::open(&path, &Options::default()).err().unwrap().to_string();
+        assert!(
+            error.contains(&format!("other.onnx is no CLIP: its metadata says that it is {said}")),
+            "{error}"
+        );
+    }
+    // What other programs have made says nothing of the kind.
+    model.set_metadata("network", "something");
+    let error = open(&model).err().unwrap();
     assert!(error.to_string().contains("is no detector: it has no output `features`"), "{error}");
 }
 

@@ -230,7 +230,7 @@ fn files_that_are_no_weights_of_the_model_are_told_so() {
     let detector = open("detector/tiny_weights.safetensors");
     let misfit = clip::Architecture::of_file(&detector).unwrap_err().to_string();
     assert!(
-        misfit.contains("does not fit CLIP") && misfit.contains("hold no `text_projection`"),
+        misfit.contains("does not fit CLIP") && misfit.contains("`text_projection` is missing"),
         "{misfit}"
     );
     let missing = detector.read("backbone.res9.weight").unwrap_err().to_string();

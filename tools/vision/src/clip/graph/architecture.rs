@@ -105,11 +105,7 @@ impl Architecture {
         let [vocabulary, _] = weights.sides("token_embedding.weight")?;
         let layers = weights.count("transformer.resblocks.", ".attn.in_proj_weight");
         let text = TextTower { width: text_width, layers, context, vocabulary };
-        let image = if weights.has("visual.proj") {
-            ImageTower::Vit(vit(weights)?)
-        } else {
-            ImageTower::ResNet(resnet(weights)?)
-        };
+        let image = image_tower(weights)?;
         let (width, image_layers) = match &image {
             ImageTower::Vit(vit) => (vit.width, vit.layers),
             ImageTower::ResNet(resnet) => {
@@ -134,6 +130,28 @@ impl Architecture {
             )));
         }
         Ok(Architecture { embed, image, text })
+    }
+}
+
+/// Tensors that only a transformer over patches has. Its projection is not among them: weights that lack it, or a tensor of
+/// another name, are still told which tensor that is.
+const VITS: [&str; 3] = [
+    "visual.class_embedding",
+    "visual.ln_pre.weight",
+    "visual.transformer.resblocks.0.attn.in_proj_weight",
+];
+/// Tensors that only a ResNet has.
+const RESNETS: [&str; 3] =
+    ["visual.layer1.0.conv1.weight", "visual.attnpool.positional_embedding", "visual.bn1.weight"];
+
+fn image_tower(weights: &impl Shapes) -> Result<ImageTower, NetworkError> {
+    let count = |names: [&str; 3]| names.iter().filter(|name| weights.has(name)).count();
+    match (count(VITS), count(RESNETS)) {
+        (0, 0) => Err(unknown(
+            "there is no image tower: neither `visual.transformer…` nor `visual.layer1…`".into(),
+        )),
+        (vits, resnets) if vits >= resnets => Ok(ImageTower::Vit(vit(weights)?)),
+        _ => Ok(ImageTower::ResNet(resnet(weights)?)),
     }
 }
 

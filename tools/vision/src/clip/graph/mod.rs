@@ -18,7 +18,7 @@ pub use architecture::{Architecture, ImageTower, ResNet, TextTower, Vit};
 use onnx::passes::{HalfOptions, PassError};
 use onnx::{GraphBuilder, Model, Value};
 
-use crate::network::{NetworkError, Taps, Tensors, Weights, constant};
+use crate::network::{NETWORK, NetworkError, Taps, Tensors, Weights, constant};
 
 /// Under what key an exported model says which image tower its text tower goes with; see
 /// [`image_tower_digest`](super::image_tower_digest).
@@ -67,7 +67,7 @@ pub fn build(weights: &Weights, options: Options) -> Result<Model, NetworkError>
         parts.logits(image, text)?;
     }
     taps.finish()?;
-    graph.metadata("network", "clip");
+    graph.metadata(NETWORK, "clip");
     graph.metadata("embed", architecture.embed.to_string());
     graph.metadata("image_size", architecture.image.size().to_string());
     graph.metadata("context", architecture.text.context.to_string());
@@ -78,7 +78,7 @@ pub fn build(weights: &Weights, options: Options) -> Result<Model, NetworkError>
 /// The graph in half precision; what finds the end of a text stays in f32, since the numbers there are beyond f16's range.
 ///
 /// # Errors
-/// [`PassError`] for a model that was not made by [`build`].
+/// [`PassError`] for a model that was not made by [`build`], and for weights beyond f16's range.
 pub fn half(model: &Model) -> Result<Model, PassError> {
     onnx::passes::half(model, HalfOptions { kept: &["end_of_text/"] })
 }

@@ -24,7 +24,7 @@ pub use pooling::{Pooling, pooling_graph};
 use onnx::passes::{HalfOptions, PassError};
 use onnx::{Dim, Dtype, GraphBuilder, Model, Value};
 
-use crate::network::{NetworkError, Taps, Tensors, Weights};
+use crate::network::{NETWORK, NetworkError, Taps, Tensors, Weights};
 
 /// What a graph holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -96,7 +96,7 @@ pub fn build(weights: &Weights, options: &Options) -> Result<Model, NetworkError
         Part::Heads => parts.heads_alone()?,
     }
     taps.finish()?;
-    graph.metadata("network", "detector");
+    graph.metadata(NETWORK, "detector");
     graph.metadata("longest", options.longest.to_string());
     Ok(graph.finish()?)
 }
@@ -104,7 +104,7 @@ pub fn build(weights: &Weights, options: &Options) -> Result<Model, NetworkError
 /// The graph in half precision; what decides about boxes stays in f32, since their corners need more than f16's 11 bits.
 ///
 /// # Errors
-/// [`PassError`] for a model that was not made by [`build`].
+/// [`PassError`] for a model that was not made by [`build`], and for weights beyond f16's range.
 pub fn half(model: &Model) -> Result<Model, PassError> {
     const KEPT: [&str; 5] =
         ["proposals/", "regions/corners", "regions/size", "regions/rows", "regions/columns"];
