@@ -21,6 +21,7 @@ use crate::{
 
 mod committed;
 mod partial;
+mod writeback;
 
 pub(crate) use committed::Committed;
 pub(crate) use partial::check_progress;
@@ -280,7 +281,7 @@ impl StoreWriter {
     /// As [`append`](StoreWriter::append).
     pub fn commit(&mut self) -> Result<(), StoreError> {
         loop {
-            match self.try_commit() {
+            match writeback::during(&self.env, self.pending_bytes, || self.try_commit()) {
                 Err(heed::Error::Mdb(MdbError::MapFull)) => self.grow()?,
                 Err(error) => return Err(failed(self.claim.target(), error)),
                 Ok(Err(refused)) => return Err(refused),
