@@ -155,7 +155,7 @@ mod tests {
             ("\"3\":", "\"7\":", "line 7"),
             ("\"description\": \"Nothing", "\"text\": \"Nothing", "description"),
             ("\"annotation\": \"\"", "\"annotation\": [", "line"),
-            ("\"annotation\": \"\"", "\"annotation\": [1]", "line 9"),
+            ("\"annotation\": \"\"", "\"annotation\": {a: 1}", "line 9"),
         ] {
             let broken = file(&YAML.replace(from, to));
             let error = Phenomena::load(broken.path()).unwrap_err().to_string();
