@@ -190,7 +190,7 @@ fn accuracy_by_phenomenon_and_annotator() {
         assert!(text(&table.stdout).contains(said), "{}", text(&table.stdout));
     }
 
-    let broken = phenomena.replacen("\"con, q\"", "[con, q]", 1);
+    let broken = phenomena.replacen("\"con, q\"", "{con: q}", 1);
     std::fs::write(world.path("broken.yaml"), broken).unwrap();
     std::fs::write(
         world.path("other.yaml"),
